@@ -1,0 +1,121 @@
+"""What every part of a scenario shares: it is frozen, strict, and its errors speak plainly."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from factory_sim.errors import InputError, Problem
+
+
+class Frozen(BaseModel):
+    """A part of a scenario: immutable once read, unknown keys refused, no NaN, no infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False
+    )
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validate(model: type[M], given: Mapping[str, Any], context: Any = None) -> M:
+    """Return `given` as a `model`, or raise InputError with every problem pydantic found."""
+    try:
+        return model.model_validate(given, context=context)
+    except ValidationError as error:
+        raise InputError(list(problems_of(error, model))) from None
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
+    """Yield one Problem per pydantic error: dotted path, and a sentence that helps."""
+    for item in error.errors(include_url=False):
+        path, names = _walk(model, item["loc"])
+        yield Problem(".".join(path), _sentence(item, names))
+
+
+def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[str]]:
+    """Follow an error location, dropping the union tags pydantic puts in between.
+
+    Return the path as a person would write it and the keys known where it ends.
+    """
+    path: list[str] = []
+    here: list[Any] = [model]
+    known: set[str] = set()
+    for part in location:
+        models = [m for m in _expand(here) if isinstance(m, type) and issubclass(m, BaseModel)]
+        fields = {name: m.model_fields[name] for m in models for name in m.model_fields}
+        known = {f.alias or name for name, f in fields.items()}
+        if part in fields:
+            path.append(str(part))
+            annotations = [
+                m.model_fields[part].annotation for m in models if part in m.model_fields
+            ]
+            here = annotations
+        elif models and (part in _tags(models) or part in {m.__name__ for m in models}):
+            here = [m for m in models if part in _tags([m]) or m.__name__ == part] or here
+        elif models and not _containers(here):
+            path.append(str(part))
+            here = []
+        elif _looks_like_tag(part):
+            continue
+        else:
+            path.append(str(part))
+            here = [a for c in _containers(here) for a in get_args(c)[-1:] or ()] or [
+                a for c in _containers(here) for a in get_args(c)[:1]
+            ]
+    return path, known
+
+
+def _looks_like_tag(part: int | str) -> bool:
+    return isinstance(part, str) and any(c in part for c in "[(-") and part.startswith(
+        ("function-", "tuple[", "list[", "dict[", "constrained-", "lax-or-strict", "is-instance")
+    )
+
+
+def _expand(annotations: list[Any]) -> Iterator[Any]:
+    for annotation in annotations:
+        origin = get_origin(annotation)
+        if origin is Union or (origin is not None and str(origin) == "<class 'types.UnionType'>"):
+            yield from _expand(list(get_args(annotation)))
+        elif hasattr(annotation, "__metadata__"):
+            yield from _expand([annotation.__origin__])
+        else:
+            yield annotation
+
+
+def _containers(annotations: list[Any]) -> list[Any]:
+    return [a for a in _expand(annotations) if get_origin(a) in (dict, list, tuple, Mapping)]
+
+
+def _tags(models: list[type[BaseModel]]) -> set[str]:
+    return {
+        tag
+        for m in models
+        for field in m.model_fields.values()
+        for tag in get_args(field.annotation)
+        if isinstance(tag, str)
+    }
+
+
+def _sentence(item: Any, known: set[str]) -> str:
+    kind, given = item["type"], item.get("input")
+    if kind == "extra_forbidden":
+        name = str(item["loc"][-1])
+        close = difflib.get_close_matches(name, sorted(known), n=1)
+        guess = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key; {guess}"
+    if kind == "missing":
+        return "is required but missing"
+    if kind in ("value_error", "assertion_error"):
+        return str(item["ctx"]["error"])
+    text: str = item["msg"]
+    text = text.replace("Input should be", "must be")
+    if kind in ("model_type", "dict_type"):
+        text = "must be a mapping of keys and values"
+    if isinstance(given, str | int | float | bool):
+        text += f", not {given!r}"
+    return text

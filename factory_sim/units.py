@@ -1,0 +1,108 @@
+"""Quantities at the edge: `20 MW` in a file becomes 20e6 watts inside, and back again.
+
+Inside the package every quantity is an SI float (seconds, watts, joules, bytes, 1/s).
+The annotated types below parse what a person writes; a bare number where a unit belongs
+is an error that shows an example.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from typing import Annotated, Any
+
+import pint
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+
+_NUMBER_THEN_UNIT = re.compile(r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)")
+
+
+@cache
+def registry() -> pint.UnitRegistry[Any]:
+    """The one pint registry, with the units of this trade added."""
+    ureg: pint.UnitRegistry[Any] = pint.UnitRegistry()
+    for definition in ("USD = [currency]", "token = []", "request = []", "flop = []"):
+        ureg.define(definition)
+    return ureg
+
+
+@cache
+def parse(text: str, unit: str, example: str) -> float:
+    """Return the magnitude of `text` in `unit`.
+
+    Raises ValueError, with an example, unless `text` is a finite number followed by a
+    unit of the same dimension.
+    """
+    hint = f"write for example '{example}'"
+    match = _NUMBER_THEN_UNIT.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is not a number with a unit; {hint}")
+    number, written = float(match[1]), match[2]
+    if not written:
+        raise ValueError(f"{text!r} has no unit; {hint}")
+    written = written.replace("%", "percent")
+    written = f"1{written}" if written.startswith("/") else written
+    try:
+        value = float((number * registry().parse_expression(written)).to(unit).magnitude)
+    except pint.DimensionalityError:
+        raise ValueError(f"{text!r} has the wrong unit; {hint}") from None
+    except Exception:
+        # pint raises a dozen kinds of error for text that is no unit at all.
+        raise ValueError(f"{text!r} has an unknown unit; {hint}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number; {hint}")
+    return value
+
+
+def quantity(unit: str, example: str) -> Any:
+    """Return an annotated float type whose text form carries a unit, such as `20 MW`.
+
+    unit: the SI unit kept inside. example: shown in errors and in the JSON schema.
+    """
+
+    def read(given: Any) -> float:
+        if isinstance(given, str):
+            return parse(given, unit, example)
+        if isinstance(given, bool) or not isinstance(given, int | float):
+            raise ValueError(f"expected a number with a unit; write for example '{example}'")
+        raise ValueError(f"{given} is a bare number; write for example '{example}'")
+
+    return Annotated[
+        float,
+        BeforeValidator(read),
+        PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str),
+        WithJsonSchema({"type": "string", "examples": [example], "x-unit": unit}),
+    ]
+
+
+Seconds = quantity("s", "250 ms")
+Watts = quantity("W", "20 MW")
+PerSecond = quantity("1/s", "150 /s")
+Bytes = quantity("byte", "80 GB")
+BytesPerSecond = quantity("byte/s", "450 GB/s")
+FlopPerSecond = quantity("flop/s", "989 Tflop/s")
+Hertz = quantity("Hz", "1.98 GHz")
+
+
+def _read_share(given: Any) -> float:
+    if isinstance(given, str) and given.strip().endswith("%"):
+        try:
+            return float(given.strip()[:-1]) / 100.0
+        except ValueError:
+            pass
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given):
+        raise ValueError(f"{given!r} is not a share; write for example '70 %' or 0.7")
+    return float(given)
+
+
+Share = Annotated[
+    float,
+    BeforeValidator(_read_share),
+    WithJsonSchema({"type": ["number", "string"], "examples": ["70 %", 0.7]}),
+]
+
+PositiveSeconds = Annotated[Seconds, Field(gt=0)]
+NonNegativeSeconds = Annotated[Seconds, Field(ge=0)]
+PositiveWatts = Annotated[Watts, Field(gt=0)]
+PositivePerSecond = Annotated[PerSecond, Field(gt=0)]
