@@ -1,0 +1,471 @@
+"""A signal: one number that changes over time. Prices, weather, load and grid limits are signals.
+
+In a scenario file a signal is a value, which never changes, or one of four forms:
+
+    20 MW
+    {steps: [[0 s, 20 MW], [15 min, 12 MW]]}                  # holds each value until the next
+    {daily: [["04:00", 0.4], ["14:00", 1.6]], starts_at: "09:00"}   # linear, round the clock
+    {sinusoid: {mean: 1, amplitude: 0.5, period: 24 h, phase: 6 h}}
+    {csv: prices.csv, column: usd_per_mwh, unit: USD/MWh}     # times in the column time_s
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PrivateAttr,
+    Tag,
+    TypeAdapter,
+    ValidationInfo,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
+
+from factory_sim.frozen import Frozen
+from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Seconds, parse
+
+Floats = NDArray[np.float64]
+DAY_S = 86_400.0
+
+
+class Signal(ABC):
+    """A number over time, in SI units; time in seconds since the start of the run."""
+
+    continuous: bool = False
+    """True when the value moves between the times of `changes`."""
+
+    @overload
+    def at(self, t: float) -> float: ...
+    @overload
+    def at(self, t: Floats) -> Floats: ...
+    def at(self, t: float | Floats) -> float | Floats:
+        """Return the value at time `t`, a number or an array of numbers."""
+        values = self._values(np.asarray(t, dtype=np.float64))
+        return values if isinstance(t, np.ndarray) else float(values)
+
+    @overload
+    def integral(self, t: float) -> float: ...
+    @overload
+    def integral(self, t: Floats) -> Floats: ...
+    def integral(self, t: float | Floats) -> float | Floats:
+        """Return the exact integral from 0 to `t` >= 0, in units of the value times seconds."""
+        values = self._integrals(np.asarray(t, dtype=np.float64))
+        return values if isinstance(t, np.ndarray) else float(values)
+
+    def changes(self, until_s: float) -> list[float]:
+        """Return the times in (0, until_s) at which the value jumps, in order."""
+        return []
+
+    def max_over(self, start_s: float, end_s: float) -> float:
+        """Return the largest value on [start_s, end_s]; `end_s` may be infinite."""
+        return max(self._extremes(start_s, end_s))
+
+    def min_over(self, start_s: float, end_s: float) -> float:
+        """Return the smallest value on [start_s, end_s]; `end_s` may be infinite."""
+        return min(self._extremes(start_s, end_s))
+
+    @abstractmethod
+    def written(self, write: Callable[[float], Any]) -> Any:
+        """Return the form a scenario file has, each value passed through `write`."""
+
+    @abstractmethod
+    def _values(self, t: Floats) -> Floats: ...
+
+    @abstractmethod
+    def _integrals(self, t: Floats) -> Floats: ...
+
+    @abstractmethod
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        """Return values on the interval among which are its largest and its smallest."""
+
+
+@dataclass(frozen=True)
+class Constant(Signal):
+    """The same value always."""
+
+    value: float
+
+    def written(self, write: Callable[[float], Any]) -> Any:
+        return write(self.value)
+
+    def _values(self, t: Floats) -> Floats:
+        return np.full(t.shape, self.value)
+
+    def _integrals(self, t: Floats) -> Floats:
+        return self.value * t
+
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        return [self.value]
+
+
+@dataclass(frozen=True)
+class Steps(Signal):
+    """Each value holds from its time until the next; the first holds before its time too."""
+
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+    file: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    def changes(self, until_s: float) -> list[float]:
+        pairs = zip(self.times_s[1:], self.values[1:], self.values[:-1], strict=True)
+        return [time for time, new, old in pairs if 0 < time < until_s and new != old]
+
+    def written(self, write: Callable[[float], Any]) -> Any:
+        if self.file is not None:
+            return dict(self.file)
+        pairs = zip(self.times_s, self.values, strict=True)
+        return {"steps": [[f"{time!r} s", write(value)] for time, value in pairs]}
+
+    def _index(self, t: Floats) -> NDArray[np.intp]:
+        found = np.searchsorted(self.times_s, t, side="right") - 1
+        return np.maximum(found, 0)
+
+    def _values(self, t: Floats) -> Floats:
+        return np.asarray(self.values)[self._index(t)]
+
+    def _integrals(self, t: Floats) -> Floats:
+        times, values = np.asarray(self.times_s), np.asarray(self.values)
+        areas = np.concatenate(([0.0], np.cumsum(values[:-1] * np.diff(times))))
+
+        def since_first(when: Floats) -> Floats:
+            index = self._index(when)
+            return np.asarray(areas[index] + values[index] * (when - times[index]))
+
+        return since_first(t) - since_first(np.zeros(()))
+
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        first = max(bisect_right(self.times_s, start_s) - 1, 0)
+        last = max(bisect_right(self.times_s, end_s) - 1, 0)
+        return list(self.values[first : last + 1])
+
+
+@dataclass(frozen=True)
+class Linear(Signal):
+    """Straight lines between points; the first and last value hold outside."""
+
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+    file: Mapping[str, Any] = field(hash=False)
+    continuous = True
+
+    def written(self, write: Callable[[float], Any]) -> Any:
+        return dict(self.file)
+
+    def _values(self, t: Floats) -> Floats:
+        return np.asarray(np.interp(t, self.times_s, self.values))
+
+    def _integrals(self, t: Floats) -> Floats:
+        return _area(self, t) - _area(self, np.zeros(()))
+
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        inside = zip(self.times_s, self.values, strict=True)
+        ends = [self.at(start_s), self.at(end_s)]
+        return ends + [value for time, value in inside if start_s < time < end_s]
+
+
+@dataclass(frozen=True)
+class Daily(Signal):
+    """Straight lines between times of day, the same every day. Time 0 is `starts_at_s`."""
+
+    times_s: tuple[float, ...]
+    values: tuple[float, ...]
+    starts_at_s: float = 0.0
+    continuous = True
+
+    def written(self, write: Callable[[float], Any]) -> Any:
+        pairs = zip(self.times_s, self.values, strict=True)
+        points = [[f"{time!r} s", write(value)] for time, value in pairs]
+        return {"daily": points, "starts_at": f"{self.starts_at_s!r} s"}
+
+    def _one_day(self) -> Linear:
+        """Return the day from 00:00 to 24:00, the line across midnight cut in two."""
+        midnight = float(np.interp(0.0, self.times_s, self.values, period=DAY_S))
+        inner = [p for p in zip(self.times_s, self.values, strict=True) if 0 < p[0] < DAY_S]
+        times, values = zip((0.0, midnight), *inner, (DAY_S, midnight), strict=True)
+        return Linear(times, values, {})
+
+    def _values(self, t: Floats) -> Floats:
+        clock = np.mod(t + self.starts_at_s, DAY_S)
+        return np.asarray(np.interp(clock, self.times_s, self.values, period=DAY_S))
+
+    def _integrals(self, t: Floats) -> Floats:
+        day = self._one_day()
+        whole = day.integral(DAY_S)
+
+        def since_midnight(when: Floats) -> Floats:
+            days, clock = np.divmod(when, DAY_S)
+            return np.asarray(days * whole + _area(day, clock))
+
+        start = np.asarray(self.starts_at_s)
+        return since_midnight(t + start) - since_midnight(start)
+
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        if end_s - start_s >= DAY_S:
+            return list(self.values)
+        first = start_s + self.starts_at_s
+        last = end_s + self.starts_at_s
+        found = [self.at(start_s), self.at(end_s)]
+        for time, value in zip(self.times_s, self.values, strict=True):
+            next_time = time + DAY_S * math.ceil((first - time) / DAY_S)
+            if next_time <= last:
+                found.append(value)
+        return found
+
+
+@dataclass(frozen=True)
+class Sinusoid(Signal):
+    """mean + amplitude * sin(2 pi (t - phase) / period)."""
+
+    mean: float
+    amplitude: float
+    period_s: float
+    phase_s: float = 0.0
+    continuous = True
+
+    def written(self, write: Callable[[float], Any]) -> Any:
+        shape = {"mean": write(self.mean), "amplitude": write(self.amplitude)}
+        when = {"period": f"{self.period_s!r} s", "phase": f"{self.phase_s!r} s"}
+        return {"sinusoid": shape | when}
+
+    def _angle(self, t: Floats) -> Floats:
+        return np.asarray(2.0 * np.pi * (t - self.phase_s) / self.period_s)
+
+    def _values(self, t: Floats) -> Floats:
+        return np.asarray(self.mean + self.amplitude * np.sin(self._angle(t)))
+
+    def _integrals(self, t: Floats) -> Floats:
+        swing = self.amplitude * self.period_s / (2.0 * np.pi)
+        start = math.cos(float(self._angle(np.zeros(()))))
+        return np.asarray(self.mean * t + swing * (start - np.cos(self._angle(t))))
+
+    def _extremes(self, start_s: float, end_s: float) -> list[float]:
+        if math.isinf(end_s):
+            return [self.mean - self.amplitude, self.mean + self.amplitude]
+        found = [self.at(start_s), self.at(end_s)]
+        for quarter, value in ((0.25, self.amplitude), (0.75, -self.amplitude)):
+            peak = self.phase_s + quarter * self.period_s
+            turns = math.ceil((start_s - peak) / self.period_s)
+            if peak + turns * self.period_s <= end_s:
+                found.append(self.mean + value)
+        return found
+
+
+def _area(line: Linear, t: Floats) -> Floats:
+    """Return the integral of `line` from its first point to `t`, by trapezia."""
+    times, values = np.asarray(line.times_s), np.asarray(line.values)
+    areas = np.concatenate(([0.0], np.cumsum(np.diff(times) * (values[1:] + values[:-1]) / 2.0)))
+    index = np.maximum(np.searchsorted(times, t, side="right") - 1, 0)
+    return np.asarray(areas[index] + (t - times[index]) * (values[index] + line.at(t)) / 2.0)
+
+
+# What a scenario file may say. Each form reads into one of the signals above.
+
+T = TypeVar("T")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
+
+
+def _read_time_of_day(given: Any) -> float:
+    example = "write for example '07:30' (in quotes) or '7.5 h'"
+    if not isinstance(given, str):
+        raise ValueError(f"{given!r} is not a time of day; {example}")
+    match = _CLOCK.fullmatch(given.strip())
+    if match:
+        hours, minutes, seconds = int(match[1]), int(match[2]), int(match[3] or 0)
+        time = 3600.0 * hours + 60.0 * minutes + seconds
+        if minutes > 59 or seconds > 59:
+            raise ValueError(f"{given!r} is not a time of day; {example}")
+    else:
+        time = parse(given, "s", "07:30")
+    if not 0.0 <= time < DAY_S:
+        raise ValueError(f"{given!r} is not within one day; {example}")
+    return time
+
+
+TimeOfDay = Annotated[
+    float,
+    BeforeValidator(_read_time_of_day),
+    WithJsonSchema({"type": "string", "examples": ["07:30", "7.5 h"]}),
+]
+
+
+def _increasing(times: tuple[float, ...], name: str) -> None:
+    for before, after in pairwise(times):
+        if not before < after:
+            raise ValueError(
+                f"{name} must increase from one to the next; {after:g} s follows {before:g} s"
+            )
+
+
+class _StepsForm(Frozen, Generic[T]):
+    steps: Annotated[list[tuple[NonNegativeSeconds, T]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _StepsForm[T]:
+        _increasing(tuple(time for time, _ in self.steps), "the times of steps")
+        return self
+
+    def signal(self) -> Signal:
+        times, values = zip(*self.steps, strict=True)
+        return Steps(times, values)
+
+
+class _DailyForm(Frozen, Generic[T]):
+    daily: Annotated[list[tuple[TimeOfDay, T]], Field(min_length=1)]
+    starts_at: TimeOfDay = 0.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _DailyForm[T]:
+        _increasing(tuple(time for time, _ in self.daily), "the times of day")
+        return self
+
+    def signal(self) -> Signal:
+        times, values = zip(*self.daily, strict=True)
+        return Daily(times, values, self.starts_at)
+
+
+class _Wave(Frozen, Generic[T]):
+    mean: T
+    amplitude: T
+    period: PositiveSeconds
+    phase: Seconds = 0.0
+
+
+class _SinusoidForm(Frozen, Generic[T]):
+    sinusoid: _Wave[T]
+
+    def signal(self) -> Signal:
+        wave: Any = self.sinusoid
+        return Sinusoid(wave.mean, wave.amplitude, wave.period, wave.phase)
+
+
+class _CsvForm(Frozen, Generic[T]):
+    csv: str
+    column: str
+    unit: str = ""
+    time: str = "time_s"
+    time_unit: str = "s"
+    between: Literal["hold", "linear"] = "hold"
+    _points: tuple[tuple[float, ...], tuple[float, ...]] = PrivateAttr(default=((), ()))
+
+    @model_validator(mode="after")
+    def _read(self, info: ValidationInfo) -> _CsvForm[T]:
+        base = info.context.get("base", ".") if isinstance(info.context, Mapping) else "."
+        times, values = _read_columns(Path(base) / self.csv, self.time, self.column)
+        per_time = parse(f"1 {self.time_unit}", "s", "1 h")
+        self._points = (tuple(time * per_time for time in times), tuple(values))
+        _increasing(self._points[0], f"the times in {self.csv}")
+        return self
+
+    def signal(self, per_unit: float) -> Signal:
+        times, numbers = self._points
+        values = tuple(number * per_unit for number in numbers)
+        written = self.model_dump(exclude_defaults=True)
+        return (Steps if self.between == "hold" else Linear)(times, values, written)
+
+
+def _read_columns(path: Path, time: str, column: str) -> tuple[list[float], list[float]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            header = rows.fieldnames or []
+            for name in (time, column):
+                if name not in header:
+                    raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}")
+            pairs = [_finite(row[time], row[column], path, rows.line_num) for row in rows]
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not a text file in UTF-8") from None
+    if not pairs:
+        raise ValueError(f"{path} has a header but no rows")
+    return [time for time, _ in pairs], [value for _, value in pairs]
+
+
+def _finite(time: str | None, value: str | None, path: Path, line: int) -> tuple[float, float]:
+    try:
+        pair = (float(time or ""), float(value or ""))
+    except ValueError:
+        raise ValueError(f"{path}, line {line}: {time!r}, {value!r} are not two numbers") from None
+    if not (math.isfinite(pair[0]) and math.isfinite(pair[1])):
+        raise ValueError(f"{path}, line {line}: {time!r}, {value!r} are not finite")
+    return pair
+
+
+class _OrConstant:
+    """Lets the JSON schema of a signal say that a plain value is a signal too."""
+
+    def __init__(self, value: TypeAdapter[Any]) -> None:
+        self.value = value
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: GetJsonSchemaHandler) -> Any:
+        forms = handler(core)
+        return {"anyOf": [self.value.json_schema(), *forms.get("oneOf", [forms])]}
+
+
+def signal_of(quantity: Any) -> Any:
+    """Return the annotated type of a field that holds a Signal of `quantity`.
+
+    quantity: an annotated type of `factory_sim.units`, such as Watts, or any pydantic type
+    that validates to a float. A CSV path is taken relative to `base` of the validation
+    context, else to the working directory.
+    """
+    value: TypeAdapter[Any] = TypeAdapter(quantity)
+    generic: dict[str, Any] = {
+        "steps": _StepsForm,
+        "daily": _DailyForm,
+        "sinusoid": _SinusoidForm,
+        "csv": _CsvForm,
+    }
+    forms = {key: form[quantity] for key, form in generic.items()}
+
+    def which(given: Any) -> str | None:
+        found = [form.__name__ for key, form in forms.items() if key in given]
+        return found[0] if found else None
+
+    def read(given: Any, forms_of: Callable[[Any], Any]) -> Signal:
+        if isinstance(given, Signal):
+            return given
+        if not isinstance(given, Mapping):
+            return Constant(value.validate_python(given))
+        form = forms_of(given)
+        if isinstance(form, _CsvForm):
+            one: Any = f"1 {form.unit}" if form.unit else 1.0
+            return form.signal(value.validate_python(one))
+        signal: Signal = form.signal()
+        return signal
+
+    example = value.json_schema().get("examples", [1.0])[0]
+    tagged: Any = tuple(Annotated[form, Tag(form.__name__)] for form in forms.values())
+    union = Annotated[
+        Union[tagged],  # noqa: UP007 (built from a tuple)
+        Discriminator(
+            which,
+            custom_error_type="signal_form",
+            custom_error_message=f"is no signal; write a value such as '{example}', or a mapping "
+            f"with one of the keys {', '.join(forms)}",
+        ),
+    ]
+    return Annotated[
+        union,
+        WrapValidator(read),
+        PlainSerializer(lambda signal: signal.written(value.dump_python)),
+        _OrConstant(value),
+    ]
