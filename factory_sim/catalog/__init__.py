@@ -1,1 +1,34 @@
+"""Facts with their sources: accelerators, systems, models, engines, efficiencies, cooling."""
 
+from factory_sim.catalog.catalog import Catalog, load_catalog
+from factory_sim.catalog.entries import (
+    Accelerator,
+    Cooling,
+    Engine,
+    Fact,
+    Family,
+    Mla,
+    Model,
+    Moe,
+    PowerCurve,
+    Precision,
+    System,
+    Window,
+)
+
+__all__ = [
+    "Accelerator",
+    "Catalog",
+    "Cooling",
+    "Engine",
+    "Fact",
+    "Family",
+    "Mla",
+    "Model",
+    "Moe",
+    "PowerCurve",
+    "Precision",
+    "System",
+    "Window",
+    "load_catalog",
+]

@@ -1,0 +1,157 @@
+"""The catalogue: look an entry up by its name, built in or from a folder of the user's own.
+
+Like a parts catalogue on the counter: ask for `h100-sxm` and get its page; ask for a part it
+does not hold and hear which ones sound alike.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from factory_sim.catalog.entries import (
+    Accelerator,
+    Cooling,
+    Engine,
+    Family,
+    Model,
+    PowerCurve,
+    Precision,
+    System,
+)
+from factory_sim.catalog.files import Fields, Section, built_in, user_folder
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import Frozen, validate
+
+M = TypeVar("M", bound=Frozen)
+E = TypeVar("E")
+
+_NAMED_BY: dict[type[Frozen], str] = {PowerCurve: "family"}
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Every entry by section and name. `lengths` holds plain fields: the workload reads them."""
+
+    accelerators: Mapping[str, Accelerator]
+    systems: Mapping[str, System]
+    models: Mapping[str, Model]
+    engines: Mapping[str, Engine]
+    families: Mapping[str, Family]
+    power: Mapping[str, PowerCurve]
+    cooling: Mapping[str, Cooling]
+    lengths: Mapping[str, Fields]
+
+    def accelerator(self, name: str) -> Accelerator:
+        """Return the accelerator called `name`, or raise InputError with close matches."""
+        return _find(self.accelerators, name, "accelerator", "accelerators")
+
+    def system(self, name: str) -> System:
+        """Return the system called `name`, or raise InputError with close matches."""
+        return _find(self.systems, name, "system", "systems")
+
+    def model(self, name: str) -> Model:
+        """Return the model called `name`, or raise InputError with close matches."""
+        return _find(self.models, name, "model", "models")
+
+    def engine(self, name: str) -> Engine:
+        """Return the engine profile called `name`, or raise InputError with close matches."""
+        return _find(self.engines, name, "engine profile", "engines")
+
+    def efficiency(self, family: str, precision: Precision) -> Family:
+        """Return how much of its peak `family` reaches in `precision` arithmetic.
+
+        Raises InputError where the catalogue has no such row.
+        """
+        for row in self.families.values():
+            if row.family == family and row.precision == precision:
+                return row
+        known = ", ".join(sorted(self.families))
+        raise InputError(
+            Problem(
+                "",
+                f"no efficiencies for {precision} arithmetic on the GPU family '{family}'; known: "
+                f"{known}; add a row to efficiency.yaml of your own catalog folder, for example "
+                f"'{family}-{precision}: {{like: hopper-bf16, family: {family}, "
+                f"precision: {precision}}}'",
+            )
+        )
+
+
+def load_catalog(folder: Path | None = None) -> Catalog:
+    """Return the built-in catalogue, with the YAML files of `folder` on top where given.
+
+    A file of the folder has the name of a built-in one (`models.yaml`, ...). An entry under a
+    new name is added; under a known name, the fields it gives replace those of that entry.
+    Raises InputError with every problem of every file, each with file, entry and field.
+    """
+    return _built_in() if folder is None else _read(folder)
+
+
+@cache
+def _built_in() -> Catalog:
+    return _read(None)
+
+
+def _read(folder: Path | None) -> Catalog:
+    shipped = built_in()
+    own = user_folder(folder) if folder else {}
+    problems: list[Problem] = []
+
+    def entries(section: str, model: type[M]) -> Mapping[str, M]:
+        merged = _merge(shipped.get(section, {}), own.get(section, {}))
+        read: dict[str, M] = {}
+        for name, fields in merged.items():
+            by = _NAMED_BY.get(model, "name")
+            named = {by: name, **fields} if by in model.model_fields else fields
+            place = folder if name in own.get(section, {}) else "catalog"
+            try:
+                read[name] = validate(model, named)
+            except InputError as error:
+                problems.extend(
+                    Problem(f"{place}/{section}.yaml: {name}.{problem.path}", problem.message)
+                    for problem in error.problems
+                )
+        return MappingProxyType(read)
+
+    catalog = Catalog(
+        accelerators=entries("accelerators", Accelerator),
+        systems=entries("systems", System),
+        models=entries("models", Model),
+        engines=entries("engines", Engine),
+        families=entries("efficiency", Family),
+        power=entries("power", PowerCurve),
+        cooling=entries("cooling", Cooling),
+        lengths=MappingProxyType(_merge(shipped.get("lengths", {}), own.get("lengths", {}))),
+    )
+    if problems:
+        raise InputError(problems)
+    return catalog
+
+
+def _merge(shipped: Section, own: Section) -> Section:
+    return {
+        name: {**shipped.get(name, {}), **own.get(name, {})}
+        for name in dict.fromkeys(shipped | own)
+    }
+
+
+def _find(entries: Mapping[str, E], name: str, noun: str, section: str) -> E:
+    wanted = _plain(name)
+    for known, entry in entries.items():
+        if _plain(known) == wanted:
+            return entry
+    close = difflib.get_close_matches(wanted, [_plain(known) for known in entries], n=3, cutoff=0.5)
+    guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
+    raise InputError(
+        Problem("", f"unknown {noun} '{name}'; {guess}`factory-sim catalog {section}` lists all")
+    )
+
+
+def _plain(name: Any) -> str:
+    return str(name).strip().lower().replace("_", "-").replace(" ", "-")

@@ -1,0 +1,266 @@
+"""What the catalogue holds: one frozen class per kind of entry, every figure a `Fact`.
+
+A figure in the catalogue is like a label on a crate: the value with its unit, where it came
+from, and whether somebody measured it, printed it in a datasheet, fitted it or guessed it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import Field
+
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import Frozen
+from factory_sim.units import Bytes, BytesPerSecond, FlopPerSecond, Seconds, Share, Watts
+
+Precision = Literal["fp32", "bf16", "fp8", "int8", "nvfp4", "mxfp4"]
+Kind = Literal["measured", "datasheet", "calibrated", "estimate"]
+PositiveInt = Annotated[int, Field(gt=0)]
+NaturalInt = Annotated[int, Field(ge=0)]
+Number = Annotated[float, Field(ge=0)]
+
+T = TypeVar("T")
+
+
+class Fact(Frozen, Generic[T]):
+    """One figure: `value` in SI units, its `kind`, its `source` and, where needed, a `note`."""
+
+    value: T
+    kind: Kind
+    source: Annotated[str, Field(min_length=1)]
+    note: str = ""
+
+
+class Accelerator(Frozen):
+    """A GPU, TPU or other chip: dense arithmetic rates, memory, links and board power.
+
+    flops: dense flop/s by arithmetic precision. hbm: bytes as the device itself reports them.
+    scaleup_bandwidth: bytes/s in one direction from one chip into its scale-up domain of
+    `scaleup_gpus` chips. scaleout_bandwidth: bytes/s in one direction of the chip's share of
+    the network. tdp: watts of the whole board. idle: watts of the board with a loaded context.
+    A figure that nobody published is absent; `need` says so when somebody asks for it.
+    """
+
+    name: str
+    title: str
+    vendor: str
+    family: str
+    announced: bool = False
+    flops: dict[Precision, Fact[FlopPerSecond]]
+    hbm: Fact[Bytes]
+    hbm_bandwidth: Fact[BytesPerSecond]
+    scaleup_bandwidth: Fact[BytesPerSecond] | None = None
+    scaleup_gpus: Fact[PositiveInt] | None = None
+    scaleout_bandwidth: Fact[BytesPerSecond] | None = None
+    tdp: Fact[Watts] | None = None
+    idle: Fact[Watts] | None = None
+
+    def arithmetic(self, weights: Precision) -> Precision:
+        """Return the precision in which matrices with such `weights` are multiplied here.
+
+        A chip without the arithmetic unpacks the weights to bf16 on the fly: fewer bytes are
+        read, the multiplication is no faster. So fp8 weights on Ampere, and nvfp4 or mxfp4
+        weights on Hopper, run at the bf16 rate.
+        """
+        return weights if weights in self.flops else "bf16"
+
+    def need(self, figure: str) -> float:
+        """Return the value of `figure`, such as `tdp`, or `flops.fp8` for an entry of `flops`.
+
+        Raises InputError, naming the accelerator and the way to add it, where it is missing.
+        """
+        field, _, key = figure.partition(".")
+        fact = getattr(self, field)
+        if key:
+            fact = fact.get(key)
+        if fact is None:
+            raise InputError(
+                Problem(
+                    "",
+                    f"accelerator '{self.name}' has no published figure for '{figure}'; add it in "
+                    f"accelerators.yaml of your own catalog folder, for example "
+                    f"'{self.name}: {{{_example(field, key)}}}'",
+                )
+            )
+        return float(fact.value)
+
+
+def _example(field: str, key: str) -> str:
+    fact = f"{{value: {_EXAMPLES[field]}, kind: estimate, source: where it is from}}"
+    return f"{field}: {{{key}: {fact}}}" if key else f"{field}: {fact}"
+
+
+_EXAMPLES = {
+    "flops": "989 Tflop/s",
+    "hbm": "80 GB",
+    "hbm_bandwidth": "3.35 TB/s",
+    "scaleup_bandwidth": "450 GB/s",
+    "scaleup_gpus": "8",
+    "scaleout_bandwidth": "50 GB/s",
+    "tdp": "700 W",
+    "idle": "80 W",
+}
+
+
+class System(Frozen):
+    """A server as a rack holds it: GPUs, the host around them, and what both draw.
+
+    nameplate: watts a planner provisions at the inlet of one server. host_idle and host_load:
+    watts of one server's CPUs, memory, NICs, switches and storage (neither GPU boards nor
+    fans) with its GPUs idle and at full load. fan_share: fan watts as a share of the server's
+    other heat. psu_efficiency: output over input of the power supplies. rack_overhead: watts
+    per rack of switch trays, top-of-rack network and management.
+    One server draws (GPUs + host) * (1 + fan_share) / psu_efficiency.
+    """
+
+    name: str
+    title: str
+    accelerator: str
+    cooling: Literal["air", "liquid"]
+    gpus_per_server: PositiveInt
+    servers_per_rack: PositiveInt
+    scaleup_gpus: PositiveInt
+    nameplate: Fact[Watts]
+    host_idle: Fact[Watts]
+    host_load: Fact[Watts]
+    fan_share: Fact[Share]
+    psu_efficiency: Fact[Share]
+    rack_overhead: Fact[Watts]
+
+
+class Moe(Frozen):
+    """Experts of a sparse MLP: `active` of `experts` per token, each `intermediate` wide.
+
+    shared_experts run for every token. dense_layers: layers with a plain MLP instead.
+    """
+
+    experts: PositiveInt
+    active: PositiveInt
+    intermediate: PositiveInt
+    shared_experts: NaturalInt = 0
+    shared_intermediate: PositiveInt | None = None
+    dense_layers: NaturalInt = 0
+
+
+class Mla(Frozen):
+    """Multi-head latent attention: one compressed vector per token (kv_lora + rope) is kept."""
+
+    q_lora: PositiveInt | None
+    kv_lora: PositiveInt
+    nope: PositiveInt
+    rope: PositiveInt
+    v: PositiveInt
+
+
+class Window(Frozen):
+    """Sliding-window attention: `layers` of the model's layers see the last `tokens` only."""
+
+    tokens: PositiveInt
+    layers: PositiveInt
+
+
+class Model(Frozen):
+    """The shape of a decoder: everything that step time and memory are computed from.
+
+    mlp_matrices: 3 for a gated MLP, 2 for a plain one. intermediate: width of the dense MLP
+    (of the dense layers, where the model is sparse). parameters: all weights, embeddings
+    included; active_parameters: those that one token passes through.
+    """
+
+    name: str
+    title: str
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    kv_heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate: PositiveInt
+    mlp_matrices: Literal[2, 3] = 3
+    vocab: PositiveInt
+    context_max: PositiveInt
+    tied_embeddings: bool = False
+    moe: Moe | None = None
+    mla: Mla | None = None
+    window: Window | None = None
+    released_precision: Precision
+    parameters: Fact[Number]
+    active_parameters: Fact[Number] | None = None
+    kind: Kind
+    source: str
+
+
+class EngineDefaults(Frozen):
+    """The scheduler settings an engine starts with when a scenario names none."""
+
+    batching: Literal["static", "continuous", "chunked"]
+    max_num_seqs: PositiveInt
+    max_num_batched_tokens: PositiveInt
+    gpu_memory_utilization: Share
+    block_tokens: PositiveInt = 16
+
+
+class Engine(Frozen):
+    """A serving engine: the host time it adds to the kernels, and the memory it keeps.
+
+    per_step, per_sequence, per_request: seconds of host work per iteration, per running
+    sequence in it, and once per request. graph_and_runtime: bytes per GPU for CUDA graphs,
+    the context and communication buffers.
+    """
+
+    name: str
+    title: str
+    version: str
+    per_step: Fact[Seconds]
+    per_sequence: Fact[Seconds]
+    per_request: Fact[Seconds]
+    graph_and_runtime: Fact[Bytes]
+    defaults: EngineDefaults
+
+
+class Family(Frozen):
+    """How much of its peak a GPU family reaches at one arithmetic precision.
+
+    per_layer: seconds of launch and latency per layer. The shares are of peak compute
+    (GEMM, attention), of HBM bandwidth (GEMM weights, KV cache, elementwise work) and of the
+    scale-up link. allreduce_latency: seconds of one collective of no bytes.
+    """
+
+    family: str
+    precision: Precision
+    per_layer: Fact[Seconds]
+    gemm_compute: Fact[Share]
+    gemm_memory: Fact[Share]
+    attention_compute: Fact[Share]
+    kv_memory: Fact[Share]
+    elementwise_memory: Fact[Share]
+    allreduce_latency: Fact[Seconds]
+    network: Fact[Share]
+
+
+class PowerCurve(Frozen):
+    """How a GPU family's power follows its work and its clock.
+
+    Dynamic watts grow with compute_weight * u_compute ** compute_exponent + memory_weight *
+    u_memory ** memory_exponent, and with clock ** clock_exponent down to voltage_floor, the
+    share of the reference clock below which voltage falls no further. clock_floor: the lowest
+    useful clock as a share of the reference clock.
+    """
+
+    family: str
+    compute_weight: Fact[Number]
+    compute_exponent: Fact[Number]
+    memory_weight: Fact[Number]
+    memory_exponent: Fact[Number]
+    clock_exponent: Fact[Number]
+    clock_floor: Fact[Share]
+    voltage_floor: Fact[Share]
+    reference_note: str = ""
+
+
+class Cooling(Frozen):
+    """A cooling plant reduced to one ratio: utility watts over IT watts."""
+
+    name: str
+    title: str
+    pue: Fact[Annotated[float, Field(ge=1)]]
