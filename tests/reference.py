@@ -1,0 +1,415 @@
+"""The plain step-by-step replica that the macro-step engine is checked against.
+
+It is one serving replica told as slowly as possible: every iteration of the batch is
+simulated, every token is counted one by one, every KV block is held by somebody. Nothing is
+solved in closed form and nothing is shared with `factory_sim.factory`, so that the two can
+only agree for the right reason.
+
+A boundary at time s, always in this order:
+
+1. the step that ends at s emits its tokens; requests with all their tokens leave;
+2. control: clock changes due by s take effect, requests past their deadline leave;
+3. arrivals due by s join the waiting queue, or are rejected;
+4. the next step is planned by the policy; it lasts until the next boundary.
+
+"Due by s" means a time of at most s + 1e-9 seconds. What happens inside a step waits for its
+end, and a replica with nothing to do sleeps until the next arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+SAME_TIME_S = 1e-9
+Chunk = tuple[int, int]
+
+
+class Physics(Protocol):
+    """Step time and power of one replica at one clock.
+
+    n_dec: sequences decoded. c_dec: their KV tokens after the step, summed. chunks: (start,
+    length) of each stretch of prompt, start being the tokens already in KV. sampled: tokens
+    emitted at the end of the step.
+    """
+
+    def step_s(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+        """Return the duration of the step in seconds."""
+        ...
+
+    def step_power_w(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+        """Return the power of one GPU during the step in watts."""
+        ...
+
+
+@dataclass(frozen=True)
+class ReferenceRequest:
+    """What a client asks for. Times in seconds; cached is the known prefix in tokens."""
+
+    arrival_s: float
+    prompt: int
+    output: int
+    cached: int = 0
+    deadline_s: float = math.inf
+
+
+@dataclass
+class ReferenceRecord:
+    """What became of a request. `left_s` is when it left, whatever its outcome.
+
+    outcome: completed, timed_out or rejected. emissions_s: the time of every emitted token.
+    recomputed: prompt and output tokens prefilled after a preemption.
+    """
+
+    request: ReferenceRequest
+    outcome: str = ""
+    admitted_s: float | None = None
+    left_s: float | None = None
+    emissions_s: list[float] = field(default_factory=list)
+    preemptions: int = 0
+    recomputed: int = 0
+
+    @property
+    def emitted(self) -> int:
+        return len(self.emissions_s)
+
+    @property
+    def first_token_s(self) -> float | None:
+        return self.emissions_s[0] if self.emissions_s else None
+
+    @property
+    def completed_s(self) -> float | None:
+        return self.left_s if self.outcome == "completed" else None
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Return the inter-token latencies: seconds between consecutive emissions."""
+        return [b - a for a, b in zip(self.emissions_s, self.emissions_s[1:], strict=False)]
+
+
+@dataclass(frozen=True)
+class ReferenceStep:
+    """One iteration: who took part (by index of the request) and what it cost.
+
+    chunks belong to `prefilled`, one each. blocks_in_use and running hold during the step.
+    energy_j is of one GPU.
+    """
+
+    start_s: float
+    end_s: float
+    clock: float
+    decoded: tuple[int, ...]
+    prefilled: tuple[int, ...]
+    context: int
+    chunks: tuple[Chunk, ...]
+    sampled: int
+    running: int
+    waiting: int
+    blocks_in_use: int
+    energy_j: float
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens that went through the model: decoded ones and prompt."""
+        return len(self.decoded) + sum(length for _, length in self.chunks)
+
+
+class ReferenceRun(list[ReferenceRecord]):
+    """The records, in the order the requests were given, and every step taken."""
+
+    def __init__(self, records: Iterable[ReferenceRecord]) -> None:
+        super().__init__(records)
+        self.steps: list[ReferenceStep] = []
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A request at the replica: its KV tokens, the blocks that hold them, its tokens so far."""
+
+    index: int
+    record: ReferenceRecord
+    cached: int
+    kv: int = 0
+    target: int = 0
+    blocks: int = 0
+
+    @property
+    def prompt_with_emitted(self) -> int:
+        return self.record.request.prompt + self.record.emitted
+
+    @property
+    def remaining(self) -> int:
+        """Return the prompt tokens still to be prefilled."""
+        return self.target - self.kv
+
+    @property
+    def prefilled(self) -> bool:
+        return self.kv >= self.target
+
+
+@dataclass
+class _Plan:
+    decoded: list[_Sequence] = field(default_factory=list)
+    chunks: list[tuple[_Sequence, int]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not self.decoded and not self.chunks
+
+
+class _Replica:
+    def __init__(
+        self, *, max_num_seqs: int, budget: int, blocks: int, block_tokens: int, max_queue: float
+    ) -> None:
+        self.max_num_seqs = max_num_seqs
+        self.budget = budget
+        self.blocks = blocks
+        self.block_tokens = block_tokens
+        self.max_queue = max_queue
+        self.running: list[_Sequence] = []
+        self.waiting: list[_Sequence] = []
+
+    @property
+    def free(self) -> int:
+        return self.blocks - sum(sequence.blocks for sequence in self.running)
+
+    def blocks_for(self, tokens: int) -> int:
+        return math.ceil(tokens / self.block_tokens)
+
+    # 1. the end of a step
+
+    def finish(self, plan: _Plan, now: float) -> None:
+        emitting = list(plan.decoded)
+        for sequence in plan.decoded:
+            sequence.kv += 1
+        for sequence, length in plan.chunks:
+            sequence.kv += length
+            if sequence.record.preemptions:
+                sequence.record.recomputed += length
+            if sequence.prefilled:
+                emitting.append(sequence)
+        for sequence in emitting:
+            sequence.record.emissions_s.append(now)
+            if sequence.record.emitted == sequence.record.request.output:
+                self.leave(sequence, "completed", now)
+
+    def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
+        sequence.record.outcome = outcome
+        sequence.record.left_s = now
+        for queue in (self.running, self.waiting):
+            if sequence in queue:
+                queue.remove(sequence)
+
+    # 2. control
+
+    def time_out(self, now: float) -> None:
+        for sequence in self.running + self.waiting:
+            if sequence.record.request.deadline_s <= now + SAME_TIME_S:
+                self.leave(sequence, "timed_out", now)
+
+    # 3. arrivals
+
+    def join(self, index: int, record: ReferenceRecord, now: float) -> None:
+        request = record.request
+        whole_blocks = min(request.cached, request.prompt - 1) // self.block_tokens
+        sequence = _Sequence(index, record, cached=whole_blocks * self.block_tokens)
+        never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
+        if never_fits or len(self.waiting) >= self.max_queue:
+            self.leave(sequence, "rejected", now)
+        else:
+            self.waiting.append(sequence)
+
+    # 4. planning
+
+    def head_fits(self) -> bool:
+        """Whether the head of the waiting queue finds a slot and blocks for its whole target."""
+        if not self.waiting or len(self.running) >= self.max_num_seqs:
+            return False
+        return self.blocks_for(self.waiting[0].prompt_with_emitted) <= self.free
+
+    def admit(self, now: float) -> _Sequence:
+        sequence = self.waiting.pop(0)
+        sequence.target = sequence.prompt_with_emitted
+        sequence.kv = sequence.cached
+        sequence.blocks = self.blocks_for(sequence.target)
+        if sequence.record.admitted_s is None:
+            sequence.record.admitted_s = now
+        self.running.append(sequence)
+        return sequence
+
+    def preempt_last(self) -> None:
+        sequence = self.running.pop()
+        sequence.kv = sequence.target = sequence.blocks = 0
+        sequence.record.preemptions += 1
+        self.waiting.insert(0, sequence)
+
+    def decode_all(self) -> tuple[list[_Sequence], bool]:
+        """Give every decoding sequence room for one more token, preempting as needed.
+
+        Return the sequences to decode and whether anyone was preempted.
+        """
+        preempted = False
+        while True:
+            decoding = [sequence for sequence in self.running if sequence.prefilled]
+            growing = [s for s in decoding if s.kv % self.block_tokens == 0]
+            if len(growing) <= self.free:
+                break
+            self.preempt_last()
+            preempted = True
+        for sequence in growing:
+            sequence.blocks += 1
+        return decoding, preempted
+
+    def check(self) -> None:
+        """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
+        assert self.free >= 0
+        assert len(self.running) <= self.max_num_seqs
+        assert all(sequence.blocks == 0 for sequence in self.waiting)
+        for sequence in self.running:
+            if sequence.prefilled:
+                assert sequence.kv == sequence.prompt_with_emitted - 1
+                assert sequence.blocks == self.blocks_for(sequence.kv)
+            else:
+                assert sequence.blocks == self.blocks_for(sequence.target)
+
+
+def _plan_chunked(replica: _Replica, now: float) -> _Plan:
+    """Decode first; prompt chunks fill what is left of the token budget."""
+    decoded, preempted = replica.decode_all()
+    plan = _Plan(decoded)
+    left = replica.budget - len(decoded)
+    for sequence in replica.running:
+        if not sequence.prefilled and left > 0:
+            length = min(sequence.remaining, left)
+            plan.chunks.append((sequence, length))
+            left -= length
+    while not preempted and left > 0 and replica.head_fits():
+        sequence = replica.admit(now)
+        length = min(sequence.remaining, left)
+        plan.chunks.append((sequence, length))
+        left -= length
+    return plan
+
+
+def _plan_continuous(replica: _Replica, now: float) -> _Plan:
+    """Prefill first, whole prompts; decodes wait while anyone can be admitted."""
+    plan = _Plan()
+    tokens = 0
+    while replica.head_fits():
+        head = replica.waiting[0]
+        tokens += head.prompt_with_emitted - head.cached
+        if plan.chunks and tokens > replica.budget:
+            break
+        sequence = replica.admit(now)
+        plan.chunks.append((sequence, sequence.remaining))
+    if plan.empty:
+        plan.decoded, _ = replica.decode_all()
+    return plan
+
+
+def _plan_static(replica: _Replica, now: float) -> _Plan:
+    """Serve one batch from prefill to its last token before looking at the queue again."""
+    plan = _Plan()
+    if replica.running:
+        plan.decoded, _ = replica.decode_all()
+        return plan
+    while replica.head_fits():
+        sequence = replica.admit(now)
+        plan.chunks.append((sequence, sequence.remaining))
+    return plan
+
+
+_POLICIES: dict[str, Callable[[_Replica, float], _Plan]] = {
+    "chunked": _plan_chunked,
+    "continuous": _plan_continuous,
+    "static": _plan_static,
+}
+
+
+def run_reference(
+    requests: Sequence[ReferenceRequest],
+    *,
+    policy: str,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    blocks: int,
+    block_tokens: int = 16,
+    physics_by_clock: Mapping[float, Physics],
+    clock_changes: Sequence[tuple[float, float]],
+    max_queue: int | None = None,
+) -> ReferenceRun:
+    """Serve `requests` until all have left; return their records, and `.steps`.
+
+    policy: chunked, continuous or static; static has no token budget and does not look at
+    max_num_batched_tokens. clock_changes: (time in seconds, clock) in order of time; the first
+    clock holds from the start, whatever its time. max_queue: None for a queue without bound.
+    """
+    for request in requests:
+        assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
+    assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
+    assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs
+    assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])
+    plan_step = _POLICIES[policy]
+    replica = _Replica(
+        max_num_seqs=max_num_seqs,
+        budget=max_num_batched_tokens,
+        blocks=blocks,
+        block_tokens=block_tokens,
+        max_queue=math.inf if max_queue is None else max_queue,
+    )
+    run = ReferenceRun(ReferenceRecord(request) for request in requests)
+    arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
+    changes = list(clock_changes)
+    _, clock = changes.pop(0)
+    plan = _Plan()
+    now = arrivals[0][1].request.arrival_s if arrivals else 0.0
+
+    while True:
+        replica.finish(plan, now)
+        while changes and changes[0][0] <= now + SAME_TIME_S:
+            _, clock = changes.pop(0)
+        replica.time_out(now)
+        while arrivals and arrivals[0][1].request.arrival_s <= now + SAME_TIME_S:
+            index, record = arrivals.pop(0)
+            replica.join(index, record, now)
+        replica.check()
+
+        plan = plan_step(replica, now)
+        if plan.empty:
+            assert not replica.running and not replica.waiting
+            if not arrivals:
+                return run
+            now = arrivals[0][1].request.arrival_s
+            continue
+
+        step = _measure(replica, plan, now, clock, physics_by_clock[clock])
+        run.steps.append(step)
+        now = step.end_s
+
+
+def _measure(
+    replica: _Replica, plan: _Plan, now: float, clock: float, physics: Physics
+) -> ReferenceStep:
+    context = sum(sequence.kv + 1 for sequence in plan.decoded)
+    chunks = tuple((sequence.kv, length) for sequence, length in plan.chunks)
+    finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
+    sampled = len(plan.decoded) + finishing
+    work = (len(plan.decoded), context, chunks, sampled)
+    duration_s = physics.step_s(*work)
+    assert duration_s > 0
+    return ReferenceStep(
+        start_s=now,
+        end_s=now + duration_s,
+        clock=clock,
+        decoded=tuple(sequence.index for sequence in plan.decoded),
+        prefilled=tuple(sequence.index for sequence, _ in plan.chunks),
+        context=context,
+        chunks=chunks,
+        sampled=sampled,
+        running=len(replica.running),
+        waiting=len(replica.waiting),
+        blocks_in_use=replica.blocks - replica.free,
+        energy_j=physics.step_power_w(*work) * duration_s,
+    )
