@@ -409,8 +409,8 @@ def _finite(time: str | None, value: str | None, path: Path, line: int) -> tuple
     return pair
 
 
-class _OrConstant:
-    """Lets the JSON schema of a signal say that a plain value is a signal too."""
+class OrPlain:
+    """Lets the JSON schema of a field say that it takes a plain value beside its mappings."""
 
     def __init__(self, value: TypeAdapter[Any]) -> None:
         self.value = value
@@ -467,5 +467,5 @@ def signal_of(quantity: Any) -> Any:
         union,
         WrapValidator(read),
         PlainSerializer(lambda signal: signal.written(value.dump_python)),
-        _OrConstant(value),
+        OrPlain(value),
     ]
