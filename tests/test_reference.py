@@ -156,6 +156,7 @@ def test_chunked_fills_the_budget_decodes_first_then_running_prompts_then_new_on
         (2.0, [0], [(1, 5, 2), (2, 0, 1)], 4),
         (3.0, [0, 1], [(2, 1, 2)], 5),
     ]
+    assert [step.sampled for step in run.steps] == [1, 1, 2, 3]  # an unfinished prompt has no token
     assert emissions(run) == [[1.0, 2.0, 3.0, 4.0], [3.0, 4.0], [4.0]]
     assert fates(run) == [
         ("completed", 0.0, 4.0),
