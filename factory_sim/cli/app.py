@@ -1,0 +1,47 @@
+"""The commands of `factory-sim`, one file each, and what they share: `--version`, exit codes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from factory_sim import __version__
+from factory_sim.cli import catalog, check, run, schema
+from factory_sim.cli.plain_speech import PlainSpeech
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"factory-sim {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=PlainSpeech,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+@app.callback()
+def factory_sim(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Say which release."),
+    ] = False,
+) -> None:
+    """Simulate an AI factory: a site that turns megawatts into tokens.
+
+    Start with `factory-sim run`: it simulates a small built-in site and says how many tokens
+    per second fit under its power cap, at what latency, and what limits them.
+    """
+
+
+app.command()(run.run)
+app.command()(check.check)
+app.command()(catalog.catalog)
+app.command()(schema.schema)

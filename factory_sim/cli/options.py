@@ -1,0 +1,38 @@
+"""Arguments that more than one command takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Scenario = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[SCENARIO]",
+        help="The scenario, a YAML file; without one, the built-in quickstart.",
+        show_default=False,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="A.B.C=VALUE",
+        help="Override a field of the scenario, e.g. --set 'site.grid_limit=300 kW'. Repeatable.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", min=0, metavar="N", help="Override the seed of the scenario."),
+]
+CatalogFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalog",
+        metavar="DIR",
+        help="A folder of your own catalog files, which add to and override the built-in ones.",
+    ),
+]

@@ -1,0 +1,55 @@
+"""A progress bar on stderr: simulated time, requests, and an estimate of the time left."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from factory_sim.report.text import duration
+
+
+class Reached(Protocol):
+    """How far a simulation is: seconds of simulated time, and requests."""
+
+    @property
+    def now_s(self) -> float: ...
+    @property
+    def end_s(self) -> float: ...
+    @property
+    def requests_done(self) -> int: ...
+    @property
+    def requests_arrived(self) -> int: ...
+
+
+@contextlib.contextmanager
+def progress_bar(stream: TextIO) -> Iterator[Callable[[Reached], None] | None]:
+    """Lend a callback that draws the bar on `stream`, or None when nobody watches it."""
+    if not stream.isatty():
+        yield None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.percentage:>3.0f} %  {task.fields[requests]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=Console(file=stream),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None, requests="")
+
+        def update(reached: Reached) -> None:
+            bar.update(
+                task,
+                total=reached.end_s,
+                completed=min(reached.now_s, reached.end_s),
+                description=f"{duration(reached.now_s)} of {duration(reached.end_s)}",
+                requests=f"{reached.requests_done:,} of {reached.requests_arrived:,} requests",
+            )
+
+        yield update

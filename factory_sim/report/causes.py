@@ -1,0 +1,44 @@
+"""Where a GPU-second can go: the causes of `time_lost`, in a planner's words.
+
+One order everywhere: the work itself, its overheads, throttling, then time without work.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Cause(NamedTuple):
+    """label: what the time was. meaning: what bounds the factory when this is the largest."""
+
+    label: str
+    meaning: str
+
+
+CAUSES = {
+    "compute": Cause("computing", "arithmetic sets the pace: more or faster GPUs, or fewer bits"),
+    "memory": Cause(
+        "reading memory", "HBM bandwidth sets the pace: larger batches or faster memory"
+    ),
+    "communication": Cause(
+        "GPUs exchanging data", "the links set the pace: fewer GPUs to a replica or faster links"
+    ),
+    "host": Cause(
+        "host overhead", "launching work sets the pace: a leaner engine or larger batches"
+    ),
+    "power_throttled": Cause(
+        "slowed by the power cap", "the cap lowers clocks: more power, or fewer GPUs at full clock"
+    ),
+    "thermally_throttled": Cause("slowed by heat", "cooling lowers clocks: colder or more coolant"),
+    "waiting_for_work": Cause("waiting for work", "demand is the limit: the site can take more"),
+    "kv_full": Cause(
+        "waiting, KV cache full", "KV memory is the limit: more HBM, smaller weights or KV"
+    ),
+    "down": Cause("down", "failures are the limit: spares or faster repair"),
+    "loading": Cause("loading weights", "start-up is the limit: fewer restarts or faster storage"),
+}
+
+
+def words(cause: str) -> str:
+    """Return the label of `cause`; one that is new here reads as its own name."""
+    return CAUSES[cause].label if cause in CAUSES else cause.replace("_", " ")

@@ -1,0 +1,59 @@
+"""How plots look: one palette that colour-blind readers can tell apart, type that survives halving.
+
+Colours are those of Okabe and Ito, "Color Universal Design" (2008), named here by what they
+stand for, so that a thing has one colour in every plot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
+GREY, PALE = "#666666", "#BBBBBB"
+
+GOOD, BAD, LIMIT = BLUE, VERMILLION, BLACK
+
+_PARAMETERS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 12,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 12,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "legend.frameon": False,
+    "legend.fontsize": 11,
+    "lines.linewidth": 1.6,
+    "figure.dpi": 160,
+    "savefig.dpi": 160,
+}
+
+
+@contextlib.contextmanager
+def applied() -> Iterator[None]:
+    """Have figures made and saved inside look like ours, whatever the user's settings."""
+    with matplotlib.rc_context():
+        # Nothing of the user's own matplotlibrc leaks in: the same run gives the same picture.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_PARAMETERS)
+        yield
+
+
+def figure(width_in: float = 11.0, height_in: float = 6.0) -> Figure:
+    """Return an empty figure of that many inches whose parts keep clear of each other."""
+    return Figure(figsize=(width_in, height_in), layout="constrained")
+
+
+def ask(fig: Figure, question: str, answer: str = "") -> None:
+    """Head `fig` with the question it answers and, beneath, the answer in a sentence."""
+    text = f"{question}\n{answer}" if answer else question
+    fig.suptitle(text, x=0.01, ha="left", fontsize=15, fontweight="bold")

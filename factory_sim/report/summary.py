@@ -1,0 +1,232 @@
+"""The summary of a run on the terminal: what a planner reads first, in 80 columns.
+
+It prints what `summary.json` and `run.json` hold and computes nothing but units; a figure
+that a run does not have takes no line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sized
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from factory_sim.report.causes import CAUSES, words
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import duration, megawatts, number, percent, with_unit
+
+LATENCIES = {
+    "ttft": "time to first token",
+    "tpot": "time per output token",
+    "itl": "between tokens (ITL)",
+    "e2e": "end to end",
+}
+_STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+_OUTCOMES = ("arrived", "completed", "rejected", "timed_out", "unfinished")
+_BASES = {
+    "": "whole site",
+    "_per_gpu": "per GPU",
+    "_per_it_mw": "per IT MW drawn",
+    "_per_utility_mw": "per utility MW drawn",
+    "_per_it_mw_provisioned": "per IT MW provisioned",
+    "_per_utility_mw_provisioned": "per utility MW provisioned",
+}
+_LEVELS = {"gpu": "GPUs", "server": "servers", "it": "all IT", "grid": "meter"}
+_BAR_COLUMNS = 36
+
+Figures = Mapping[str, Any]
+
+
+def show(console: Console, name: str, summary: Figures, record: Figures) -> None:
+    """Print the summary of a run of the scenario `name` on `console`, in colour where it can."""
+    for line in lines(name, summary, record):
+        text = Text(line)
+        text.highlight_regex(r"^\S.*", "bold")
+        text.highlight_regex(r"\bkept$", "green")
+        text.highlight_regex(r"\bbroken$", "bold red")
+        console.print(text, soft_wrap=True)
+
+
+def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
+    """Yield the lines of the summary; headings are the ones that are not indented.
+
+    summary, record: the contents of `summary.json` and `run.json`.
+    """
+    yield _title(name, summary, record)
+    sections = {
+        "Latency in ms": _latency(summary),
+        "Promises (SLO)": _promises(summary),
+        "Requests": _requests(summary),
+        "Tokens per second": _throughput(summary),
+        "Power": _power(summary),
+        "Use of the factory": _use(summary),
+        "Where the GPU-seconds went": _time_lost(summary),
+        "What this rests on": _kinds(record),
+    }
+    for heading, section in sections.items():
+        body = list(section)
+        if body:
+            yield from ("", heading, *body)
+
+
+def _title(name: str, summary: Figures, record: Figures) -> str:
+    parts = [f"{summary['gpus']:,} GPUs"] if "gpus" in summary else []
+    if "window_s" in summary:
+        start, end = summary["window_s"]["start"], summary["window_s"]["end"]
+        parts.append(f"measured from {duration(start)} to {duration(end)} of simulated time")
+    if "seed" in record:
+        parts.append(f"seed {record['seed']}")
+    return f"{name}: {', '.join(parts)}" if parts else name
+
+
+def _latency(summary: Figures) -> Iterator[str]:
+    known = [key for key in LATENCIES if f"{key}_ms" in summary]
+    if known:
+        halves = {key: summary.get("confidence", {}).get(f"{key}_ms") for key in known}
+        wanted = any(half is not None for half in halves.values())
+        rows = [["", *_STATISTICS, *(["mean ± (95 %)"] if wanted else [])]]
+        for key in known:
+            figures = [_ms(summary[f"{key}_ms"][name]) for name in _STATISTICS]
+            half = halves[key]
+            rows.append(
+                [LATENCIES[key], *figures, *(["" if half is None else _ms(half)] if wanted else [])]
+            )
+        yield from table(rows)
+    if "interactivity_tokens_per_s_per_user" in summary:
+        speed = number(summary["interactivity_tokens_per_s_per_user"])
+        yield from entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
+
+
+def _promises(summary: Figures) -> Iterator[str]:
+    parts = summary.get("deployments", {})
+    promises = {name: part["slo"] for name, part in parts.items() if "slo" in part}
+    if not promises and "slo" in summary:
+        promises = {"": summary["slo"]}
+    rows = []
+    for name, promise in promises.items():
+        for key, label in LATENCIES.items():
+            if key in promise:
+                part = promise[key]
+                found = _ms(part["value_ms"]) if "value_ms" in part else "none"
+                limit = f"limit {_ms(part['limit_ms'])}"
+                verdict = "kept" if part["met"] else "broken"
+                of = f"{name}: {label}" if len(promises) > 1 else label
+                rows.append([of, f"p{part['percentile']:g} is {found}", limit, verdict])
+    if rows:
+        yield from table(rows, left=(0, 3))
+
+
+def _requests(summary: Figures) -> Iterator[str]:
+    counts = {what: summary.get(f"requests_{what}") for what in _OUTCOMES}
+    told = [
+        f"{count:,} {what.replace('_', ' ')}"
+        for what, count in counts.items()
+        if count or (count == 0 and what in ("arrived", "completed"))
+    ]
+    if told:
+        yield from entry("in all", ", ".join(told))
+    if "goodput_requests_per_s" in summary:
+        requests = f"{number(summary['goodput_requests_per_s'])} requests/s"
+        tokens = summary.get("goodput_output_tokens_per_s")
+        also = "" if tokens is None else f" and {number(tokens)} output tokens/s"
+        yield from entry("goodput", f"{requests}{also} kept their promise")
+
+
+def _throughput(summary: Figures) -> Iterator[str]:
+    rows = [["", "output", "prompt + output"]]
+    for suffix, label in _BASES.items():
+        figures = [summary.get(f"{base}_tokens_per_s{suffix}") for base in ("output", "total")]
+        if any(figure is not None for figure in figures):
+            rows.append([label, *("" if f is None else number(f) for f in figures)])
+    if len(rows) > 1:
+        yield from table(rows)
+
+
+def _power(summary: Figures) -> Iterator[str]:
+    if "grid_power_mw" in summary:
+        grid = summary["grid_power_mw"]
+        drawn = f"{megawatts(grid['mean'])} mean, {megawatts(grid['max'])} highest"
+        yield from entry("drawn at the meter", drawn)
+    if "grid_limit_mw" in summary:
+        cap = megawatts(summary["grid_limit_mw"])
+        if "cap_headroom_mw" in summary:
+            cap += f", headroom {megawatts(summary['cap_headroom_mw'])}"
+        if "cap_overshoot_s" in summary:
+            over = summary["cap_overshoot_s"]
+            cap += f", exceeded for {duration(over)}" if over else ", never exceeded"
+        yield from entry("cap", cap)
+    if "provisioned" in summary:
+        given = summary["provisioned"]
+        it, utility = megawatts(given["it_mw"]), megawatts(given["utility_mw"])
+        yield from entry("provisioned", f"{it} of IT, {utility} at the meter")
+    if "power_mw" in summary:
+        means = summary["power_mw"]
+        levels = [f"{_LEVELS[key]} {megawatts(means[key])}" for key in _LEVELS if key in means]
+        yield from entry("mean by level", ", ".join(levels))
+    if "pue" in summary:
+        yield from entry("PUE", f"{summary['pue']:.3f}")
+    if "energy_per_output_token_j" in summary:
+        energy = with_unit(summary["energy_per_output_token_j"], "J")
+        yield from entry("energy", f"{energy} at the meter per output token")
+    if "clock" in summary:
+        clock = summary["clock"]
+        lowered = f"lowered {percent(clock['share_below_reference'])} of the time"
+        mean, lowest = percent(clock["mean"]), percent(clock["lowest"])
+        yield from entry(
+            "GPU clock", f"{lowered}; {mean} of reference in the mean, {lowest} lowest"
+        )
+
+
+def _use(summary: Figures) -> Iterator[str]:
+    use = summary.get("utilisation", {})
+    if "gpu_busy" in use:
+        yield from entry("GPUs busy", f"{percent(use['gpu_busy'])} of the time")
+    if "kv_use" in use:
+        mean, highest = percent(use["kv_use"]["mean"]), percent(use["kv_use"]["max"])
+        yield from entry("KV cache in use", f"{mean} mean, {highest} highest")
+    if "batch" in use:
+        mean, highest = number(use["batch"]["mean"]), number(use["batch"]["max"])
+        yield from entry("batch of a replica", f"{mean} requests mean, {highest} largest")
+    if "oee" in summary:
+        oee = {key: percent(share) for key, share in summary["oee"].items()}
+        yield from entry(
+            "OEE",
+            f"{oee['oee']} = availability {oee['availability']} x "
+            f"performance {oee['performance']} x quality {oee['quality']}",
+        )
+
+
+def _time_lost(summary: Figures) -> Iterator[str]:
+    shares = summary.get("time_lost", {})
+    if shares:
+        largest = max(shares.values()) or 1.0
+        known = [cause for cause in CAUSES if cause in shares]
+        yield from table(
+            [
+                [words(cause), percent(shares[cause]), _bar(shares[cause] / largest)]
+                for cause in [*known, *(cause for cause in shares if cause not in CAUSES)]
+            ],
+            left=(0, 2),
+        )
+    if "bottleneck" in summary:
+        cause = summary["bottleneck"]
+        advice = f": {CAUSES[cause].meaning}" if cause in CAUSES else ""
+        yield from entry("largest loss", f"{words(cause)}{advice}")
+
+
+def _bar(share: float) -> str:
+    return "#" * max(round(_BAR_COLUMNS * share), 1 if share > 0 else 0)
+
+
+def _kinds(record: Figures) -> Iterator[str]:
+    """Count the catalogue figures used by kind; `kinds` holds counts, or the figures' names."""
+    kinds = record.get("kinds")
+    if kinds:
+        counts = {kind: len(of) if isinstance(of, Sized) else of for kind, of in kinds.items()}
+        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
+        yield from entry("figures by kind", told)
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else number(value)

@@ -1,0 +1,91 @@
+"""Numbers as a person reads them: three digits, a prefix, a unit."""
+
+from __future__ import annotations
+
+import math
+
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_SMALL = ((1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return `value` rounded to `digits` significant digits, thousands set apart: `12,300`."""
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    # Rounding may carry into one more digit: 9.996 is 10.0, not 10.00.
+    places = digits - 1 - math.floor(math.log10(abs(round(value, places))))
+    return f"{round(value, places):,.{max(places, 0)}f}"
+
+
+def with_unit(value: float, unit: str, digits: int = 3) -> str:
+    """Return an SI `value` with the prefix that keeps it between 1 and 1000: `187 kW`."""
+    size = abs(value)
+    for factor, prefix in (*_PREFIXES, *_SMALL):
+        # Half a unit of the last digit is what rounds 999.6 up to the next prefix.
+        if size >= factor * (1 - 0.5 * 10.0**-digits):
+            return f"{number(value / factor, digits)} {prefix}{unit}"
+    return f"{number(value, digits)} {unit}"
+
+
+def megawatts(value_mw: float) -> str:
+    """Return megawatts with the prefix they deserve: a rack reads `41.2 kW`."""
+    return with_unit(value_mw * 1e6, "W")
+
+
+def percent(share: float) -> str:
+    """Return a share as per cent, one decimal below ten: `6.2 %`, `44 %`."""
+    value = 100.0 * share
+    if 0 < value < 0.1:
+        return "< 0.1 %"
+    # What is not quite all must not read as all, nor a little as nothing.
+    decimals = 1 if value < 9.95 or 99 < value < 100 else 0
+    return f"{math.floor(value * 10) / 10 if 99.9 < value < 100 else value:.{decimals}f} %"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as a person would say it: `250 ms`, `45 s`, `1 h 5 min`."""
+    if seconds < 1:
+        return with_unit(seconds, "s")
+    if seconds < 59.95:
+        return f"{number(seconds)} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min" + (f" {rest} s" if rest else "")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h" + (f" {minutes} min" if minutes else "")
+
+
+def plain_value(value: object) -> str:
+    """Return a figure of a file for reading: `'9.89e14 flop/s'` becomes `989 Tflop/s`.
+
+    Whole numbers keep every digit, other numbers four; text that is no quantity stays.
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+    text = str(value)
+    figure, _, unit = text.partition(" ")
+    try:
+        size = float(figure)
+    except ValueError:
+        return text
+    if unit not in _SHORT_UNITS:
+        return text
+    prefixed = with_unit(size, _SHORT_UNITS[unit], digits=4)
+    shown, _, rest = prefixed.partition(" ")
+    return f"{shown.rstrip('0').rstrip('.') if '.' in shown else shown} {rest}"
+
+
+_SHORT_UNITS = {
+    "s": "s",
+    "W": "W",
+    "byte": "B",
+    "byte/s": "B/s",
+    "flop/s": "flop/s",
+    "Hz": "Hz",
+    "1/s": "/s",
+}

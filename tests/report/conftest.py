@@ -1,0 +1,8 @@
+import pytest
+import synthetic
+
+
+@pytest.fixture(scope="session")
+def run() -> synthetic.Run:
+    """A finished run; nobody changes it."""
+    return synthetic.run()

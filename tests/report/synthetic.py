@@ -1,0 +1,222 @@
+"""A run as the engine would leave it, made of smooth curves and seeded noise.
+
+For tests of what is written, read, printed and drawn; nothing here is a simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+DURATION_S, WARMUP_S, PERIOD_S = 600.0, 60.0, 1.0
+LIMIT_MW = 0.2
+TTFT_LIMIT_MS, TPOT_LIMIT_MS = 2000.0, 50.0
+
+
+class Scenario:
+    """The little of a scenario that a run folder asks for."""
+
+    name = "synthetic"
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        assert mode == "json"
+        return {"name": self.name, "seed": 1, "duration": "600.0 s", "warmup": "60.0 s"}
+
+
+@dataclass
+class Run:
+    summary: dict[str, Any]
+    requests: pd.DataFrame
+    timeseries: pd.DataFrame
+    scenario: Scenario
+    record: dict[str, Any]
+
+
+def run(requests: int = 4000, seed: int = 1) -> Run:
+    """Return ten minutes of a small site that runs into its cap for a while."""
+    rng = np.random.default_rng(seed)
+    frame = _requests(requests, rng)
+    series = _timeseries(requests, rng)
+    return Run(_summary(frame, series), frame, series, Scenario(), record())
+
+
+def record() -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "version": "0.1.0",
+        "seed": 1,
+        "engine": "macro-step",
+        "python": "3.11.0",
+        "numpy": "2.0.0",
+        "simpy": "4.1.1",
+        "wall_s": 3.2,
+        "events": 20000,
+        "kinds": {"datasheet": 14, "estimate": 9, "calibrated": 6},
+    }
+
+
+def _requests(count: int, rng: np.random.Generator) -> pd.DataFrame:
+    arrival = np.sort(rng.uniform(0.0, DURATION_S, count))
+    busy = np.exp(-(((arrival - 330.0) / 90.0) ** 2))
+    prompt = rng.lognormal(6.6, 0.9, count).astype(np.int64) + 1
+    output = rng.lognormal(4.9, 0.8, count).astype(np.int64) + 1
+    ttft = 60.0 + 0.08 * prompt + rng.lognormal(4.6, 0.7, count) * (1 + 9 * busy)
+    tpot = rng.lognormal(3.35, 0.18, count) * (1 + 0.5 * busy)
+    tpot[output == 1] = np.nan
+    e2e = ttft + np.nan_to_num(tpot) * (output - 1)
+    outcome = np.full(count, "completed", dtype=object)
+    outcome[arrival * 1000.0 + e2e > 612_000.0] = "unfinished"
+    outcome[rng.random(count) < 0.002] = "timed_out"
+    done = outcome == "completed"
+    for column in (ttft, tpot, e2e):
+        column[~done] = np.nan
+    met = done & (ttft <= TTFT_LIMIT_MS) & ~(tpot > TPOT_LIMIT_MS)
+    return pd.DataFrame(
+        {
+            "request_id": np.arange(count),
+            "workload": "chat",
+            "deployment": "chat",
+            "replica": rng.integers(0, 4, count),
+            "arrival_s": arrival,
+            "admitted_s": arrival + np.nan_to_num(ttft) / 4000.0,
+            "ttft_ms": ttft,
+            "tpot_ms": tpot,
+            "e2e_ms": e2e,
+            "prompt_tokens": prompt,
+            "output_tokens": output,
+            "cached_tokens": np.zeros(count, dtype=np.int64),
+            "preemptions": rng.poisson(0.01, count),
+            "outcome": outcome,
+            "slo_met": met,
+            "measured": arrival >= WARMUP_S,
+        }
+    )
+
+
+def _timeseries(count: int, rng: np.random.Generator) -> pd.DataFrame:
+    time = np.arange(0.0, DURATION_S + 12.0, PERIOD_S)
+    load = np.clip(time / 40.0, 0.0, 1.0) * (0.72 + 0.28 * np.exp(-(((time - 330) / 90) ** 2)))
+    load = np.where(time > DURATION_S, load * 0.2, load) + rng.normal(0.0, 0.012, time.size)
+    load = np.clip(load, 0.05, 1.0)
+    gpu = 0.024 + 0.088 * load
+    server = gpu * 1.22 + 0.010
+    it = server + 0.004
+    grid = it * 1.3
+    clock = np.clip(LIMIT_MW * 0.93 / grid, 0.6, 1.0)
+    gpu, server, it, grid = (
+        power * np.minimum(clock * 1.0, 1.0) for power in (gpu, server, it, grid)
+    )
+    queue = np.maximum(0.0, 260.0 * (load - 0.85)).round()
+    running = (load * 380).round()
+    tokens = count / DURATION_S * 180.0
+    series = {
+        "time_s": time,
+        "gpu_power_mw": gpu,
+        "server_power_mw": server,
+        "it_power_mw": it,
+        "grid_power_mw": grid,
+        "grid_limit_mw": np.full(time.size, LIMIT_MW),
+        "pue": grid / it,
+        "clock": clock,
+        "queue_requests": queue,
+        "running_requests": running,
+        "kv_use": np.clip(load * 0.8, 0.0, 1.0),
+        "output_tokens_per_s": tokens * load / 0.8,
+        "prompt_tokens_per_s": tokens * 5.5 * load / 0.8,
+    }
+    own = ("queue_requests", "running_requests", "kv_use", "output_tokens_per_s")
+    return pd.DataFrame(series | {f"chat.{name}": series[name] for name in own})
+
+
+def distribution(values: pd.Series) -> dict[str, float]:
+    """Return the six figures a summary gives of a latency."""
+    values = values.dropna()
+    percentiles = {f"p{q}": float(np.percentile(values, q)) for q in (50, 90, 95, 99)}
+    return {"mean": float(values.mean()), "std": float(values.std())} | percentiles
+
+
+def _promise(limit_ms: float, values: pd.Series) -> dict[str, Any]:
+    value = float(np.percentile(values.dropna(), 99))
+    return {"limit_ms": limit_ms, "percentile": 99, "value_ms": value, "met": value <= limit_ms}
+
+
+def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
+    done = requests[(requests.outcome == "completed") & requests.measured]
+    outcomes = requests.outcome.value_counts()
+    window = DURATION_S - WARMUP_S
+    inside = series[(series.time_s >= WARMUP_S) & (series.time_s < DURATION_S)]
+    output = float(inside.output_tokens_per_s.mean())
+    total = output + float(inside.prompt_tokens_per_s.mean())
+    power = {
+        level: float(inside[f"{level}_power_mw"].mean())
+        for level in ("gpu", "server", "it", "grid")
+    }
+    slo = {
+        "ttft": _promise(TTFT_LIMIT_MS, done.ttft_ms),
+        "tpot": _promise(TPOT_LIMIT_MS, done.tpot_ms),
+    }
+    met = bool(slo["ttft"]["met"] and slo["tpot"]["met"])
+    rates = {}
+    for base, rate in (("output", output), ("total", total)):
+        rates |= {
+            f"{base}_tokens_per_s": rate,
+            f"{base}_tokens_per_s_per_gpu": rate / 96,
+            f"{base}_tokens_per_s_per_it_mw": rate / power["it"],
+            f"{base}_tokens_per_s_per_utility_mw": rate / power["grid"],
+            f"{base}_tokens_per_s_per_it_mw_provisioned": rate / 0.1836,
+            f"{base}_tokens_per_s_per_utility_mw_provisioned": rate / 0.23868,
+        }
+    return {
+        "requests_arrived": len(requests),
+        "requests_completed": int(outcomes.get("completed", 0)),
+        "requests_failed": int(outcomes.get("timed_out", 0)),
+        "requests_unfinished": int(outcomes.get("unfinished", 0)),
+        "requests_rejected": 0,
+        "requests_timed_out": int(outcomes.get("timed_out", 0)),
+        "window_s": {"start": WARMUP_S, "end": DURATION_S},
+        "gpus": 96,
+        "ttft_ms": distribution(done.ttft_ms),
+        "tpot_ms": distribution(done.tpot_ms),
+        "itl_ms": distribution(done.tpot_ms),
+        "e2e_ms": distribution(done.e2e_ms),
+        "interactivity_tokens_per_s_per_user": 1000.0 / float(done.tpot_ms.median()),
+        **rates,
+        "goodput_requests_per_s": float(done.slo_met.sum()) / window,
+        "goodput_output_tokens_per_s": output * float(done.slo_met.mean()),
+        "utilisation": {
+            "gpu_busy": 0.93,
+            "kv_use": {"mean": float(inside.kv_use.mean()), "max": float(inside.kv_use.max())},
+            "batch": {"mean": 74.2, "max": 128.0},
+        },
+        "provisioned": {"it_mw": 0.1836, "utility_mw": 0.23868},
+        "power_mw": power,
+        "energy_per_output_token_j": power["grid"] * 1e6 / output,
+        "pue": 1.3,
+        "grid_power_mw": {"mean": power["grid"], "max": float(series.grid_power_mw.max())},
+        "grid_limit_mw": LIMIT_MW,
+        "cap_headroom_mw": LIMIT_MW - float(series.grid_power_mw.max()),
+        "cap_overshoot_s": 0.0,
+        "clock": {
+            "mean": float(inside.clock.mean()),
+            "share_below_reference": float((inside.clock < 1.0).mean()),
+            "lowest": float(inside.clock.min()),
+        },
+        "time_lost": {
+            "compute": 0.11,
+            "memory": 0.44,
+            "communication": 0.08,
+            "host": 0.21,
+            "power_throttled": 0.06,
+            "waiting_for_work": 0.085,
+            "kv_full": 0.015,
+        },
+        "bottleneck": "host",
+        "oee": {"availability": 1.0, "performance": 0.62, "quality": 0.91, "oee": 0.5642},
+        "confidence": {"ttft_ms": 21.0, "tpot_ms": 0.4, "e2e_ms": 160.0},
+        "littles_law": {"residual": 0.001},
+        "slo": {"met": met, **slo},
+        "deployments": {"chat": {"slo": {"met": met, **slo}}},
+    }
