@@ -12,6 +12,7 @@ from factory_sim.catalog.entries import (
     Moe,
     PowerCurve,
     Precision,
+    Shape,
     System,
     Window,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Moe",
     "PowerCurve",
     "Precision",
+    "Shape",
     "System",
     "Window",
     "load_catalog",

@@ -25,6 +25,7 @@ from factory_sim.catalog.entries import (
     System,
 )
 from factory_sim.catalog.files import Fields, Section, built_in, user_folder
+from factory_sim.catalog.huggingface import read_config
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen, validate
 
@@ -52,11 +53,32 @@ class Catalog:
         return _find(self.accelerators, name, "accelerator", "accelerators")
 
     def system(self, name: str) -> System:
-        """Return the system called `name`, or raise InputError with close matches."""
+        """Return the system called `name`, or raise InputError with close matches.
+
+        The name of an accelerator is no system; the error lists the systems that hold it.
+        """
+        for accelerator in self.accelerators.values():
+            if _plain(accelerator.name) == _plain(name):
+                raise InputError(Problem("", self._holders(accelerator)))
         return _find(self.systems, name, "system", "systems")
 
+    def _holders(self, accelerator: Accelerator) -> str:
+        holders = [s.name for s in self.systems.values() if s.accelerator == accelerator.name]
+        if holders:
+            return f"'{accelerator.name}' is an accelerator; name a system: {', '.join(holders)}"
+        return (
+            f"'{accelerator.name}' is an accelerator that no system holds, for want of published "
+            "server power; add one to systems.yaml of your own catalog folder"
+        )
+
     def model(self, name: str) -> Model:
-        """Return the model called `name`, or raise InputError with close matches."""
+        """Return the model called `name`, or the one a Hugging Face `config.json` describes.
+
+        A name that ends in .json is a path on disk. Raises InputError with close matches, or
+        naming the file and the key that cannot be read.
+        """
+        if name.endswith(".json"):
+            return read_config(Path(name))
         return _find(self.models, name, "model", "models")
 
     def engine(self, name: str) -> Engine:
@@ -108,10 +130,10 @@ def _read(folder: Path | None) -> Catalog:
         read: dict[str, M] = {}
         for name, fields in merged.items():
             by = _NAMED_BY.get(model, "name")
-            named = {by: name, **fields} if by in model.model_fields else fields
+            named = {by: name} if by in model.model_fields else {}
             place = folder if name in own.get(section, {}) else "catalog"
             try:
-                read[name] = validate(model, named)
+                read[name] = validate(model, named | _as_like(fields, merged))
             except InputError as error:
                 problems.extend(
                     Problem(f"{place}/{section}.yaml: {name}.{problem.path}", problem.message)
@@ -139,6 +161,25 @@ def _merge(shipped: Section, own: Section) -> Section:
         name: {**shipped.get(name, {}), **own.get(name, {})}
         for name in dict.fromkeys(shipped | own)
     }
+
+
+def _as_like(fields: Fields, section: Section) -> Fields:
+    """Return `fields` with what they lack taken from the entry that `like` names.
+
+    A figure taken over is an estimate, whatever it was where it came from.
+    """
+    if "like" not in fields:
+        return fields
+    like = fields["like"]
+    pattern = section.get(like) if isinstance(like, str) else None
+    if pattern is None or "like" in pattern:
+        full = [name for name, other in section.items() if "like" not in other]
+        raise InputError(Problem("like", f"must name a complete entry: {', '.join(full)}"))
+    taken = {
+        key: {**fact, "kind": "estimate", "note": f"as {like}"} if isinstance(fact, dict) else fact
+        for key, fact in pattern.items()
+    }
+    return taken | {key: value for key, value in fields.items() if key != "like"}
 
 
 def _find(entries: Mapping[str, E], name: str, noun: str, section: str) -> E:

@@ -61,9 +61,9 @@ class Accelerator(Frozen):
 
         A chip without the arithmetic unpacks the weights to bf16 on the fly: fewer bytes are
         read, the multiplication is no faster. So fp8 weights on Ampere, and nvfp4 or mxfp4
-        weights on Hopper, run at the bf16 rate.
+        weights on Hopper, run at the bf16 rate. fp32 weights are multiplied in fp32.
         """
-        return weights if weights in self.flops else "bf16"
+        return weights if weights in self.flops or weights == "fp32" else "bf16"
 
     def need(self, figure: str) -> float:
         """Return the value of `figure`, such as `tdp`, or `flops.fp8` for an entry of `flops`.
@@ -160,16 +160,13 @@ class Window(Frozen):
     layers: PositiveInt
 
 
-class Model(Frozen):
-    """The shape of a decoder: everything that step time and memory are computed from.
+class Shape(Frozen):
+    """The shape of a decoder: everything that its weights, step time and KV cache follow from.
 
     mlp_matrices: 3 for a gated MLP, 2 for a plain one. intermediate: width of the dense MLP
-    (of the dense layers, where the model is sparse). parameters: all weights, embeddings
-    included; active_parameters: those that one token passes through.
+    (of the dense layers, where the model is sparse). With `mla`, kv_heads is 1.
     """
 
-    name: str
-    title: str
     layers: PositiveInt
     hidden: PositiveInt
     heads: PositiveInt
@@ -183,6 +180,17 @@ class Model(Frozen):
     moe: Moe | None = None
     mla: Mla | None = None
     window: Window | None = None
+
+
+class Model(Shape):
+    """A named decoder: its shape, the precision its weights are released in, and their number.
+
+    parameters: all weights, embeddings included; active_parameters: those that one token
+    passes through. kind and source are those of the shape.
+    """
+
+    name: str
+    title: str
     released_precision: Precision
     parameters: Fact[Number]
     active_parameters: Fact[Number] | None = None
