@@ -5,11 +5,17 @@ from __future__ import annotations
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from factory_sim.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader
+else:
+    # libyaml's parser where it is there: the catalogue loads in half the time.
+    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 SECTIONS = (
     "accelerators",
@@ -26,7 +32,7 @@ Fields = dict[str, Any]
 Section = dict[str, Fields]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(SafeLoader):
     """Safe YAML that refuses a repeated key, where plain YAML keeps the last one in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:

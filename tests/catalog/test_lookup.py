@@ -1,0 +1,163 @@
+"""Asking the catalogue for an entry, and what it says when it has none."""
+
+from pathlib import Path
+
+import pytest
+
+from factory_sim.catalog import load_catalog
+from factory_sim.errors import InputError
+
+CATALOG = load_catalog()
+
+
+def message(error: pytest.ExceptionInfo[InputError]) -> str:
+    return str(error.value)
+
+
+def test_names_ignore_case_underscores_and_spaces() -> None:
+    assert CATALOG.system("DGX_H100") is CATALOG.system("dgx-h100")
+    assert CATALOG.model("Llama 3.1 70B") is CATALOG.models["llama-3.1-70b"]
+    assert CATALOG.accelerator(" H100_SXM ").name == "h100-sxm"
+    assert CATALOG.engine("vLLM").name == "vllm"
+
+
+def test_an_unknown_name_hears_what_sounds_alike() -> None:
+    with pytest.raises(InputError) as error:
+        CATALOG.model("lama-3.1-70b")
+    assert message(error) == (
+        "unknown model 'lama-3.1-70b'; did you mean 'llama-3.1-70b' or 'llama-3.1-405b' or "
+        "'llama-3.1-8b'? `factory-sim catalog models` lists all"
+    )
+
+
+def test_a_name_like_no_other_is_sent_to_the_list() -> None:
+    with pytest.raises(InputError) as error:
+        CATALOG.engine("zzz")
+    assert message(error) == (
+        "unknown engine profile 'zzz'; `factory-sim catalog engines` lists all"
+    )
+
+
+def test_an_accelerator_is_not_a_system() -> None:
+    with pytest.raises(InputError) as error:
+        CATALOG.system("h100-sxm")
+    assert message(error) == "'h100-sxm' is an accelerator; name a system: dgx-h100"
+    with pytest.raises(InputError, match="no system holds, for want of published server power"):
+        CATALOG.system("tpu_v7")
+
+
+def test_a_figure_nobody_published_is_named_with_a_way_to_add_it() -> None:
+    with pytest.raises(InputError) as error:
+        CATALOG.accelerator("tpu-v5p").need("tdp")
+    assert message(error) == (
+        "accelerator 'tpu-v5p' has no published figure for 'tdp'; add it in accelerators.yaml of "
+        "your own catalog folder, for example 'tpu-v5p: {tdp: {value: 700 W, kind: estimate, "
+        "source: where it is from}}'"
+    )
+    with pytest.raises(InputError, match=r"vera-rubin: \{flops: \{bf16: \{value: 989 Tflop/s"):
+        CATALOG.accelerator("vera-rubin").need("flops.bf16")
+
+
+def test_a_figure_is_returned_in_si_units() -> None:
+    h100 = CATALOG.accelerator("h100-sxm")
+    assert h100.need("tdp") == 700.0
+    assert h100.need("hbm") == 81559 * 2**20
+    assert h100.need("flops.fp8") == 1979e12
+    assert h100.need("scaleup_bandwidth") == 450e9
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "weights", "arithmetic"),
+    [
+        ("h100-sxm", "fp8", "fp8"),
+        ("h100-sxm", "nvfp4", "bf16"),
+        ("a100-sxm", "fp8", "bf16"),
+        ("a100-sxm", "int8", "int8"),
+        ("b200-sxm", "mxfp4", "mxfp4"),
+        ("mi355x", "nvfp4", "bf16"),
+        ("mi300x", "fp32", "fp32"),
+    ],
+)
+def test_weights_run_in_the_arithmetic_the_chip_has(
+    accelerator: str, weights: str, arithmetic: str
+) -> None:
+    assert CATALOG.accelerator(accelerator).arithmetic(weights) == arithmetic  # type: ignore[arg-type]
+
+
+def test_a_family_without_a_row_says_how_to_add_one() -> None:
+    with pytest.raises(InputError, match=r"'ampere-fp8: \{like: hopper-bf16, family: ampere"):
+        CATALOG.efficiency("ampere", "fp8")
+
+
+def test_a_copied_row_is_an_estimate() -> None:
+    fitted, copied = CATALOG.efficiency("hopper", "bf16"), CATALOG.efficiency("ampere", "bf16")
+    assert (fitted.per_layer.value, fitted.per_layer.kind) == (50.2e-6, "calibrated")
+    assert (copied.per_layer.value, copied.per_layer.kind) == (50.2e-6, "estimate")
+    assert copied.per_layer.note == "as hopper-bf16"
+
+
+class TestUsersFolder:
+    def test_adds_an_entry_and_leaves_the_rest(self, tmp_path: Path) -> None:
+        (tmp_path / "cooling.yaml").write_text(
+            "lake: {title: Lake water, pue: {value: 1.05, kind: measured, source: our meter}}\n"
+        )
+        catalog = load_catalog(tmp_path)
+        assert catalog.cooling["lake"].pue.value == 1.05
+        assert catalog.cooling["air"] == CATALOG.cooling["air"]
+
+    def test_overrides_only_the_fields_it_gives(self, tmp_path: Path) -> None:
+        (tmp_path / "accelerators.yaml").write_text(
+            "tpu-v5p: {tdp: {value: 450 W, kind: estimate, source: our guess}}\n"
+        )
+        chip = load_catalog(tmp_path).accelerator("tpu-v5p")
+        assert chip.need("tdp") == 450.0
+        assert chip.hbm == CATALOG.accelerator("tpu-v5p").hbm
+        assert CATALOG.accelerator("tpu-v5p").tdp is None
+
+    def test_every_problem_names_file_entry_and_field(self, tmp_path: Path) -> None:
+        (tmp_path / "accelerators.yaml").write_text(
+            "h100-sxm:\n"
+            "  tdp: {value: 700, kind: datasheet, source: x}\n"
+            "  hbm: {value: 80 GB, kind: rumour, source: x}\n"
+        )
+        (tmp_path / "cooling.yaml").write_text(
+            "hot: {title: T, pue: {value: 0.9, kind: estimate, source: x}}\n"
+        )
+        with pytest.raises(InputError) as error:
+            load_catalog(tmp_path)
+        assert message(error).splitlines() == [
+            f"{tmp_path}/accelerators.yaml: h100-sxm.hbm.kind: must be 'measured', 'datasheet', "
+            "'calibrated' or 'estimate', not 'rumour'",
+            f"{tmp_path}/accelerators.yaml: h100-sxm.tdp.value: 700 is a bare number; "
+            "write for example '20 MW'",
+            f"{tmp_path}/cooling.yaml: hot.pue.value: must be greater than or equal to 1, not 0.9",
+        ]
+
+    def test_like_must_name_a_complete_entry(self, tmp_path: Path) -> None:
+        (tmp_path / "power.yaml").write_text("ours: {like: ampere}\n")
+        with pytest.raises(InputError, match=r"power.yaml: ours.like: must name a complete entry"):
+            load_catalog(tmp_path)
+
+    def test_a_key_given_twice_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "cooling.yaml").write_text("air: {title: A, title: B}\n")
+        with pytest.raises(InputError, match="the key 'title' is given twice"):
+            load_catalog(tmp_path)
+
+    def test_a_file_of_another_name_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "gpus.yaml").write_text("{}\n")
+        with pytest.raises(InputError, match=r"gpus.yaml: is no catalog file; known: accelerators"):
+            load_catalog(tmp_path)
+
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="is not a folder"):
+            load_catalog(tmp_path / "none")
+
+    @pytest.mark.parametrize("text", ["- a\n- b\n", "air: 3\n", "air: {title: [\n"])
+    def test_a_file_that_is_no_mapping_of_entries(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "cooling.yaml").write_text(text)
+        with pytest.raises(InputError, match=r"cooling.yaml: "):
+            load_catalog(tmp_path)
+
+    def test_an_empty_file_changes_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "cooling.yaml").write_text("")
+        assert load_catalog(tmp_path).cooling == CATALOG.cooling
