@@ -34,8 +34,10 @@ def read(tmp_path: Path) -> Any:
 
 
 def same_shape(read: Model, known: str) -> bool:
-    shape = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "mlp_matrices")
-    shape += ("vocab", "tied_embeddings", "moe", "mla", "window", "released_precision")
+    shape = [
+        *("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "mlp_matrices"),
+        *("vocab", "tied_embeddings", "moe", "mla", "window", "released_precision"),
+    ]
     catalogued = load_catalog().model(known)
     return all(getattr(read, field) == getattr(catalogued, field) for field in shape)
 
