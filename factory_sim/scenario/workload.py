@@ -189,6 +189,17 @@ class Lengths(Frozen):
         return self
 
 
+class MeasuredLengths(Lengths):
+    """Lengths of the catalogue: `n` requests of a published trace."""
+
+    title: str
+    kind: Literal["measured", "datasheet", "calibrated", "estimate"]
+    source: str
+    licence: str = ""
+    n: Annotated[int, Field(ge=1)] | None = None
+    note: str = ""
+
+
 def _shortest(length: Length) -> float:
     if isinstance(length, Fixed):
         return length.fixed

@@ -1,0 +1,157 @@
+"""How long requests are: quantile functions, and prompt and output drawn together."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri
+
+from factory_sim.catalog.catalog import Catalog
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import validate
+from factory_sim.scenario.workload import (
+    Fixed,
+    Length,
+    Lengths,
+    LengthsFromTrace,
+    LengthsSpec,
+    Lognormal,
+    MeasuredLengths,
+    Uniform,
+)
+from factory_sim.workload.traces import read_trace
+
+Floats = NDArray[np.float64]
+Tokens = NDArray[np.int64]
+
+
+def quantile(length: Length, shares: Floats) -> Tokens:
+    """Return whole tokens at `shares` in (0, 1) of the distribution; a longer share is no less."""
+    if isinstance(length, Fixed):
+        return np.full(shares.shape, length.fixed, dtype=np.int64)
+    if isinstance(length, Uniform):
+        low, high = length.uniform.low, length.uniform.high
+        drawn = low + np.floor(shares * (high - low + 1)).astype(np.int64)
+        return np.minimum(drawn, high)
+    if isinstance(length, Lognormal):
+        return _lognormal(length, shares)
+    known, tokens = np.array(length.quantiles).T
+    return _whole(np.interp(shares, known, tokens))
+
+
+def mean(length: Length) -> float:
+    """Return the mean tokens of the distribution, before rounding to whole tokens."""
+    if isinstance(length, Fixed):
+        return float(length.fixed)
+    if isinstance(length, Uniform):
+        return (length.uniform.low + length.uniform.high) / 2.0
+    if isinstance(length, Lognormal):
+        return _lognormal_mean(length)
+    known, tokens = np.array(length.quantiles).T
+    return float(np.trapezoid(tokens, known))
+
+
+class Sampler(Protocol):
+    """Draws prompt and output together."""
+
+    def draw(self, normals: Floats) -> tuple[Tokens, Tokens]:
+        """Return prompt and output tokens for standard normals of shape (n, 2)."""
+
+    def means(self) -> tuple[float, float]:
+        """Return the mean prompt and output tokens."""
+
+
+class Copula:
+    """Two distributions joined by a Gaussian copula.
+
+    Spearman's correlation rho of a Gaussian pair is 6/pi asin(r/2), r the correlation of the
+    normals (Pearson 1907), hence r = 2 sin(pi rho / 6).
+    """
+
+    def __init__(self, lengths: Lengths) -> None:
+        self.lengths = lengths
+        self.normal_correlation = 2.0 * np.sin(np.pi * lengths.rank_correlation / 6.0)
+
+    def draw(self, normals: Floats) -> tuple[Tokens, Tokens]:
+        r = self.normal_correlation
+        first, second = normals[:, 0], normals[:, 1]
+        joined = r * first + np.sqrt(1.0 - r * r) * second
+        return (
+            quantile(self.lengths.prompt, ndtr(first)),
+            quantile(self.lengths.output, ndtr(joined)),
+        )
+
+    def means(self) -> tuple[float, float]:
+        return mean(self.lengths.prompt), mean(self.lengths.output)
+
+
+class Rows:
+    """Recorded pairs, drawn at random with replacement."""
+
+    def __init__(self, prompt: Tokens, output: Tokens) -> None:
+        self.prompt, self.output = prompt, output
+
+    def draw(self, normals: Floats) -> tuple[Tokens, Tokens]:
+        n = len(self.prompt)
+        row = np.minimum((ndtr(normals[:, 0]) * n).astype(np.int64), n - 1)
+        return self.prompt[row], self.output[row]
+
+    def means(self) -> tuple[float, float]:
+        return float(self.prompt.mean()), float(self.output.mean())
+
+
+def sampler(spec: LengthsSpec, catalog: Catalog, base: Path, where: str) -> Sampler:
+    """Return what draws the lengths of `spec`; files are relative to `base`.
+
+    Raises InputError, at the field path `where`, for an unknown name or an unusable file.
+    """
+    if isinstance(spec, str):
+        return Copula(_named(spec, catalog, where))
+    if isinstance(spec, LengthsFromTrace):
+        trace, _ = read_trace(spec.trace, base, f"{where}.trace", needs_times=False)
+        return Rows(trace.prompt, trace.output)
+    return Copula(spec)
+
+
+def _named(name: str, catalog: Catalog, where: str) -> MeasuredLengths:
+    if name not in catalog.lengths:
+        close = difflib.get_close_matches(name, catalog.lengths, n=1)
+        guess = f"did you mean '{close[0]}'? " if close else ""
+        known = ", ".join(sorted(catalog.lengths))
+        raise InputError(Problem(where, f"unknown lengths '{name}'; {guess}known: {known}"))
+    try:
+        return validate(MeasuredLengths, catalog.lengths[name])
+    except InputError as error:
+        raise InputError(
+            Problem(f"lengths.yaml: {name}.{problem.path}".rstrip("."), problem.message)
+            for problem in error.problems
+        ) from None
+
+
+def _lognormal(length: Lognormal, shares: Floats) -> Tokens:
+    mu, sigma = length.lognormal.log_parameters()
+    drawn = np.exp(mu + sigma * ndtri(shares))
+    most = length.lognormal.max
+    # 2^53 tokens: beyond it a float no longer holds every whole number.
+    return np.maximum(_whole(np.minimum(drawn, most if most is not None else 2.0**53)), 1)
+
+
+def _lognormal_mean(length: Lognormal) -> float:
+    """Return E[min(X, max)] of a lognormal X (its limited expected value)."""
+    mu, sigma = length.lognormal.log_parameters()
+    whole = float(np.exp(mu + sigma**2 / 2.0))
+    most = length.lognormal.max
+    if most is None:
+        return whole
+    if sigma == 0.0:
+        return min(whole, float(most))
+    score = (np.log(most) - mu) / sigma
+    return float(whole * ndtr(score - sigma) + most * (1.0 - ndtr(score)))
+
+
+def _whole(tokens: Floats) -> Tokens:
+    return np.floor(tokens + 0.5).astype(np.int64)

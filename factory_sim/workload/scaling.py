@@ -1,0 +1,104 @@
+"""Making a recorded trace larger, smaller, faster or endless without inventing requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from factory_sim.scenario.workload import TraceArrivals
+from factory_sim.workload.traces import Trace
+
+
+def period(arrival_s: NDArray[np.float64]) -> float:
+    """Return the length of time a trace stands for: its span and one mean gap, in seconds.
+
+    Without the gap the last request and the first of the next round would fall together.
+    """
+    n = len(arrival_s)
+    return float(arrival_s[-1]) * n / (n - 1) if n > 1 else 0.0
+
+
+def replay(
+    trace: Trace, scale: TraceArrivals, duration_s: float, random: Generator, block: int
+) -> Iterator[Trace]:
+    """Yield the requests of `trace`, scaled, that arrive in [0, duration_s), in order.
+
+    Superposed first, then thinned, then sped up, then looped. Copies and rounds have sessions
+    of their own. To loop, the trace must last longer than an instant.
+    """
+    whole = _pick(superpose(trace, scale.superpose, random), scale.thin, random)
+    whole = whole._replace(arrival_s=whole.arrival_s / scale.speedup)
+    round_s = period(trace.arrival_s) / scale.speedup
+    sessions = int(whole.session.max(initial=-1)) + 1
+    left = scale.requests
+    turn = 0
+    pending: list[Trace] = []
+    while len(whole.prompt):
+        shifted = whole._replace(
+            arrival_s=whole.arrival_s + turn * round_s,
+            session=np.where(whole.session < 0, -1, whole.session + turn * sessions),
+        )
+        n = int(np.searchsorted(shifted.arrival_s, duration_s, side="left"))
+        n = n if left is None else min(n, left)
+        left = None if left is None else left - n
+        pending.append(_cut(shifted, 0, n))
+        last = n < len(whole.prompt) or left == 0 or not scale.loop
+        joined = _join(pending)
+        full = len(joined.prompt) // block * block
+        for first in range(0, full, block):
+            yield _cut(joined, first, first + block)
+        pending = [_cut(joined, full, len(joined.prompt))]
+        if last:
+            break
+        turn += 1
+    if pending and len(pending[0].prompt):
+        yield pending[0]
+
+
+def superpose(trace: Trace, copies: int, random: Generator) -> Trace:
+    """Return `copies` of the trace together, each but the first rotated by a random offset."""
+    round_s = period(trace.arrival_s)
+    offsets = random.random(copies - 1) * round_s
+    sessions = int(trace.session.max(initial=-1)) + 1
+    parts = [trace]
+    for copy, offset in enumerate(offsets, start=1):
+        later = trace.arrival_s + offset
+        parts.append(
+            trace._replace(
+                # One comparison, not a modulo, which would blur the times of the trace.
+                arrival_s=np.where(later < round_s, later, later - round_s),
+                session=np.where(trace.session < 0, -1, trace.session + copy * sessions),
+            )
+        )
+    together = _join(parts)
+    return _take(together, np.argsort(together.arrival_s, kind="stable"))
+
+
+def _pick(trace: Trace, share: float, random: Generator) -> Trace:
+    """Return a share of the sessions (of the requests without one), the same for a seed.
+
+    A smaller share picks from what a larger one would have picked.
+    """
+    if share >= 1.0:
+        return trace
+    sessions = int(trace.session.max(initial=-1)) + 1
+    by_session = random.random(sessions + 1)
+    by_request = random.random(len(trace.session))
+    lot = np.where(trace.session < 0, by_request, by_session[trace.session])
+    return _take(trace, np.flatnonzero(lot < share))
+
+
+def _take(trace: Trace, rows: NDArray[np.intp]) -> Trace:
+    return Trace(*(None if column is None else column[rows] for column in trace))  # type: ignore[arg-type]
+
+
+def _cut(trace: Trace, first: int, end: int) -> Trace:
+    return Trace(*(None if column is None else column[first:end] for column in trace))  # type: ignore[arg-type]
+
+
+def _join(parts: list[Trace]) -> Trace:
+    columns = zip(*parts, strict=True)
+    return Trace(*(None if c[0] is None else np.concatenate(c) for c in columns))  # type: ignore[arg-type]

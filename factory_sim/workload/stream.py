@@ -1,0 +1,280 @@
+"""A workload's requests, block by block: when each arrives and how many tokens it brings.
+
+Arrivals, bursts, lengths, cached tokens and archetypes each draw from a child stream of their
+own, so that a change of one leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator, SeedSequence
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from factory_sim.catalog.catalog import Catalog
+from factory_sim.errors import InputError, Problem
+from factory_sim.scenario.workload import (
+    ARCHETYPES,
+    Archetype,
+    ClosedArrivals,
+    Fixed,
+    Length,
+    OfflineArrivals,
+    TraceArrivals,
+    WorkloadSpec,
+)
+from factory_sim.workload.arrivals import BLOCK, arrival_times
+from factory_sim.workload.lengths import Sampler, quantile, sampler
+from factory_sim.workload.scaling import period, replay
+from factory_sim.workload.traces import TraceReport, read_trace
+
+Floats = NDArray[np.float64]
+Tokens = NDArray[np.int64]
+
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY = range(6)
+MIDPOINTS = 512
+
+
+class Block(NamedTuple):
+    """Requests in order of arrival, as arrays of one length.
+
+    arrival_s: float64, nondecreasing, when the client sends. prompt, output: int64, at least 1.
+    cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
+    position in the mix, 0 where there is none.
+    """
+
+    arrival_s: Floats
+    prompt: Tokens
+    output: Tokens
+    cached: Tokens
+    session: Tokens
+    archetype: Tokens
+
+
+def open_blocks(
+    spec: WorkloadSpec,
+    catalog: Catalog,
+    duration_s: float,
+    seed: SeedSequence,
+    base: Path,
+    where: str = "workload",
+    block: int = BLOCK,
+) -> Iterator[Block]:
+    """Yield the requests that arrive in [0, duration_s), at most `block` at a time.
+
+    For every process but a closed loop (which asks `draws` for lengths). base: the folder that
+    files start from. where: the path of the workload's field, for errors. The same seed gives
+    the same requests whatever `block`; `seed` itself is left as it was. Raises InputError for
+    an unusable file or name before the first block.
+    """
+    arrivals = spec.arrivals
+    if isinstance(arrivals, ClosedArrivals):
+        raise ValueError("a closed loop has no arrival times of its own; use draws()")
+    if isinstance(arrivals, TraceArrivals):
+        return _recorded(spec, arrivals, duration_s, seed, base, where, block)
+    if isinstance(arrivals, OfflineArrivals):
+        times = _offline(arrivals.requests if duration_s > 0 else 0, block)
+    else:
+        times = arrival_times(
+            arrivals, duration_s, _stream(seed, GAPS), _stream(seed, STAYS), block
+        )
+    maker = _Maker(spec, catalog, seed, base, where)
+    return (maker.make(arrival_s) for arrival_s in times)
+
+
+def draws(
+    spec: WorkloadSpec,
+    catalog: Catalog,
+    seed: SeedSequence,
+    base: Path,
+    where: str = "workload",
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (prompt, output, cached) tokens of one request after another, for ever.
+
+    For clients of a closed loop; they are the lengths that `open_blocks` gives at the same seed.
+    """
+    if isinstance(spec.arrivals, TraceArrivals):
+        raise ValueError("a trace has its own lengths; use open_blocks()")
+    maker = _Maker(spec, catalog, seed, base, where)
+
+    def one_by_one() -> Iterator[tuple[int, int, int]]:
+        while True:
+            made = maker.make(np.zeros(BLOCK))
+            yield from zip(
+                made.prompt.tolist(), made.output.tolist(), made.cached.tolist(), strict=True
+            )
+
+    return one_by_one()
+
+
+def mean_lengths(
+    spec: WorkloadSpec,
+    catalog: Catalog,
+    base: Path,
+    where: str = "workload",
+    duration_s: float = 0.0,
+) -> tuple[float, float, float]:
+    """Return the mean prompt, output and cached tokens of a request.
+
+    Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
+    count by their averages over `duration_s` (their values at time 0 without).
+    """
+    if isinstance(spec.arrivals, TraceArrivals):
+        trace, _ = read_trace(spec.arrivals, base, f"{where}.arrivals")
+        if trace.cached is not None:
+            hit = float(trace.cached.mean())
+        else:
+            hit = _mean_cached(spec.cached or Fixed(fixed=0), trace.prompt)
+        return float(trace.prompt.mean()), float(trace.output.mean()), hit
+    kinds = _kinds(spec, catalog, base, where)
+    instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
+    shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
+    means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
+    prompt, output, cached = (shares @ means).tolist()
+    return prompt, output, cached
+
+
+def trace_report(spec: WorkloadSpec, base: Path, where: str = "workload") -> TraceReport | None:
+    """Return what reading the workload's trace found; None when it replays no trace."""
+    if not isinstance(spec.arrivals, TraceArrivals):
+        return None
+    return read_trace(spec.arrivals, base, f"{where}.arrivals")[1]
+
+
+class _Kind(NamedTuple):
+    """What one archetype draws from."""
+
+    lengths: Sampler
+    cached: Length
+
+    def mean_cached(self) -> float:
+        if isinstance(self.cached, Fixed) and self.cached.fixed == 0:
+            return 0.0
+        score = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS
+        normals = np.stack([ndtri(score), np.zeros(MIDPOINTS)], axis=1)
+        return _mean_cached(self.cached, self.lengths.draw(normals)[0])
+
+
+def _mean_cached(cached: Length, prompts: Tokens) -> float:
+    """Return the mean of min(cached, prompt - 1), the two drawn apart."""
+    hits = np.sort(quantile(cached, (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS))
+    most = prompts - 1
+    below = np.searchsorted(hits, most, side="right")
+    sums = np.concatenate(([0], np.cumsum(hits)))
+    return float(np.mean((sums[below] + (MIDPOINTS - below) * most) / MIDPOINTS))
+
+
+def _kinds(spec: WorkloadSpec, catalog: Catalog, base: Path, where: str) -> list[_Kind]:
+    if spec.mix is not None:
+        return [
+            _archetype(name, kind, catalog, base, f"{where}.mix.{name}")
+            for name, kind in spec.mix.items()
+        ]
+    assert spec.lengths is not None
+    lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
+    return [_Kind(lengths, spec.cached or Fixed(fixed=0))]
+
+
+def _archetype(name: str, kind: Archetype, catalog: Catalog, base: Path, where: str) -> _Kind:
+    lengths = kind.lengths if kind.lengths is not None else ARCHETYPES[name]
+    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached)
+
+
+def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
+    """Return each archetype's share of the requests at `times`: float64[archetypes, n]."""
+    assert spec.mix is not None
+    weights = np.stack([kind.weight.at(times) for kind in spec.mix.values()])
+    total = weights.sum(axis=0)
+    bad = (weights < 0.0).any(axis=0) | (total <= 0.0)
+    if bad.any():
+        raise InputError(
+            Problem(
+                f"{where}.mix",
+                f"the weights at {times[bad][0]:g} s are {weights[:, bad][:, 0].tolist()}; none "
+                "may be negative and one at least must be above 0",
+            )
+        )
+    return np.asarray(weights / total)
+
+
+class _Maker:
+    """Gives arrival times their lengths, in order, from streams that only move forward."""
+
+    def __init__(
+        self, spec: WorkloadSpec, catalog: Catalog, seed: SeedSequence, base: Path, where: str
+    ) -> None:
+        self.spec, self.where = spec, where
+        self.kinds = _kinds(spec, catalog, base, where)
+        self.lengths = _stream(seed, LENGTHS)
+        self.cached = _stream(seed, CACHED)
+        self.archetypes = _stream(seed, KINDS)
+
+    def make(self, arrival_s: Floats) -> Block:
+        n = len(arrival_s)
+        normals = self.lengths.standard_normal((n, 2))
+        hits = self.cached.random(n)
+        which = self._which(arrival_s)
+        prompt, output, cached = np.empty((3, n), dtype=np.int64)
+        for position, kind in enumerate(self.kinds):
+            mine = which == position
+            prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
+            cached[mine] = quantile(kind.cached, hits[mine])
+        session = np.full(n, -1, dtype=np.int64)
+        return Block(arrival_s, prompt, output, np.minimum(cached, prompt - 1), session, which)
+
+    def _which(self, arrival_s: Floats) -> Tokens:
+        if self.spec.mix is None:
+            return np.zeros(len(arrival_s), dtype=np.int64)
+        upper = np.cumsum(_shares(self.spec, arrival_s, self.where), axis=0)
+        drawn = self.archetypes.random(len(arrival_s))
+        passed = np.count_nonzero(drawn >= upper, axis=0)
+        return np.asarray(np.minimum(passed, len(self.kinds) - 1), dtype=np.int64)
+
+
+def _recorded(
+    spec: WorkloadSpec,
+    arrivals: TraceArrivals,
+    duration_s: float,
+    seed: SeedSequence,
+    base: Path,
+    where: str,
+    block: int,
+) -> Iterator[Block]:
+    trace, _ = read_trace(arrivals, base, f"{where}.arrivals")
+    if trace.cached is not None and spec.cached is not None:
+        raise InputError(
+            Problem(f"{where}.cached", f"the trace {arrivals.path} has cached tokens; drop cached")
+        )
+    if arrivals.loop and period(trace.arrival_s) <= 0.0:
+        raise InputError(
+            Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
+        )
+    length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
+
+    def blocks() -> Iterator[Block]:
+        for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
+            n = len(part.prompt)
+            hits = part.cached
+            if hits is None:
+                hits = np.minimum(quantile(length, stream.random(n)), part.prompt - 1)
+            kind = np.zeros(n, dtype=np.int64)
+            yield Block(part.arrival_s, part.prompt, part.output, hits, part.session, kind)
+
+    return blocks()
+
+
+def _offline(requests: int, block: int) -> Iterator[Floats]:
+    for first in range(0, requests, block):
+        yield np.zeros(min(block, requests - first))
+
+
+def _stream(seed: SeedSequence, purpose: int) -> Generator:
+    """Return the generator of one purpose. `seed.spawn` would count, and differ at each call."""
+    child = SeedSequence(
+        seed.entropy, spawn_key=(*seed.spawn_key, purpose), pool_size=seed.pool_size
+    )
+    return np.random.default_rng(child)
