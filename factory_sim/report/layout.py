@@ -23,13 +23,18 @@ def entry(label: str, text: str) -> Iterator[str]:
     """
     first = f"{_INDENT}{label:<{_LABEL_COLUMNS}} "
     wrapped = textwrap.wrap(
-        _BEFORE_UNIT.sub(_NO_BREAK, text),
+        unbroken(text),
         COLUMNS,
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_on_hyphens=False,
     )
     yield from (line.replace(_NO_BREAK, " ") for line in wrapped)
+
+
+def unbroken(text: str) -> str:
+    """Return `text` with a no-break space between each figure and its unit."""
+    return _BEFORE_UNIT.sub(_NO_BREAK, text)
 
 
 def table(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Iterator[str]:

@@ -46,16 +46,20 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as a person would say it: `250 ms`, `45 s`, `1 h 5 min`."""
-    if seconds < 1:
-        return with_unit(seconds, "s")
+    """Return a time span as a person would say it: `250 ms`, `4.5 s`, `1 h 5 min`."""
     if seconds < 59.95:
-        return f"{number(seconds)} s"
+        return trimmed(with_unit(seconds, "s"))
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min" + (f" {rest} s" if rest else "")
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h" + (f" {minutes} min" if minutes else "")
+
+
+def trimmed(text: str) -> str:
+    """Return a figure with its unit without the zeros that end it: `2.50 s` becomes `2.5 s`."""
+    figure, space, unit = text.partition(" ")
+    return f"{figure.rstrip('0').rstrip('.') if '.' in figure else figure}{space}{unit}"
 
 
 def plain_value(value: object) -> str:
@@ -75,9 +79,7 @@ def plain_value(value: object) -> str:
         return text
     if unit not in _SHORT_UNITS:
         return text
-    prefixed = with_unit(size, _SHORT_UNITS[unit], digits=4)
-    shown, _, rest = prefixed.partition(" ")
-    return f"{shown.rstrip('0').rstrip('.') if '.' in shown else shown} {rest}"
+    return trimmed(with_unit(size, _SHORT_UNITS[unit], digits=4))
 
 
 _SHORT_UNITS = {

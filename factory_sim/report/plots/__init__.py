@@ -8,9 +8,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from factory_sim.report.folder import SavedRun
-from factory_sim.report.plots import style
+from factory_sim.report.plots import flow, gpu_time, latency, power, style
 
-PLOTS: dict[str, Callable[[SavedRun], Figure]] = {}
+PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
+    "latency": latency.draw,
+    "power": power.draw,
+    "flow": flow.draw,
+    "gpu_time": gpu_time.draw,
+}
 
 
 def write(draw: Callable[[SavedRun], Figure], run: SavedRun, target: Path) -> Path:

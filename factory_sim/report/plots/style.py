@@ -7,11 +7,16 @@ stand for, so that a thing has one colour in every plot.
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from factory_sim.report.layout import unbroken
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 YELLOW, BLUE, VERMILLION, PURPLE = "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
@@ -50,10 +55,22 @@ def applied() -> Iterator[None]:
 
 def figure(width_in: float = 11.0, height_in: float = 6.0) -> Figure:
     """Return an empty figure of that many inches whose parts keep clear of each other."""
-    return Figure(figsize=(width_in, height_in), layout="constrained")
+    return Figure(figsize=(width_in, height_in), layout=ConstrainedLayoutEngine())
 
 
 def ask(fig: Figure, question: str, answer: str = "") -> None:
     """Head `fig` with the question it answers and, beneath, the answer in a sentence."""
-    text = f"{question}\n{answer}" if answer else question
-    fig.suptitle(text, x=0.01, ha="left", fontsize=15, fontweight="bold")
+    width_in, height_in = fig.get_size_inches()
+    wrapped = textwrap.wrap(unbroken(answer), int(width_in * 9), break_on_hyphens=False)
+    top, line = 1 - 0.1 / height_in, 1.5 * 14 / 72 / height_in
+    fig.text(0.01, top, question, ha="left", va="top", fontsize=14, fontweight="bold")
+    fig.text(0.01, top - line, "\n".join(wrapped), ha="left", va="top", fontsize=13)
+    engine = fig.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0.0, 0.0, 1.0, top - line * (1 + len(wrapped))))
+
+
+def nothing(axes: Axes, reason: str) -> None:
+    """Say in an empty panel why it is empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, reason, transform=axes.transAxes, ha="center", va="center", color=GREY)

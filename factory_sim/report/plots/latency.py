@@ -1,0 +1,173 @@
+"""Do requests meet the promise? The distribution of each latency, with its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from numpy.typing import NDArray
+
+from factory_sim.report.folder import SavedRun
+from factory_sim.report.plots import style
+from factory_sim.report.text import duration
+
+LATENCIES = {
+    "ttft": "Time to first token",
+    "tpot": "Time per output token",
+    "e2e": "End to end",
+}
+_BINS = 60
+_ROWS = 5
+# From this ratio of longest to shortest a linear axis would hide the short ones.
+_LOG_FROM = 6.0
+
+Floats = NDArray[np.float64]
+
+
+def draw(run: SavedRun) -> Figure:
+    """Return one histogram per latency, a row per deployment (the busiest, if many)."""
+    requests = run.requests
+    counted = requests[(requests["outcome"] == "completed") & requests["measured"].astype(bool)]
+    busiest = list(counted["deployment"].value_counts().index[:_ROWS]) or [""]
+    figure = style.figure(12.0, 1.6 + 3.4 * len(busiest))
+    grid = figure.subplots(len(busiest), len(LATENCIES), squeeze=False)
+    several = requests["deployment"].nunique() > 1
+    for name, row in zip(busiest, grid, strict=True):
+        own = counted[counted["deployment"] == name]
+        promise = _promise(run.summary, name)
+        for (key, title), axes in zip(LATENCIES.items(), row, strict=True):
+            axes.set_title(f"{name}: {title.lower()}" if several else title)
+            _histogram(axes, _finite(own[f"{key}_ms"]), promise.get(key))
+        row[0].set_ylabel("share of requests")
+    style.ask(figure, "Do requests meet the promise?", _answer(run.summary, busiest))
+    return figure
+
+
+def _promise(summary: Mapping[str, Any], deployment: str) -> Mapping[str, Any]:
+    part = summary.get("deployments", {}).get(deployment, summary)
+    promise: Mapping[str, Any] = part.get("slo", {})
+    return promise
+
+
+def _finite(column: pd.Series[float]) -> Floats:
+    values = np.asarray(column, dtype=np.float64)
+    return values[np.isfinite(values)]
+
+
+def _histogram(axes: Axes, values: Floats, promise: Mapping[str, Any] | None) -> None:
+    if not len(values):
+        style.nothing(axes, "no completed request has one")
+        return
+    limit = None if promise is None else float(promise["limit_ms"])
+    edges, logarithmic = _edges(values, limit)
+    shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+    colours = [
+        style.BAD if limit is not None and left >= limit else style.GOOD for left in edges[:-1]
+    ]
+    axes.bar(edges[:-1], shares, np.diff(edges), align="edge", color=colours)
+    if logarithmic:
+        _logarithmic(axes, edges)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda ms, _: duration(ms / 1e3) if ms else "0"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_share))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.grid(axis="x", visible=False)
+    _marks(axes, float(shares.max()), values, promise)
+
+
+def _share(share: float, _: int) -> str:
+    return f"{100 * share:g} %" if share <= 1 else ""
+
+
+def _edges(values: Floats, limit: float | None) -> tuple[Floats, bool]:
+    """Return bin edges over all `values`, one of them at the limit, and whether they are log."""
+    low, high = float(values.min()), float(values.max())
+    if limit is not None:
+        # The limit is in the picture, unless it is so far off that the data would vanish.
+        low, high = min(low, max(limit, low / 10)), max(high, min(limit, high * 10))
+    margin = 1.08
+    low, high = low / margin, high * margin
+    logarithmic = low > 0 and high / low > _LOG_FROM
+    if high <= low:
+        low, high = low - 0.5, high + 0.5
+    edges = (np.geomspace if logarithmic else np.linspace)(low, high, _BINS + 1)
+    if limit is not None and low < limit < high:
+        # A bin across the limit would mix the kept with the broken.
+        edges[1 + np.argmin(np.abs(edges[1:-1] - limit))] = limit
+    return edges, logarithmic
+
+
+def _logarithmic(axes: Axes, edges: Floats) -> None:
+    axes.set_xscale("log")
+    decades = np.log10(edges[-1] / edges[0])
+    subs = (1.0, 2.0, 5.0) if decades < 1.2 else (1.0, 3.0) if decades < 2.2 else (1.0,)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=12))
+    axes.xaxis.set_minor_locator(LogLocator(subs=(1.0,), numticks=20))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+
+
+def _marks(axes: Axes, highest: float, values: Floats, promise: Mapping[str, Any] | None) -> None:
+    """Draw the median, the tail and the limit, their labels stacked above the bars."""
+    tail = 99.0 if promise is None else float(promise["percentile"])
+    marks = [
+        (f"p{percentile:g} {duration(value / 1e3)}", value, style.GREY, "-")
+        for percentile in dict.fromkeys((50.0, tail))
+        for value in [float(np.percentile(values, percentile))]
+    ]
+    if promise is not None:
+        limit = float(promise["limit_ms"])
+        marks.append((f"p{tail:g} limit {duration(limit / 1e3)}", limit, style.LIMIT, "--"))
+    step = 0.13
+    room = 1.0 - step * len(marks)
+    axes.set_ylim(0.0, highest / room)
+    for index, (label, value, colour, line) in enumerate(marks):
+        _mark(axes, label, value, room + step * (index + 0.6), colour, line)
+
+
+def _mark(axes: Axes, label: str, value: float, level: float, colour: str, line: str) -> None:
+    """Draw an upright line at `value` up to `level` (0 to 1), with its label on the roomy side."""
+    left, right = axes.get_xlim()
+    if not left <= value <= right:
+        label, value = (f"{label} →", right) if value > right else (f"← {label}", left)
+    scale = axes.get_xaxis_transform()
+    axes.plot([value, value], [0, level], color=colour, linestyle=line, transform=scale)
+    across = axes.transAxes.inverted().transform(axes.transData.transform((value, 0.0)))[0]
+    axes.annotate(
+        label,
+        (value, level),
+        xycoords=scale,
+        xytext=(-5 if across > 0.5 else 5, 0),
+        textcoords="offset points",
+        ha="right" if across > 0.5 else "left",
+        va="center",
+        color=colour,
+        fontsize=11,
+        # Another mark may pass behind the label.
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        zorder=5,
+    )
+
+
+def _answer(summary: Mapping[str, Any], deployments: list[str]) -> str:
+    broken: list[str] = []
+    kept: list[str] = []
+    for name in deployments:
+        for key, title in LATENCIES.items():
+            part = _promise(summary, name).get(key)
+            if part is not None and "value_ms" in part:
+                of = f"{name}: " if len(deployments) > 1 else ""
+                value, limit = duration(part["value_ms"] / 1e3), duration(part["limit_ms"] / 1e3)
+                text = f"{of}p{part['percentile']:g} of {title.lower()} {value}, limit {limit}"
+                (kept if part["met"] else broken).append(text)
+    if broken:
+        return "No. " + "; ".join(broken)
+    if kept:
+        return "Yes. " + "; ".join(kept)
+    return "No promise was made for these latencies."

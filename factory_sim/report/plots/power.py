@@ -1,0 +1,89 @@
+"""Does the site stay under its cap? The stack of power against the limit, and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from factory_sim.report.folder import SavedRun
+from factory_sim.report.plots import style
+from factory_sim.report.plots.time_axis import TimeAxis, window_of
+from factory_sim.report.text import duration, megawatts, percent
+
+# What each level adds to the one inside it.
+_LAYERS = (
+    ("gpu_power_mw", "GPUs", style.BLUE),
+    ("server_power_mw", "rest of the servers", style.SKY),
+    ("it_power_mw", "rest of IT", style.GREEN),
+    ("grid_power_mw", "cooling and losses", style.ORANGE),
+)
+_UNITS = ((1.0, "MW"), (1e-3, "kW"), (1e-6, "W"))
+
+
+def draw(run: SavedRun) -> Figure:
+    """Return power by level over time with the cap, and beneath it the clock of the GPUs."""
+    figure = style.figure(12.0, 6.5)
+    stack, clock = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    style.ask(figure, "Does the site stay under its power cap?", _answer(run.summary))
+    if not len(run.timeseries):
+        style.nothing(stack, "nothing was recorded")
+        style.nothing(clock, "nothing was recorded")
+        return figure
+    time = TimeAxis(run.timeseries)
+    _stack(stack, time)
+    clock.plot(time.time, 100.0 * time.mean("clock"), color=style.PURPLE)
+    clock.set_ylim(0.0, 105.0)
+    clock.set_ylabel("clock")
+    clock.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g} %"))
+    clock.set_xlabel(f"{time.unit} (shaded: outside the measured window)")
+    for axes in (stack, clock):
+        time.finish(axes, window_of(run.summary))
+    return figure
+
+
+def _stack(axes: Axes, time: TimeAxis) -> None:
+    levels = [time.mean(column) for column, _, _ in _LAYERS]
+    peak, limit = time.highest("grid_power_mw"), time.mean("grid_limit_mw")
+    top = float(max(peak.max(), limit.max()))
+    scale, unit = next((s, u) for s, u in _UNITS if top >= s or s == _UNITS[-1][0])
+    below = np.zeros_like(time.time)
+    for level, (_, label, colour) in zip(levels, _LAYERS, strict=True):
+        axes.fill_between(
+            time.time, below / scale, level / scale, color=colour, label=label, linewidth=0
+        )
+        below = level
+    axes.plot(time.time, peak / scale, color=style.GREY, linewidth=1.0, label="peaks")
+    axes.plot(
+        time.time,
+        limit / scale,
+        color=style.LIMIT,
+        linestyle="--",
+        drawstyle="steps-post",
+        linewidth=2.2,
+        label="cap at the meter",
+    )
+    axes.set_ylim(0.0, 1.08 * top / scale)
+    axes.set_ylabel(f"power ({unit})")
+    handles, labels = axes.get_legend_handles_labels()
+    # Listed from top to bottom as they lie in the picture.
+    axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _answer(summary: Mapping[str, Any]) -> str:
+    if "grid_power_mw" not in summary or "grid_limit_mw" not in summary:
+        return ""
+    highest, cap = megawatts(summary["grid_power_mw"]["max"]), megawatts(summary["grid_limit_mw"])
+    over = summary.get("cap_overshoot_s", 0.0)
+    text = (
+        f"No: it was above {cap} for {duration(over)}, up to {highest}"
+        if over
+        else f"Yes: at most {highest} of {cap}"
+    )
+    if "clock" in summary:
+        text += f"; clocks lowered {percent(summary['clock']['share_below_reference'])} of the time"
+    return text
