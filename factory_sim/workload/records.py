@@ -18,8 +18,8 @@ from factory_sim.scenario.workload import Columns
 Record = tuple[int, Mapping[str, object] | str]
 """Its number in the file, and its values or the reason why it has none."""
 
-QUESTION = frozenset({"human", "user", "system", "tool"})
-ANSWER = frozenset({"gpt", "assistant", "chatgpt", "bing", "bard"})
+QUESTION = ("human", "user", "system", "tool")
+ANSWER = ("gpt", "assistant", "chatgpt", "bing", "bard")
 TOKEN_COUNTS = ("tokens", "num_tokens", "n_tokens", "token_count")
 
 
@@ -164,8 +164,8 @@ def _turns(turns: object, number: int) -> Iterator[Mapping[str, object] | str]:
     for turn in turns:
         role = turn.get("from", turn.get("role")) if isinstance(turn, dict) else None
         counts = [turn[key] for key in TOKEN_COUNTS if key in turn] if role is not None else []
-        if role not in QUESTION | ANSWER:
-            yield f"a turn from neither {_one_of(QUESTION)} nor {_one_of(ANSWER)}"
+        if role not in QUESTION + ANSWER:
+            yield f"a turn from neither {'/'.join(QUESTION)} nor {'/'.join(ANSWER)}"
             return
         if not counts or isinstance(counts[0], bool) or not isinstance(counts[0], int):
             yield f"a turn without its whole number of tokens ({' or '.join(TOKEN_COUNTS)})"
@@ -177,7 +177,3 @@ def _turns(turns: object, number: int) -> Iterator[Mapping[str, object] | str]:
             yield answer
         pending = role in QUESTION
         before += counts[0]
-
-
-def _one_of(roles: frozenset[str]) -> str:
-    return "/".join(sorted(roles))

@@ -130,9 +130,14 @@ class TraceReport:
         """Rows skipped for a fault of the file; a request that failed in the trace is none."""
         return sum(count for reason, count in self.skipped.items() if reason != FAILED)
 
+    def faults(self) -> str:
+        """Say what was skipped, why, and on which lines."""
+        return "; ".join(f"{n} {self._named(reason)}" for reason, n in self.skipped.items())
+
     def __str__(self) -> str:
         notes = [f"{self.used} of {self.rows} requests of {self.path} ({self.format})"]
-        notes += [f"{n} skipped: {self._named(reason)}" for reason, n in self.skipped.items()]
+        if self.skipped:
+            notes.append(f"skipped: {self.faults()}")
         if self.out_of_order:
             notes.append(f"{self.out_of_order} arrived before the row above them; sorted")
         return "; ".join(notes)
@@ -168,7 +173,8 @@ def read_trace(
     if report.malformed > file.allow_malformed * report.rows:
         raise InputError(Problem(f"{where}.path", _too_many(report, file.allow_malformed)))
     if not report.used:
-        raise InputError(Problem(f"{where}.path", f"{path} holds no request: {report}"))
+        faults = f": {report.faults()}" if report.rows else ""
+        raise InputError(Problem(f"{where}.path", f"{path} holds no request{faults}"))
     if needs_times and not len(trace.arrival_s):
         raise InputError(
             Problem(
@@ -182,16 +188,11 @@ def read_trace(
 
 def _too_many(report: TraceReport, allowed: float) -> str:
     share = report.malformed / report.rows
-    faults = "; ".join(
-        f"{count} {report._named(reason)}"
-        for reason, count in report.skipped.items()
-        if reason != FAILED
-    )
     enough = np.ceil(share * 1000.0) / 10.0
     return (
         f"{report.malformed} of {report.rows} rows of {report.path} are malformed "
-        f"({share:.2%}; allowed: {allowed:.2%}): {faults}. Mend the file, or skip them with "
-        f"allow_malformed: {enough:g} %"
+        f"({share:.2%}; allowed: {allowed:.2%}): {report.faults()}. Mend the file, or "
+        f"skip them with allow_malformed: {enough:g} %"
     )
 
 
@@ -215,9 +216,17 @@ def _read(
     return _ordered(parts, columns, report), report
 
 
+def _fields(columns: Columns) -> dict[str, str]:
+    """Return what each column in use holds -> its name in the file."""
+    named: dict[str, str] = columns.model_dump(exclude={"time_unit"}, exclude_none=True)
+    return named
+
+
 def _present(known: Format, records: Records, path: Path) -> Columns:
     """Return the columns in use: those of the format less the optional ones not there."""
-    fields = known.columns.model_dump(exclude={"time_unit"}, exclude_none=True)
+    fields = _fields(known.columns)
+    if not records.names:  # no record could be read at all: the report says why
+        return known.columns
     missing = {key: column for key, column in fields.items() if column not in records.names}
     wanted = [column for key, column in missing.items() if key not in known.optional]
     if wanted:
@@ -230,7 +239,7 @@ def _chunks(
     rows: Iterator[Record], columns: Columns, report: TraceReport
 ) -> Iterator[pd.DataFrame]:
     """Yield the raw values of the columns in use, with line numbers, a chunk at a time."""
-    fields = columns.model_dump(exclude={"time_unit"}, exclude_none=True)
+    fields = _fields(columns)
     lines: list[int] = []
     values: list[tuple[object, ...]] = []
     for line, row in rows:
@@ -321,7 +330,7 @@ class Clock:
 
 def _ordered(parts: list[pd.DataFrame], columns: Columns, report: TraceReport) -> Trace:
     """Join the chunks and sort them by arrival; equal times keep the order of the file."""
-    rows = pd.concat(parts) if parts else pd.DataFrame(columns=["prompt", "output"])
+    rows = pd.concat(parts) if parts else pd.DataFrame(columns=list(_fields(columns)))
     report.used = len(rows)
     arrival = np.empty(0)
     if columns.arrival is not None:

@@ -109,12 +109,12 @@ SHAPES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     process=st.sampled_from(PROCESSES),
     shape=st.sampled_from(SHAPES),
     seed=st.integers(0, 2**32),
-    block=st.integers(1, 300),
+    block=st.integers(5, 300),
 )
 def test_any_process_runs_forward_and_knows_no_blocks(
     process: dict[str, Any], shape: Any, seed: int, block: int

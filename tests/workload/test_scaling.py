@@ -1,0 +1,144 @@
+"""Scaling a trace: exact on a tiny one, whole on a real one."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.random import SeedSequence
+
+from factory_sim.errors import InputError
+from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_report
+from tests.workload.making import CATALOG, TRACES, needs_traces, requests, workload
+
+# Four requests, one a second on average: the trace stands for four seconds.
+TINY = "arrival_s,input_toks,output_toks,session\n0,10,1,a\n0.5,20,2,b\n2,30,3,a\n3,40,4,\n"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    (tmp_path / "tiny.csv").write_text(TINY)
+    return tmp_path / "tiny.csv"
+
+
+def replayed(path: Path, duration_s: float = 100.0, seed: int = 1, **scale: Any) -> Block:
+    fields = {"process": "trace", "path": str(path), **scale}
+    whole = requests(workload(arrivals=fields), duration_s, seed)
+    cut = requests(workload(arrivals=fields), duration_s, seed, block=3)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(whole, cut, strict=True))
+    return whole
+
+
+def test_a_replay_is_the_trace(tiny: Path) -> None:
+    found = replayed(tiny)
+    assert found.arrival_s.tolist() == [0.0, 0.5, 2.0, 3.0]
+    assert found.prompt.tolist() == [10, 20, 30, 40]
+    assert found.output.tolist() == [1, 2, 3, 4]
+    assert found.cached.tolist() == [0, 0, 0, 0]
+    assert found.session.tolist() == [0, 1, 0, -1]
+
+
+def test_duration_and_requests_end_it(tiny: Path) -> None:
+    assert replayed(tiny, 2.0).prompt.tolist() == [10, 20]
+    assert replayed(tiny, requests=3).prompt.tolist() == [10, 20, 30]
+    assert replayed(tiny, loop=True, requests=6).prompt.tolist() == [10, 20, 30, 40, 10, 20]
+    assert replayed(tiny, loop=True, requests=4).prompt.tolist() == [10, 20, 30, 40]
+    assert len(replayed(tiny, 0.0).prompt) == 0
+
+
+def test_speedup_divides_times(tiny: Path) -> None:
+    assert replayed(tiny, speedup=4).arrival_s.tolist() == [0.0, 0.125, 0.5, 0.75]
+
+
+def test_loop_repeats_after_one_more_mean_gap_with_new_sessions(tiny: Path) -> None:
+    found = replayed(tiny, 9.0, loop=True)
+    assert found.arrival_s.tolist() == [0.0, 0.5, 2.0, 3.0, 4.0, 4.5, 6.0, 7.0, 8.0, 8.5]
+    assert found.prompt.tolist() == [10, 20, 30, 40] * 2 + [10, 20]
+    assert found.session.tolist() == [0, 1, 0, -1, 2, 3, 2, -1, 4, 5]
+    assert replayed(tiny, 4.5, loop=True, speedup=2).arrival_s.tolist()[4:6] == [2.0, 2.25]
+
+
+def test_superposed_copies_are_the_trace_rotated(tiny: Path) -> None:
+    found = replayed(tiny, superpose=3)
+    assert len(found.prompt) == 12
+    assert (found.arrival_s < 4.0).all()
+    assert (np.diff(found.arrival_s) >= 0.0).all()
+    for copy in range(3):
+        first, second = (found.arrival_s[found.prompt == p] for p in (10, 20))
+        assert len(first) == len(second) == 3
+        mine = found.session // 2 == copy
+        gap = (
+            found.arrival_s[mine & (found.prompt == 20)]
+            - found.arrival_s[mine & (found.prompt == 10)]
+        )
+        assert gap[0] % 4.0 == pytest.approx(0.5, abs=1e-12)
+    original = [t for t in (0.0, 0.5, 2.0, 3.0) if t in found.arrival_s]
+    assert original == [0.0, 0.5, 2.0, 3.0]
+    assert replayed(tiny, superpose=3, seed=2).arrival_s.tolist() != found.arrival_s.tolist()
+
+
+def test_thinning_keeps_whole_sessions(tmp_path: Path) -> None:
+    lines = [f"{k},{k + 1},1,{k % 500}" for k in range(2000)]
+    path = tmp_path / "sessions.csv"
+    path.write_text("arrival_s,input_toks,output_toks,session\n" + "\n".join(lines))
+    found = replayed(path, 3000.0, thin="30 %")
+    kept, counts = np.unique(found.session, return_counts=True)
+    assert set(counts) == {4}
+    assert len(kept) / 500 == pytest.approx(0.3, abs=0.06)
+    more = replayed(path, 3000.0, thin="60 %")
+    assert set(found.prompt) < set(more.prompt)
+    assert (more.arrival_s == more.prompt - 1.0).all()
+
+
+def test_thinning_without_sessions_is_by_request(tmp_path: Path) -> None:
+    path = tmp_path / "plain.csv"
+    path.write_text(
+        "arrival_s,input_toks,output_toks\n" + "\n".join(f"{k},1,1" for k in range(4000))
+    )
+    assert len(replayed(path, 5000.0, thin=0.25).prompt) / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+def test_an_instant_cannot_loop(tmp_path: Path) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text("arrival_s,input_toks,output_toks\n5,1,1\n")
+    assert replayed(path).arrival_s.tolist() == [0.0]
+    with pytest.raises(InputError, match=r"^workload\.arrivals\.loop: the trace lasts no time"):
+        replayed(path, loop=True)
+
+
+def test_cached_tokens_come_from_the_trace_or_the_scenario_but_not_both(tmp_path: Path) -> None:
+    path = tmp_path / "hits.csv"
+    path.write_text("arrival_s,input_toks,output_toks,cached_toks\n0,10,1,4\n1,10,1,10\n")
+    arrivals = {"process": "trace", "path": "hits.csv"}
+    spec = workload(arrivals=arrivals)
+    (only,) = open_blocks(spec, CATALOG, 9.0, SeedSequence(1), tmp_path)
+    assert only.cached.tolist() == [4, 9]
+    assert mean_lengths(spec, CATALOG, tmp_path) == (10.0, 1.0, 6.5)
+    report = trace_report(spec, tmp_path)
+    assert report is not None
+    assert report.used == 2
+    with pytest.raises(InputError, match=r"^chat\.cached: the trace hits\.csv has cached tokens"):
+        open_blocks(
+            workload(arrivals=arrivals, cached=3), CATALOG, 9.0, SeedSequence(1), tmp_path, "chat"
+        )
+
+
+def test_lengths_drawn_from_a_file_keep_its_pairs(tiny: Path) -> None:
+    fields: dict[str, Any] = {"lengths": {"trace": {"path": str(tiny)}}}
+    spec = workload(arrivals={"process": "offline", "requests": 4000}, **fields)
+    found = requests(spec)
+    pairs, counts = np.unique(np.stack([found.prompt, found.output]), axis=1, return_counts=True)
+    assert pairs.tolist() == [[10, 20, 30, 40], [1, 2, 3, 4]]
+    assert (np.abs(counts - 1000) < 100).all()
+    assert mean_lengths(spec, CATALOG, tiny.parent) == (25.0, 2.5, 0.0)
+
+
+@needs_traces
+def test_the_azure_hour_replays_at_its_recorded_times() -> None:
+    path = TRACES / "azure2023_conv.csv"
+    recorded = np.loadtxt(path, delimiter=",", skiprows=1)
+    spec = workload(arrivals={"process": "trace", "path": str(path)})
+    found = requests(spec, 4000.0)
+    assert found.arrival_s.tobytes() == recorded[:, 0].tobytes()
+    assert found.prompt.tolist() == recorded[:, 1].tolist()
+    assert found.output.tolist() == recorded[:, 2].tolist()

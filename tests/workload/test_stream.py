@@ -1,0 +1,123 @@
+"""Whole streams: mixes, cached tokens, seeds, means, and what leaves what alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import SeedSequence
+
+from factory_sim.errors import InputError
+from factory_sim.workload.stream import draws, mean_lengths, open_blocks, trace_report
+from tests.workload.making import CATALOG, HERE, requests, workload
+
+POISSON = {"process": "poisson", "rate": "50 /s"}
+NORMAL = {"prompt": {"lognormal": {"median": 500, "sigma": 1}}, "output": 5}
+UNIFORM = {"prompt": {"uniform": {"low": 1, "high": 9}}, "output": 3}
+
+
+def same(first: Any, second: Any, *names: str) -> bool:
+    return all(getattr(first, n).tobytes() == getattr(second, n).tobytes() for n in names)
+
+
+def test_the_same_seed_gives_the_same_requests_and_another_gives_others() -> None:
+    spec = workload(arrivals=POISSON, lengths=NORMAL, cached={"uniform": {"low": 0, "high": 900}})
+    first = requests(spec)
+    assert same(first, requests(spec), *first._fields)
+    assert not same(first, requests(spec, seed=2), "arrival_s")
+    seed = SeedSequence(1)
+    seed.spawn(3)  # what others have spawned from the seed must not matter
+    again = list(open_blocks(spec, CATALOG, 100.0, seed, HERE))
+    assert np.concatenate([part.prompt for part in again]).tobytes() == first.prompt.tobytes()
+
+
+def test_a_change_of_lengths_leaves_arrivals_as_they_were() -> None:
+    plain = requests(workload(arrivals=POISSON, lengths=NORMAL))
+    longer = requests(workload(arrivals=POISSON, lengths=UNIFORM))
+    assert same(plain, longer, "arrival_s")
+    assert not same(plain, longer, "prompt")
+
+
+def test_cached_tokens_leave_the_rest_as_it_was_and_stay_below_the_prompt() -> None:
+    plain = requests(workload(arrivals=POISSON, lengths=NORMAL))
+    cached = requests(workload(arrivals=POISSON, lengths=NORMAL, cached=400))
+    assert same(plain, cached, "arrival_s", "prompt", "output")
+    assert (cached.cached == np.minimum(400, cached.prompt - 1)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**40), block=st.integers(1, 500))
+def test_blocks_do_not_matter(seed: int, block: int) -> None:
+    mix = {
+        "chat": {"weight": {"sinusoid": {"mean": 1, "amplitude": 1, "period": "9 s"}}},
+        "short": {"weight": 0.5, "lengths": UNIFORM, "cached": {"uniform": {"low": 0, "high": 9}}},
+    }
+    spec = workload(arrivals=POISSON, mix=mix)
+    whole, cut = requests(spec, 10.0, seed), requests(spec, 10.0, seed, block)
+    assert same(whole, cut, *whole._fields)
+    assert (whole.prompt >= 1).all()
+    assert (whole.output >= 1).all()
+    assert ((whole.cached >= 0) & (whole.cached < whole.prompt)).all()
+    assert (whole.session == -1).all()
+
+
+def test_a_mix_follows_its_weights_as_they_drift() -> None:
+    mix = {
+        "one": {
+            "weight": {"steps": [["0 s", 1], ["50 s", 3]]},
+            "lengths": {"prompt": 1, "output": 1},
+        },
+        "two": {"weight": 1, "lengths": {"prompt": 2, "output": 2}},
+    }
+    found = requests(workload(arrivals={"process": "constant", "rate": "400 /s"}, mix=mix))
+    assert (found.prompt == found.archetype + 1).all()
+    early = found.archetype[found.arrival_s < 50]
+    late = found.archetype[found.arrival_s >= 50]
+    assert early.mean() == pytest.approx(0.5, abs=0.01)
+    assert late.mean() == pytest.approx(0.25, abs=0.01)
+    spec = workload(arrivals=POISSON, mix=mix)
+    assert mean_lengths(spec, CATALOG, HERE) == (1.5, 1.5, 0.0)
+    assert mean_lengths(spec, CATALOG, HERE, duration_s=100.0) == (1.375, 1.375, 0.0)
+
+
+def test_weights_that_vanish_together_are_an_error() -> None:
+    mix = {"chat": {"weight": {"steps": [["0 s", 1], ["9 s", 0]]}}}
+    with pytest.raises(InputError, match=r"^workload\.mix: the weights at 9\.\d+ s are \[0\.0\]"):
+        requests(workload(arrivals=POISSON, mix=mix))
+
+
+def test_draws_are_the_lengths_of_the_open_stream() -> None:
+    fields: dict[str, Any] = {"lengths": NORMAL, "cached": {"uniform": {"low": 0, "high": 900}}}
+    closed = workload(arrivals={"process": "closed", "concurrency": 2}, **fields)
+    opened = requests(workload(arrivals={"process": "offline", "requests": 10_000}, **fields))
+    drawn = draws(closed, CATALOG, SeedSequence(1), HERE)
+    expected = zip(
+        opened.prompt.tolist(), opened.output.tolist(), opened.cached.tolist(), strict=True
+    )
+    assert [next(drawn) for _ in range(10_000)] == list(expected)
+
+
+def test_a_closed_loop_has_no_arrivals_of_its_own() -> None:
+    spec = workload(arrivals={"process": "closed", "concurrency": 2})
+    with pytest.raises(ValueError, match="use draws"):
+        open_blocks(spec, CATALOG, 10.0, SeedSequence(1), HERE)
+
+
+@pytest.mark.parametrize(
+    "lengths", ["azure-conv-2023", "azure-code-2023", NORMAL, UNIFORM, {"prompt": 9, "output": 2}]
+)
+def test_mean_lengths_are_the_means_of_what_is_drawn(lengths: Any) -> None:
+    cached = {"uniform": {"low": 0, "high": 900}}
+    spec = workload(
+        arrivals={"process": "offline", "requests": 200_000}, lengths=lengths, cached=cached
+    )
+    found = requests(spec)
+    means = mean_lengths(spec, CATALOG, HERE)
+    assert found.prompt.mean() == pytest.approx(means[0], rel=0.015)
+    assert found.output.mean() == pytest.approx(means[1], rel=0.015)
+    assert found.cached.mean() == pytest.approx(means[2], rel=0.02)
+
+
+def test_a_process_has_no_trace_to_report() -> None:
+    assert trace_report(workload(arrivals=POISSON), HERE) is None
