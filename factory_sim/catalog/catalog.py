@@ -85,6 +85,14 @@ class Catalog:
         """Return the engine profile called `name`, or raise InputError with close matches."""
         return _find(self.engines, name, "engine profile", "engines")
 
+    def cooling_plant(self, name: str) -> Cooling:
+        """Return the cooling plant called `name`, or raise InputError with close matches."""
+        return _find(self.cooling, name, "cooling plant", "cooling")
+
+    def power_curve(self, family: str) -> PowerCurve:
+        """Return how the power of a GPU `family` follows its work and clock, or InputError."""
+        return _find(self.power, family, "GPU family in power.yaml", "accelerators")
+
     def efficiency(self, family: str, precision: Precision) -> Family:
         """Return how much of its peak `family` reaches in `precision` arithmetic.
 

@@ -1,0 +1,33 @@
+"""Chunked prefill: every step decodes, and prompt chunks fill what is left of its tokens."""
+
+from __future__ import annotations
+
+from factory_sim.factory.batch import Batch
+
+
+class Chunked:
+    """The scheduler of vLLM V1 and of Sarathi-Serve (Agrawal et al., 2024).
+
+    max_tokens: the token budget of one step.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+
+    def fill(self, batch: Batch) -> None:
+        """Decode everyone, carry on unfinished prompts, then admit while tokens are left."""
+        batch.make_room()
+        budget = self.max_tokens - batch.decoding
+        for request in batch.prefilling:
+            if budget <= 0:
+                return
+            budget -= batch.prefill(request, budget)
+        while budget > 0:
+            admitted = batch.admit()
+            if admitted is None:
+                return
+            budget -= batch.prefill(admitted, budget)
+
+    def joins(self, batch: Batch) -> bool:
+        """A request may join at any step."""
+        return True

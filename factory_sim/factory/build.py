@@ -1,0 +1,152 @@
+"""The one place that turns a description into processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from simpy import Environment
+
+from factory_sim.factory.batch import Batch
+from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.clients import (
+    Stream,
+    closed_client,
+    open_stream,
+    sending,
+    thinking_times,
+)
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.layout import Fleet, Layout
+from factory_sim.factory.meter import Line, Meter
+from factory_sim.factory.power import POLICIES
+from factory_sim.factory.power.manager import Manager
+from factory_sim.factory.replica import Replica, Speed
+from factory_sim.factory.routing import ROUTING
+from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.physics.step_time import Roofline, StepTime
+from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.workload.stream import draws, open_blocks
+
+StepTimes = Callable[[Fleet, float], StepTime]
+
+
+def roofline(fleet: Fleet, clock: float) -> StepTime:
+    """Return the step-time model of a fleet at a clock."""
+    return Roofline(
+        fleet.gpu, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
+    )
+
+
+class Factory:
+    """A factory ready to run: the SimPy environment and everything that lives in it.
+
+    step_time: makes the step-time model of a fleet at a clock. debug: recount requests,
+    tokens and KV blocks at every boundary.
+    """
+
+    def __init__(
+        self, layout: Layout, step_time: StepTimes = roofline, debug: bool = False
+    ) -> None:
+        scenario = layout.scenario
+        self.env = env = Environment()
+        self.layout = layout
+        # One child seed per workload, then one per router, so that changing one part does
+        # not reshuffle the others.
+        work_seed, router_seed = np.random.SeedSequence(scenario.seed).spawn(2)
+        router_seeds = router_seed.spawn(len(layout.fleets))
+        self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
+        self.gateways = {
+            fleet.name: _gateway(env, fleet, self.gaps[fleet.name], step_time, seed, debug)
+            for fleet, seed in zip(layout.fleets, router_seeds, strict=True)
+        }
+        lines = [Line(fleet, self.gateways[fleet.name].replicas) for fleet in layout.fleets]
+        self.meter = Meter(env, layout.site, scenario.site.grid_limit, lines)
+        policy = POLICIES[scenario.power.policy](scenario.power)
+        self.manager = Manager(env, self.meter, policy, scenario.power)
+        env.process(self.manager.watch())
+        self.streams = _streams(env, scenario, layout, self.gateways, work_seed)
+
+    @property
+    def waiting_or_running(self) -> int:
+        """Return the requests inside the factory."""
+        return sum(gateway.inside for gateway in self.gateways.values())
+
+
+def _gateway(
+    env: Environment,
+    fleet: Fleet,
+    gaps: GapHistogram,
+    step_time: StepTimes,
+    seed: np.random.SeedSequence,
+    debug: bool,
+) -> Gateway:
+    spec = fleet.spec
+    router = ROUTING[spec.router.policy](np.random.default_rng(seed))
+    gateway = Gateway(env, router, spec.router.staleness)
+    speeds: dict[float, Speed] = {}
+
+    def speed_at(clock: float) -> Speed:
+        if clock not in speeds:
+            speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
+        return speeds[clock]
+
+    for number, gpus in enumerate(fleet.replicas):
+        queue = spec.engine.max_queue
+        batch = Batch(
+            BATCHING[fleet.batching](fleet.max_step_tokens),
+            *speed_at(1.0),
+            KvBlocks(fleet.memory.blocks, fleet.memory.block_tokens),
+            fleet.max_num_seqs,
+            float("inf") if queue is None else queue,
+            gaps,
+        )
+        indices = [gpu.index for gpu in gpus]
+        replica = Replica(env, number, indices, batch, speed_at, gateway.leave, debug)
+        gateway.replicas.append(replica)
+        gateway.outstanding.append(0)
+    return gateway
+
+
+def _streams(
+    env: Environment,
+    scenario: Scenario,
+    layout: Layout,
+    gateways: dict[str, Gateway],
+    seed: np.random.SeedSequence,
+) -> list[Stream]:
+    hosts = {fleet.name: fleet.host for fleet in layout.fleets}
+    numbers = count()
+    streams = []
+    seeds = seed.spawn(len(scenario.workload))
+    for index, (name, spec) in enumerate(scenario.workload.items()):
+        lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
+        timeout_s = float("inf") if spec.timeout is None else spec.timeout
+        gateway = gateways[spec.deployment]
+        stream = Stream(env, gateway, index, lag_s, timeout_s, numbers)
+        streams.append(stream)
+        where = f"workload.{name}"
+        arrivals = spec.arrivals
+        if not isinstance(arrivals, ClosedArrivals):
+            blocks = open_blocks(
+                spec, scenario.facts, scenario.duration, seeds[index], Path(), where
+            )
+            env.process(open_stream(stream, blocks))
+            continue
+        lengths_seed, think_seed = seeds[index].spawn(2)
+        lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
+        thinking = thinking_times(
+            arrivals.think_time, arrivals.thinking == "exponential", think_seed
+        )
+        budget = sending(arrivals.requests)
+        for _ in range(arrivals.concurrency):
+            env.process(
+                closed_client(
+                    stream, lengths, thinking, spec.round_trip / 2, scenario.duration, budget
+                )
+            )
+    return streams

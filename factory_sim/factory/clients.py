@@ -1,0 +1,116 @@
+"""Clients: open streams that send whatever happens, and closed loops that wait for answers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+from simpy import Environment, Event
+
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.moment import Moment, Rank
+from factory_sim.factory.request import Request
+from factory_sim.workload.stream import Block
+
+Story = Generator[Event, Any, None]
+
+RETRY_AFTER_S = 1.0
+"""How long a refused client of a closed loop stays away, as HTTP's Retry-After would say."""
+
+
+class Stream:
+    """What the requests of one workload share.
+
+    number: of the workload in the scenario. lag_s: from the client's sending to the arrival
+    at a replica (half the round trip, and the host's time per request). timeout_s: how long
+    a client waits; infinity for ever. numbers: gives each request of the run its own.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        gateway: Gateway,
+        number: int,
+        lag_s: float,
+        timeout_s: float,
+        numbers: count[int],
+    ) -> None:
+        self.env, self.gateway, self.number = env, gateway, number
+        self.lag_s, self.timeout_s, self.numbers = lag_s, timeout_s, numbers
+        self.sent = 0
+
+    def request(
+        self, arrival_s: float, prompt: int, output: int, cached: int, archetype: int = 0
+    ) -> Request:
+        """Return a request that its client sends at `arrival_s`."""
+        self.sent += 1
+        return Request(
+            next(self.numbers),
+            arrival_s,
+            prompt,
+            output,
+            cached,
+            arrival_s + self.timeout_s,
+            self.number,
+            archetype,
+        )
+
+
+def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
+    """Send each request at its own time, as users do who do not know of each other."""
+    env, lag_s, arrive = stream.env, stream.lag_s, stream.gateway.arrive
+    for block in blocks:
+        for arrival_s, prompt, output, cached, archetype in zip(
+            block.arrival_s.tolist(),
+            block.prompt.tolist(),
+            block.output.tolist(),
+            block.cached.tolist(),
+            block.archetype.tolist(),
+            strict=True,
+        ):
+            yield Moment(env, arrival_s + lag_s - env.now, Rank.ARRIVAL)
+            arrive(stream.request(arrival_s, prompt, output, cached, archetype))
+
+
+def closed_client(
+    stream: Stream,
+    draws: Iterator[tuple[int, int, int]],
+    thinking: Iterator[float],
+    back_s: float,
+    end_s: float,
+    budget: Iterator[int],
+) -> Story:
+    """Send, wait for the answer, think, send again.
+
+    draws: prompt, output and cached tokens of the next request of this workload. thinking:
+    pauses, seconds. back_s: from the replica back to the client. end_s: nobody sends after
+    it. budget: gives out the requests that all clients together may send. A client that is
+    refused waits RETRY_AFTER_S before its next request.
+    """
+    env = stream.env
+    for _ in budget:
+        request = stream.request(env.now, *next(draws))
+        answer = request.client = env.event()
+        yield Moment(env, stream.lag_s, Rank.ARRIVAL)
+        stream.gateway.arrive(request)
+        outcome = yield answer
+        refused_s = RETRY_AFTER_S if outcome == "rejected" else 0.0
+        yield Moment(env, back_s + next(thinking) + refused_s, Rank.ARRIVAL)
+        if env.now >= end_s:
+            return
+
+
+def thinking_times(
+    mean_s: float, exponential: bool, seed: np.random.SeedSequence
+) -> Iterator[float]:
+    """Yield think times: all of `mean_s`, or exponential with that mean."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield from (rng.exponential(mean_s, 256).tolist() if exponential else [mean_s])
+
+
+def sending(limit: int | None) -> Iterator[int]:
+    """Yield numbers up to `limit`, or for ever: who draws one may send a request."""
+    return iter(range(limit)) if limit is not None else iter(range(2**62))

@@ -1,0 +1,123 @@
+"""The gateway of a deployment: it sends each request to a replica and notes how it went.
+
+The head waiter of the factory: guests arrive, are shown to a table, and on the way out tell
+how it was.
+"""
+
+from __future__ import annotations
+
+import struct
+import numpy as np
+from simpy import Environment
+
+from factory_sim.factory.replica import Replica
+from factory_sim.factory.request import Request
+from factory_sim.factory.routing import Router
+
+ROW = np.dtype(
+    [
+        ("number", "<i8"),
+        ("stream", "<i4"),
+        ("replica", "<i4"),
+        ("arrival_s", "<f8"),
+        ("admitted_s", "<f8"),
+        ("first_token_s", "<f8"),
+        ("end_s", "<f8"),
+        ("prompt", "<i4"),
+        ("emitted", "<i4"),
+        ("cached", "<i4"),
+        ("preemptions", "<i4"),
+        ("outcome", "<i4"),
+        ("archetype", "<i4"),
+    ]
+)
+_PACK = struct.Struct("<qiiddddiiiiii").pack
+
+OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
+_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+
+
+class Gateway:
+    """Routes requests to `replicas` (to be filled in) by `router`.
+
+    staleness_s: how old the load figures may be that the router looks at.
+    Keeps one packed row per request that has left (`ROW`), and the integral of requests in
+    the deployment over time (for Little's law).
+    """
+
+    def __init__(self, env: Environment, router: Router, staleness_s: float) -> None:
+        self.env, self.router = env, router
+        self.replicas: list[Replica] = []
+        self.outstanding: list[int] = []
+        self.inside = 0
+        self.rows = bytearray()
+        self.row_bytes = ROW.itemsize
+        self._staleness_s = staleness_s
+        self._seen: list[int] = []
+        self._seen_s = -float("inf")
+        self._request_s = 0.0
+        self._last_s = 0.0
+
+    def arrive(self, request: Request) -> None:
+        """Show a request to a replica; note it as rejected if that refuses it."""
+        number = self.router.choose(self._load())
+        request.replica = number
+        if self.replicas[number].submit(request):
+            self.outstanding[number] += 1
+            self._count(1)
+        else:
+            self._note(request, self.env.now, "rejected")
+
+    def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
+        """Note how a request ended, and tell its client if it waits for the answer."""
+        self.outstanding[replica.number] -= 1
+        self._count(-1)
+        self._note(request, time, outcome)
+
+    def close(self) -> None:
+        """Note the requests that are still here as unfinished."""
+        for replica in self.replicas:
+            batch = replica.batch
+            for request in sorted([*batch.waiting, *batch.running], key=lambda r: r.number):
+                self._note(request, float("nan"), "unfinished")
+
+    def request_seconds(self) -> float:
+        """Return the integral of requests in the deployment over time, until now."""
+        return self._request_s + self.inside * (self.env.now - self._last_s)
+
+    def table(self) -> np.ndarray:
+        """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""
+        return np.frombuffer(bytes(self.rows), dtype=ROW)
+
+    def _load(self) -> list[int]:
+        if not self._staleness_s:
+            return self.outstanding
+        if self.env.now - self._seen_s >= self._staleness_s:
+            self._seen, self._seen_s = self.outstanding.copy(), self.env.now
+        return self._seen
+
+    def _count(self, change: int) -> None:
+        now = self.env.now
+        self._request_s += self.inside * (now - self._last_s)
+        self._last_s = now
+        self.inside += change
+
+    def _note(self, request: Request, end_s: float, outcome: str) -> None:
+        self.rows += _PACK(
+            request.number,
+            request.stream,
+            request.replica,
+            request.arrival_s,
+            request.admitted_s,
+            request.first_token_s,
+            end_s,
+            request.prompt,
+            request.emitted,
+            request.hit,
+            request.preemptions,
+            _CODE[outcome],
+            request.archetype,
+        )
+        client = request.client
+        if client is not None:
+            client.succeed(outcome)

@@ -1,0 +1,19 @@
+"""Power policies: how the site stays under its limit. One file each, one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from factory_sim.factory.power.admit import Admit
+from factory_sim.factory.power.clock import Clock
+from factory_sim.factory.power.protocol import Policy
+from factory_sim.factory.power.watch import Watch
+from factory_sim.scenario.site import Power
+
+POLICIES: dict[str, Callable[[Power], Policy]] = {
+    "clock": Clock,
+    "admit": Admit,
+    "none": Watch,
+}
+
+__all__ = ["POLICIES", "Policy"]

@@ -1,0 +1,140 @@
+"""A replica: one copy of a model on its GPUs, which takes requests in and lets answers out.
+
+Like a kiln that is opened only when something is ready or something waits outside, it wakes
+at the boundaries of its batch's stretches of steps, and nowhere between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from simpy import Environment, Event
+
+from factory_sim.factory.batch import INSTANT, Batch
+from factory_sim.factory.moment import Moment, Rank
+from factory_sim.factory.request import Request
+from factory_sim.metrics.totals import Totals
+from factory_sim.physics.power import StepPower
+from factory_sim.physics.step_time import StepTime
+
+Leave = Callable[["Replica", Request, float, str], None]
+
+
+class Speed(NamedTuple):
+    """What a clock means for a replica: its step time and the power of its steps."""
+
+    step_time: StepTime
+    power: StepPower
+
+
+class Replica:
+    """One copy of a model.
+
+    number: its place in the deployment. gpus: indices of its GPUs in the site. speed_at: what
+    a clock, as a share of the reference clock, means here. leave: told of every request that
+    finishes or is given up, with the time and the outcome.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        number: int,
+        gpus: Sequence[int],
+        batch: Batch,
+        speed_at: Callable[[float], Speed],
+        leave: Leave,
+        debug: bool = False,
+    ) -> None:
+        self.env, self.number, self.gpus, self.batch = env, number, gpus, batch
+        self._speed_at, self._leave, self._debug = speed_at, leave, debug
+        self.clock = self._wanted_clock = 1.0
+        self._wanted_running = batch.max_running
+        self._boundary_s = 0.0
+        self._next: Event | None = None  # None: idle
+        self._stepping = False
+
+    def submit(self, request: Request) -> bool:
+        """Queue a request; return False if it is refused."""
+        batch, now = self.batch, self.env.now
+        if not batch.enqueue(request):
+            return False
+        if self._next is None:
+            self._boundary_s = now
+            self._await_instant()
+        elif self._stepping:
+            if batch.joins():
+                self._cut(now)
+            if request.due_s < batch.start_s + batch.duration(batch.steps):
+                self._cut(request.due_s)
+        return True
+
+    def set_clock(self, clock: float) -> None:
+        """Run at `clock` (a share of the reference) from the next step boundary on."""
+        self._wanted_clock = clock
+        self._change()
+
+    def set_max_running(self, sequences: int) -> None:
+        """Admit only up to `sequences` sequences from the next step boundary on."""
+        self._wanted_running = sequences
+        self._change()
+
+    def totals(self) -> Totals:
+        """Return what this replica has done until now."""
+        return self.batch.snapshot(self.env.now) if self._stepping else self.batch.totals
+
+    # -- from boundary to boundary -----------------------------------------------------
+
+    def _boundary(self, event: Event) -> None:
+        """A stretch of steps ends: let the finished go, then see what this instant brings."""
+        if event is not self._next:
+            return  # an arrival or a control change has moved the boundary
+        self._stepping = False
+        end, finished = self.batch.advance()
+        self._boundary_s = end
+        for request in finished:
+            self._leave(self, request, end, "completed")
+        for request in self.batch.expire(end):
+            self._leave(self, request, end, "timed_out")
+        if self.env.peek() > end + INSTANT:
+            self._plan()
+        else:
+            self._await_instant()
+
+    def _await_instant(self) -> None:
+        """Plan once everything that happens at this very time has happened."""
+        delay = self._boundary_s + INSTANT - self.env.now
+        self._next = Moment(self.env, delay, Rank.PLAN, self._instant_over)
+
+    def _instant_over(self, event: Event) -> None:
+        if event is self._next:
+            self._plan()
+
+    def _plan(self) -> None:
+        """Obey control, plan the next stretch and set out on it; rest if there is no work."""
+        batch = self.batch
+        if self._wanted_clock != self.clock:
+            self.clock = self._wanted_clock
+            batch.step_time, batch.power = self._speed_at(self.clock)
+        batch.max_running = self._wanted_running
+        if batch.plan(self._boundary_s):
+            self._stepping = True
+            self._set_out()
+        else:
+            self._next = None
+        if self._debug:
+            batch.check()
+
+    def _set_out(self) -> None:
+        batch = self.batch
+        delay = batch.start_s + batch.duration(batch.steps) - self.env.now
+        self._next = Moment(self.env, delay, Rank.COMPLETION, self._boundary)
+
+    def _change(self) -> None:
+        if self._stepping:
+            self._cut(self.env.now)
+
+    def _cut(self, time: float) -> None:
+        """End the stretch at its first boundary at `time` or later, if that is sooner."""
+        if self.batch.cut(time - self.batch.start_s):
+            self._set_out()

@@ -1,0 +1,77 @@
+"""A request on its way through the factory: what was asked, and how far it has come."""
+
+from __future__ import annotations
+
+from simpy import Event
+
+NEVER = float("nan")
+
+
+class Request:
+    """One request. The client's side is fixed; the rest is written by gateway and batch.
+
+    arrival_s: when the client sent it; due_s: when the client gives up (infinity: never).
+    prompt, output, cached: tokens asked, tokens that will be answered, and prompt tokens
+    found in a prefix cache. Only the batch may look at `output`, to know when the model
+    stops: no policy decides by it.
+    """
+
+    __slots__ = (
+        "admitted_s",
+        "archetype",
+        "arrival_s",
+        "blocks",
+        "cached",
+        "client",
+        "due_s",
+        "emitted",
+        "finish_step",
+        "first_token_s",
+        "gone",
+        "hit",
+        "last_token_s",
+        "left",
+        "number",
+        "output",
+        "preemptions",
+        "prompt",
+        "replica",
+        "stored",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        arrival_s: float,
+        prompt: int,
+        output: int,
+        cached: int = 0,
+        due_s: float = float("inf"),
+        stream: int = 0,
+        archetype: int = 0,
+    ) -> None:
+        self.number = number
+        self.arrival_s = arrival_s
+        self.prompt = prompt
+        self.output = output
+        self.cached = cached
+        self.due_s = due_s
+        self.stream = stream
+        self.archetype = archetype
+        self.client: Event | None = None  # waits for the answer, in a closed loop
+        self.replica = -1
+        self.admitted_s = NEVER
+        self.first_token_s = NEVER
+        self.last_token_s = NEVER
+        self.emitted = 0  # tokens made, as of the last time it joined or left a batch
+        self.stored = 0  # tokens in the KV cache while its prompt is being computed
+        self.left = 0  # prompt tokens still to compute; 0 once it decodes
+        self.hit = 0  # prompt tokens found in the prefix cache, in whole blocks
+        self.blocks = 0  # KV blocks taken at admission
+        self.finish_step = -1  # the decode step after which it is done; -1: not decoding
+        self.preemptions = 0
+        self.gone = False  # finished, or given up by its client
+
+    def __repr__(self) -> str:
+        return f"Request({self.number}, {self.prompt}+{self.output} tokens)"

@@ -1,0 +1,270 @@
+"""One run, from a scenario to its tables: build, warm up, measure, drain, sum up."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import simpy
+
+from factory_sim import __version__
+from factory_sim.factory.build import Factory, StepTimes, roofline
+from factory_sim.factory.layout import Fleet, Layout, lay_out
+from factory_sim.factory.replica import Replica
+from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
+from factory_sim.metrics.summary import Share, Summary, Window, summarise
+from factory_sim.metrics.totals import Totals
+from factory_sim.scenario.scenario import Scenario
+
+SCHEMA_VERSION = 1
+"""Version of the run folder's tables and keys; it rises when one of them changes meaning."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run gives. requests and timeseries are pandas frames; record is `run.json`."""
+
+    scenario: Scenario
+    summary: Summary
+    requests: pd.DataFrame
+    timeseries: pd.DataFrame
+    record: dict[str, Any]
+
+
+class Progress(NamedTuple):
+    """How far a run has come: simulated seconds, and requests in and out."""
+
+    now_s: float
+    end_s: float
+    requests_done: int
+    requests_arrived: int
+
+
+def simulate(
+    scenario: Scenario,
+    progress: Callable[[Progress], None] | None = None,
+    *,
+    step_time: StepTimes = roofline,
+    debug: bool = False,
+) -> Run:
+    """Run the factory that `scenario` describes and return what it recorded.
+
+    progress: called a few hundred times in a run. step_time: makes the step-time model of a
+    fleet at a clock. debug: recount requests, tokens and KV blocks at every boundary.
+    Raises InputError, before anything runs, for a scenario that cannot be built.
+    """
+    started = time.perf_counter()
+    layout = lay_out(scenario)
+    factory = Factory(layout, step_time, debug)
+    before, after = _play(factory, scenario, progress)
+    raw = {name: gateway.table() for name, gateway in factory.gateways.items()}
+    streams = list(scenario.workload)
+    requests = request_table(
+        raw,
+        streams,
+        [spec.round_trip / 2 for spec in scenario.workload.values()],
+        scenario.warmup,
+        {fleet.name: _promise(fleet) for fleet in layout.fleets},
+    )
+    header = factory.meter.header()
+    timeseries = pd.DataFrame(
+        np.asarray(factory.meter.columns).reshape(-1, len(header)), columns=header
+    )
+    lags = np.array([stream.lag_s for stream in factory.streams])
+    shares = [
+        _share(factory, fleet, before, after, raw[fleet.name], lags) for fleet in layout.fleets
+    ]
+    window = _window(layout, scenario, before, after, factory.env.now)
+    summary = summarise(requests, timeseries, window, shares)
+    record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
+    return Run(scenario, summary, requests, timeseries, record)
+
+
+class _Reading(NamedTuple):
+    """Counters of every replica at one time, and the joules of the site above rest."""
+
+    totals: dict[str, list[Totals]]
+    input_tokens: dict[str, int]
+    recomputed_tokens: dict[str, int]
+    above_idle_j: tuple[float, float]
+
+
+def _play(
+    factory: Factory, scenario: Scenario, progress: Callable[[Progress], None] | None
+) -> tuple[_Reading, _Reading]:
+    """Run the clock; return the counters at the end of the warm-up and of the arrivals."""
+    env = factory.env
+    limit_s = scenario.duration + scenario.drain
+
+    def tell() -> None:
+        if progress is not None:
+            done = sum(len(g.rows) // g.row_bytes for g in factory.gateways.values())
+            sent = sum(stream.sent for stream in factory.streams)
+            progress(Progress(env.now, limit_s, done, sent))
+
+    def advance(until_s: float) -> None:
+        for stop_s in _stops(env.now, until_s, scenario.duration / 200):
+            env.run(until=stop_s)
+            tell()
+
+    if scenario.warmup:
+        advance(scenario.warmup)
+    before = _read(factory)
+    for gaps in factory.gaps.values():
+        gaps.clear()
+    advance(scenario.duration)
+    after = _read(factory)
+    # A request may still be on its way in; its lag is part of a period at most.
+    period = scenario.power.period
+    in_flight_s = scenario.duration + max(stream.lag_s for stream in factory.streams)
+    while (factory.waiting_or_running or env.now <= in_flight_s) and env.now < limit_s:
+        env.run(until=min(env.now + period, limit_s))
+        tell()
+    if env.now > float(
+        factory.meter.columns[-len(factory.meter.header())] if len(factory.meter.columns) else 0.0
+    ):
+        factory.meter.read()
+    for gateway in factory.gateways.values():
+        gateway.close()
+    return before, after
+
+
+def _stops(start_s: float, end_s: float, slice_s: float) -> Iterator[float]:
+    """Yield times after start_s, about slice_s apart, the last of them end_s."""
+    count = max(1, round((end_s - start_s) / slice_s))
+    for index in range(1, count):
+        yield start_s + (end_s - start_s) * index / count
+    yield end_s
+
+
+def _read(factory: Factory) -> _Reading:
+    def of(name: str) -> list[Replica]:
+        return factory.gateways[name].replicas
+
+    names = list(factory.gateways)
+    return _Reading(
+        {name: [replica.totals() for replica in of(name)] for name in names},
+        {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
+        factory.meter.above_idle_j(),
+    )
+
+
+def _promise(fleet: Fleet) -> Promise:
+    slo = fleet.spec.slo
+    if slo is None:
+        return Promise(np.inf, np.inf, np.inf)
+    limits = (np.inf if limit is None else limit for limit in (slo.ttft, slo.tpot, slo.e2e))
+    return Promise(*limits)
+
+
+def _share(
+    factory: Factory,
+    fleet: Fleet,
+    before: _Reading,
+    after: _Reading,
+    rows: np.ndarray,
+    lags: np.ndarray,
+) -> Share:
+    scenario = factory.layout.scenario
+    name, seconds = fleet.name, scenario.duration - scenario.warmup
+    totals = Totals()
+    for new, old in zip(after.totals[name], before.totals[name], strict=True):
+        totals = totals.plus(new.minus(old))
+    replicas = len(fleet.replicas)
+    idle_s = replicas * seconds - totals.busy_s
+    gpu_j = fleet.gpus_per_replica * (totals.energy_j + fleet.power.idle_w * idle_s)
+    accepted = rows[rows["outcome"] != OUTCOMES.index("rejected")]
+    ends = np.where(np.isnan(accepted["end_s"]), factory.env.now, accepted["end_s"])
+    inside_s = ends - accepted["arrival_s"] - lags[accepted["stream"]]
+    return Share(
+        name=name,
+        replicas=replicas,
+        gpus_per_replica=fleet.gpus_per_replica,
+        totals=totals,
+        input_tokens=after.input_tokens[name] - before.input_tokens[name],
+        recomputed_tokens=after.recomputed_tokens[name] - before.recomputed_tokens[name],
+        gpu_j=gpu_j,
+        gaps=factory.gaps[name],
+        promise=_promise(fleet),
+        percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
+        request_seconds=factory.gateways[name].request_seconds(),
+        system_seconds=float(inside_s.sum()),
+        accepted=len(accepted),
+    )
+
+
+def _window(
+    layout: Layout, scenario: Scenario, before: _Reading, after: _Reading, run_s: float
+) -> Window:
+    seconds = scenario.duration - scenario.warmup
+    gpu_j = after.above_idle_j[0] - before.above_idle_j[0]
+    server_j = after.above_idle_j[1] - before.above_idle_j[1]
+    mean = layout.site.above_idle(gpu_j / seconds, server_j / seconds)
+    return Window(
+        start_s=scenario.warmup,
+        end_s=scenario.duration,
+        run_s=run_s,
+        gpu_j=mean.gpu * seconds,
+        server_j=mean.server * seconds,
+        it_j=mean.it * seconds,
+        grid_j=mean.grid * seconds,
+        provisioned_it_w=layout.provisioned_grid_w / layout.site.pue,
+        provisioned_grid_w=layout.provisioned_grid_w,
+        gpus=len(layout.site.gpus),
+    )
+
+
+def _record(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "seed": scenario.seed,
+        "engine": "simpy",
+        "simulated_s": now_s,
+        "wall_s": wall_s,
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pandas": pd.__version__,
+            "simpy": simpy.__version__,
+        },
+        "racks": len(layout.site.racks),
+        "gpus": len(layout.site.gpus),
+        "kinds": _kinds(layout),
+    }
+
+
+def _kinds(layout: Layout) -> dict[str, int]:
+    """Return how many of the catalogue figures behind the run are of each kind."""
+    from factory_sim.catalog import Fact
+
+    kinds: dict[str, int] = {}
+
+    def visit(thing: object) -> None:
+        if isinstance(thing, Fact):
+            kinds[thing.kind] = kinds.get(thing.kind, 0) + 1
+        elif isinstance(thing, dict):
+            for value in thing.values():
+                visit(value)
+        elif hasattr(type(thing), "model_fields"):
+            for field in type(thing).model_fields:
+                visit(getattr(thing, field))
+
+    for rack in {rack.system.name: rack for rack in layout.site.racks}.values():
+        visit(rack.system)
+    for fleet in layout.fleets:
+        for entry in (
+            fleet.accelerator,
+            fleet.model,
+            fleet.engine,
+            fleet.efficiency,
+            fleet.power_curve,
+        ):
+            visit(entry)
+    return dict(sorted(kinds.items()))

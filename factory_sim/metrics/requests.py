@@ -1,0 +1,80 @@
+"""One row per request: raw times turned into the latencies people know.
+
+TTFT, TPOT and end-to-end latency as in `vllm bench serve`, as the client sees them: TTFT is
+sending to first token, TPOT is (e2e - ttft) / (output tokens - 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
+
+
+class Promise(NamedTuple):
+    """The latency limits of a deployment, seconds; infinity where nothing is promised."""
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+
+
+def request_table(
+    raw: Mapping[str, np.ndarray],
+    streams: Sequence[str],
+    back_s: Sequence[float],
+    warmup_s: float,
+    promises: Mapping[str, Promise],
+) -> pd.DataFrame:
+    """Return the requests of one run, one row each, in the order they were made.
+
+    raw: per deployment, the gateway's structured rows. streams: names of the workloads by
+    stream number; back_s: seconds from replica to client of each. A latency that a request
+    never had is NaN. slo_met: completed, within every limit of its deployment's promise.
+    """
+    parts = []
+    for deployment, rows in raw.items():
+        stream = rows["stream"]
+        late = np.asarray(back_s)[stream] if len(rows) else np.zeros(0)
+        done = rows["outcome"] == 0
+        ttft = rows["first_token_s"] + late - rows["arrival_s"]
+        e2e = np.where(done, rows["end_s"] + late - rows["arrival_s"], np.nan)
+        several = done & (rows["emitted"] > 1)
+        tpot = np.full(len(rows), np.nan)
+        tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
+        promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
+        met = done & (ttft <= promise.ttft_s) & (e2e <= promise.e2e_s)
+        met &= ~several | (np.nan_to_num(tpot) <= promise.tpot_s)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "request_id": rows["number"],
+                    "workload": pd.Categorical.from_codes(stream, categories=list(streams)),
+                    "deployment": pd.Categorical.from_codes(
+                        np.full(len(rows), list(raw).index(deployment)), categories=list(raw)
+                    ),
+                    "replica": rows["replica"],
+                    "archetype": rows["archetype"],
+                    "arrival_s": rows["arrival_s"],
+                    "admitted_s": rows["admitted_s"],
+                    "ttft_ms": ttft * 1e3,
+                    "tpot_ms": tpot * 1e3,
+                    "e2e_ms": e2e * 1e3,
+                    "prompt_tokens": rows["prompt"],
+                    "output_tokens": rows["emitted"],
+                    "cached_tokens": rows["cached"],
+                    "preemptions": rows["preemptions"],
+                    "outcome": pd.Categorical.from_codes(
+                        rows["outcome"], categories=list(OUTCOMES)
+                    ),
+                    "slo_met": met,
+                    "measured": rows["arrival_s"] >= warmup_s,
+                }
+            )
+        )
+    table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    return table.sort_values("request_id", kind="stable", ignore_index=True)

@@ -1,0 +1,202 @@
+"""What one GPU has to do for one layer of a model: flops to compute and bytes to move.
+
+A `Work` is the cost of an operator as a function of the T tokens in a step:
+`flops = flops_per_token * T`, `bytes = bytes_fixed + bytes_per_token * T` (plus, for routed
+experts, the weights of the experts that T tokens touch). Shapes follow the published
+configuration of the model; equations follow the transformer's definition (Vaswani et al.,
+2017) and, for mixture of experts, the expected number of distinct experts under uniform
+routing, E/ep * (1 - (1 - k/E)^T).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory_sim.catalog.entries import Model
+
+ACTIVATION_BYTES = 2.0
+"""Activations travel as 16-bit numbers whatever the weights are."""
+
+BYTES_PER_WEIGHT = {
+    "fp32": 4.0,
+    "bf16": 2.0,
+    "fp8": 1.0,
+    "int8": 1.0,
+    # Four bits and one 8-bit scale per 16 (nvfp4) or per 32 (mxfp4) weights:
+    # NVIDIA TensorRT NVFP4 format; OCP Microscaling Formats specification v1.0.
+    "nvfp4": 0.5 + 1 / 16,
+    "mxfp4": 0.5 + 1 / 32,
+}
+
+
+class Gemm(NamedTuple):
+    """A dense matrix product on one GPU: T x `inner` times `inner` x `outer`, `count` of them."""
+
+    inner: float
+    outer: float
+    count: float = 1.0
+
+    @property
+    def weights(self) -> float:
+        """Return the number of weights of all `count` products."""
+        return self.inner * self.outer * self.count
+
+
+class Experts(NamedTuple):
+    """Routed experts of one layer on one GPU, under tensor or expert parallelism."""
+
+    experts: float  # in the model
+    active: float  # chosen per token
+    resident: float  # held by this GPU
+    weights_each: float  # of one expert, as held by this GPU
+    token_share: float  # of all (token, expert) pairs that this GPU computes
+    inner: float
+    outer: float
+
+    def touched(self, tokens: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
+        """Return the expected number of resident experts that `tokens` tokens reach."""
+        missed = (1.0 - self.active / self.experts) ** np.asarray(tokens, dtype=float)
+        return self.resident * (1.0 - missed)
+
+
+def attention_gemms(model: Model, tp: int) -> list[Gemm]:
+    """Return the projections of one attention layer on one of `tp` GPUs."""
+    heads = model.heads / tp
+    if model.mla is not None:
+        mla = model.mla
+        query = heads * (mla.nope + mla.rope)
+        down = (
+            Gemm(model.hidden, mla.q_lora + mla.kv_lora + mla.rope)
+            if mla.q_lora
+            else Gemm(model.hidden, query + mla.kv_lora + mla.rope)
+        )
+        up = [Gemm(mla.q_lora, query)] if mla.q_lora else []
+        # The key and value up-projections: applied to prompts, absorbed into the query and
+        # the output when decoding; the same weights are read either way.
+        return [
+            down,
+            *up,
+            Gemm(mla.kv_lora, heads * (mla.nope + mla.v)),
+            Gemm(heads * mla.v, model.hidden),
+        ]
+    kv_heads = max(model.kv_heads / tp, 1.0)
+    return [
+        Gemm(model.hidden, (heads + 2 * kv_heads) * model.head_dim),
+        Gemm(heads * model.head_dim, model.hidden),
+    ]
+
+
+def mlp_gemms(model: Model, intermediate: float) -> list[Gemm]:
+    """Return the products of one dense MLP of `intermediate` columns on this GPU."""
+    return [
+        Gemm(model.hidden, (model.mlp_matrices - 1) * intermediate),
+        Gemm(intermediate, model.hidden),
+    ]
+
+
+def experts(model: Model, tp: int, ep: int) -> Experts | None:
+    """Return the routed experts that one GPU of a tp x ep group holds; None for a dense model.
+
+    With ep == 1 every GPU holds a 1/tp slice of every expert; with ep == tp it holds
+    1/ep of the experts whole. Either way it computes 1/tp of the routed work.
+    """
+    moe = model.moe
+    if moe is None:
+        return None
+    slices = tp / ep
+    weights = model.mlp_matrices * model.hidden * moe.intermediate
+    return Experts(
+        experts=moe.experts,
+        active=moe.active,
+        resident=moe.experts / ep,
+        weights_each=weights / slices,
+        token_share=moe.active / ep,
+        inner=model.hidden,
+        outer=moe.intermediate * (model.mlp_matrices - 1) / slices,
+    )
+
+
+def dense_layers(model: Model) -> int:
+    """Return how many layers have a dense MLP."""
+    return model.layers if model.moe is None else model.moe.dense_layers
+
+
+def moe_layers(model: Model) -> int:
+    """Return how many layers route tokens to experts."""
+    return model.layers - dense_layers(model)
+
+
+def shared_intermediate(model: Model) -> float:
+    """Return the columns of the expert that every token visits; 0 without one."""
+    moe = model.moe
+    if moe is None or not moe.shared_experts:
+        return 0.0
+    return moe.shared_experts * float(moe.shared_intermediate or moe.intermediate)
+
+
+def layer_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
+    """Return the number of weights of all layers on one GPU (norms and biases left out)."""
+    attention = sum(g.weights for g in attention_gemms(model, tp)) * model.layers
+    dense = sum(g.weights for g in mlp_gemms(model, model.intermediate / tp)) * dense_layers(model)
+    routed = experts(model, tp, ep)
+    if routed is None:
+        return attention + dense
+    shared = sum(g.weights for g in mlp_gemms(model, shared_intermediate(model) / tp))
+    router = model.hidden * routed.experts
+    per_layer = routed.resident * routed.weights_each + shared + router
+    return attention + dense + per_layer * moe_layers(model)
+
+
+def embedding_weights(model: Model, tp: int = 1) -> float:
+    """Return the number of weights of embedding and output head on one GPU."""
+    tables = 1 if model.tied_embeddings else 2
+    return tables * model.vocab * model.hidden / tp
+
+
+def parameters(model: Model) -> float:
+    """Return the number of weights of the whole model."""
+    return layer_weights(model) + embedding_weights(model)
+
+
+def kv_bytes_per_token_layer(model: Model, tp: int, kv_bytes: float) -> float:
+    """Return the bytes one token keeps in one layer's KV cache on one GPU.
+
+    Keys and values of the KV heads this GPU holds; MLA keeps one compressed vector and the
+    rotary key, on every GPU (DeepSeek-V2, section 2.1).
+    """
+    if model.mla is not None:
+        return (model.mla.kv_lora + model.mla.rope) * kv_bytes
+    return 2.0 * max(model.kv_heads / tp, 1.0) * model.head_dim * kv_bytes
+
+
+def decode_flops_per_context_layer(model: Model, tp: int) -> float:
+    """Return the attention flops of one decoded token per context token, one layer, one GPU."""
+    heads = model.heads / tp
+    if model.mla is not None:
+        return 2.0 * heads * (2 * model.mla.kv_lora + model.mla.rope)
+    return 4.0 * heads * model.head_dim
+
+
+def prefill_flops_per_pair_layer(model: Model, tp: int) -> float:
+    """Return the attention flops per (prompt token, earlier token) pair, one layer, one GPU."""
+    heads = model.heads / tp
+    if model.mla is not None:
+        return 2.0 * heads * (model.mla.nope + model.mla.rope + model.mla.v)
+    return 4.0 * heads * model.head_dim
+
+
+def pairs(start: float, length: float, window: float | None = None) -> float:
+    """Return the (token, earlier-or-same token) pairs of a chunk of `length` after `start`.
+
+    With a sliding window of w tokens, a token at position p sees min(p, w) of them.
+    """
+    end = start + length
+    if window is None or end <= window:
+        return length * start + length * (length + 1) / 2
+    if start >= window:
+        return length * window
+    inside = window - start
+    return inside * start + inside * (inside + 1) / 2 + (length - inside) * window

@@ -1,0 +1,64 @@
+"""The hardware a replica runs on, as the plain numbers that the equations need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory_sim.catalog.entries import Model
+from factory_sim.physics import arithmetic as work
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU: peaks (flop/s, bytes/s) and the shares of them that kernels reach.
+
+    The shares hold at the reference clock, which is the clock of a prefill at the board's
+    power limit. per_layer_s is the launch overhead of one layer; the all-reduce costs its
+    latency plus bytes over link * network.
+    """
+
+    flops: float
+    flops_bf16: float
+    bandwidth: float
+    link: float
+    gemm_compute: float
+    gemm_memory: float
+    attention_compute: float
+    kv_memory: float
+    elementwise_memory: float
+    per_layer_s: float
+    allreduce_latency_s: float
+    network: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of a model that one GPU of a replica holds, and the bytes of its numbers."""
+
+    model: Model
+    tp: int
+    ep: int
+    bytes_per_weight: float
+    bytes_per_kv: float
+
+    @property
+    def kv_bytes_per_token_layer(self) -> float:
+        """Return the bytes that one token keeps in one layer's KV cache on this GPU."""
+        return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv)
+
+    @property
+    def weight_bytes(self) -> float:
+        """Return the bytes of weights on this GPU: layers as quantised, embeddings in bf16."""
+        layers = work.layer_weights(self.model, self.tp, self.ep) * self.bytes_per_weight
+        tables = work.embedding_weights(self.model, self.tp) * work.BYTES_PER_WEIGHT["bf16"]
+        return layers + tables
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the serving engine costs on the host: seconds per step, per running sequence in
+    it, and per request (tokenise, HTTP, detokenise)."""
+
+    per_step_s: float
+    per_sequence_s: float
+    per_request_s: float

@@ -1,0 +1,81 @@
+"""How many KV-cache blocks fit beside the weights in a GPU's memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Shard
+
+
+@dataclass(frozen=True, slots=True)
+class KvMemory:
+    """The memory of one GPU of a replica, in bytes, and the KV tokens that fit in it."""
+
+    usable_bytes: float
+    weight_bytes: float
+    activation_bytes: float
+    runtime_bytes: float
+    window_bytes: float
+    bytes_per_token: float
+    block_tokens: int
+
+    @property
+    def kv_bytes(self) -> float:
+        """Return what is left for the KV cache of full-attention layers; may be negative."""
+        return (
+            self.usable_bytes
+            - self.weight_bytes
+            - self.activation_bytes
+            - self.runtime_bytes
+            - self.window_bytes
+        )
+
+    @property
+    def blocks(self) -> int:
+        """Return the whole KV blocks that fit; 0 where the model itself does not."""
+        return max(0, int(self.kv_bytes // (self.bytes_per_token * self.block_tokens)))
+
+    @property
+    def tokens(self) -> int:
+        """Return the tokens those blocks hold."""
+        return self.blocks * self.block_tokens
+
+
+def kv_memory(
+    shard: Shard,
+    hbm_bytes: float,
+    utilization: float,
+    runtime_bytes: float,
+    max_num_seqs: int,
+    max_step_tokens: int,
+    block_tokens: int,
+) -> KvMemory:
+    """Return the memory of one GPU that holds `shard`.
+
+    usable = HBM as the device reports it * utilization. Activations are those of the largest
+    step (`max_step_tokens`): the residual stream, its copy and the widest MLP intermediate in
+    16 bits, and fp32 logits of `max_num_seqs` sequences. Layers with a sliding window keep at
+    most that window per sequence: their share is set aside for max_num_seqs sequences, and
+    only the other layers grow with the context.
+    """
+    model = shard.model
+    window = model.window
+    windowed_layers = window.layers if window else 0
+    window_tokens = min(window.tokens, model.context_max) if window else 0
+    per_layer = shard.kv_bytes_per_token_layer
+    widest = max(
+        model.intermediate if work.dense_layers(model) else 0,
+        (model.moe.active * model.moe.intermediate) if model.moe else 0,
+    )
+    columns = 2 * model.hidden + (model.mlp_matrices - 1) * widest / shard.tp
+    return KvMemory(
+        usable_bytes=hbm_bytes * utilization,
+        weight_bytes=shard.weight_bytes,
+        activation_bytes=max_step_tokens * columns * work.ACTIVATION_BYTES
+        + 4.0 * max_num_seqs * model.vocab,
+        runtime_bytes=runtime_bytes,
+        window_bytes=per_layer * windowed_layers * window_tokens * max_num_seqs,
+        bytes_per_token=per_layer * (model.layers - windowed_layers),
+        block_tokens=block_tokens,
+    )

@@ -1,0 +1,73 @@
+"""What a GPU draws during a step: a function of how busy its compute and its memory are.
+
+    power = idle + (tdp - idle) * clock_factor(f) * (1 - (1 - A u_c^p) (1 - B u_m^q))
+
+u_c and u_m are the shares of the step in which compute and memory alone would be busy. The
+product form saturates: two busy halves never draw more than the board's limit, which at the
+reference clock they reach together, so no watts are ever cut off. Dynamic power goes with
+f V(f)^2: about f^2.4 while the voltage can fall, linear in f below its floor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory_sim.physics.step_time import Cost
+
+
+@dataclass(frozen=True, slots=True)
+class PowerModel:
+    """Board power of one GPU, watts. Weights and exponents by GPU family (catalogue)."""
+
+    idle_w: float
+    tdp_w: float
+    compute_weight: float
+    compute_exponent: float
+    memory_weight: float
+    memory_exponent: float
+    clock_exponent: float
+    voltage_floor: float
+
+    def clock_factor(self, clock: float) -> float:
+        """Return dynamic power at `clock` (share of the reference) over that at the reference."""
+        if clock >= self.voltage_floor:
+            return clock**self.clock_exponent
+        return self.voltage_floor**self.clock_exponent * clock / self.voltage_floor
+
+    def at(self, clock: float) -> StepPower:
+        """Return the power of steps run at `clock`."""
+        span_w = (self.tdp_w - self.idle_w) * self.clock_factor(clock)
+        return StepPower(
+            self.idle_w,
+            span_w,
+            self.compute_weight / clock**self.compute_exponent,
+            self.compute_exponent,
+            self.memory_weight,
+            self.memory_exponent,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StepPower:
+    """Board power at one clock; `span_w` is what the busiest step draws above idle."""
+
+    idle_w: float
+    span_w: float
+    compute_weight: float
+    compute_exponent: float
+    memory_weight: float
+    memory_exponent: float
+
+    def energy_j(self, duration_s: float, busy_compute_s: float, busy_memory_s: float) -> float:
+        """Return the joules of a step on one GPU, from its duration and its two busy times."""
+        if duration_s <= 0.0:
+            return 0.0
+        compute = self.compute_weight * (busy_compute_s / duration_s) ** self.compute_exponent
+        memory = self.memory_weight * (busy_memory_s / duration_s) ** self.memory_exponent
+        activity = 1.0 - (1.0 - compute) * (1.0 - memory)
+        return duration_s * (self.idle_w + self.span_w * activity)
+
+    def power_w(self, cost: Cost) -> float:
+        """Return the mean watts of one GPU over a step of this cost."""
+        energy_j = self.energy_j(cost.duration_s, cost.busy_compute_s, cost.busy_memory_s)
+        return energy_j / cost.duration_s

@@ -1,0 +1,277 @@
+"""How long one engine iteration takes on one GPU of a replica, and where the time goes.
+
+Every operator costs `max(compute, memory)`; the operators of a layer follow one another, so
+a step is their sum, plus collectives and host overhead (a roofline with launch costs:
+Williams, Waterman and Patterson, 2009). With n sequences decoding, everything but attention
+depends on n alone, and attention is linear in their total context, so a decode step is
+
+    step_s = fixed(n) + per_context * (context tokens attended) + per_windowed * (...)
+
+which is what lets the engine advance many steps in closed form. Compute scales with the
+core clock, memory and links do not; the ledger terms are those of the reference clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Gpu, Host, Shard
+
+Array = NDArray[np.float64]
+
+
+class Cost(NamedTuple):
+    """Seconds of one step on each GPU of the replica.
+
+    duration_s is at the clock in force. The next four are at the reference clock and add up
+    to the duration there: operators bound by compute, by memory, collectives, host. The two
+    busy times say how long compute and memory would work alone (they overlap): power needs
+    them.
+    """
+
+    duration_s: float
+    compute_s: float = 0.0
+    memory_s: float = 0.0
+    network_s: float = 0.0
+    host_s: float = 0.0
+    busy_compute_s: float = 0.0
+    busy_memory_s: float = 0.0
+
+
+class Chunk(NamedTuple):
+    """A piece of a prompt: `length` tokens computed after `start` that are in the KV cache."""
+
+    start: int
+    length: int
+
+
+class StepTime(Protocol):
+    """The step-time model of one replica at one clock.
+
+    window: tokens a sliding-window layer attends to (0: the model has no such layer).
+    per_context, per_windowed: cost of one context token attended by a decoding sequence in
+    the layers with full and with windowed attention.
+    """
+
+    window: int
+    per_context: Cost
+    per_windowed: Cost
+
+    def decode(self, sequences: int) -> Cost:
+        """Return what a step of `sequences` decoding sequences costs besides their context."""
+
+    def mixed(
+        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+    ) -> Cost:
+        """Return the cost of a step that carries prompt chunks beside `sequences` decodes.
+
+        context, windowed: context tokens the decodes attend to; sampled: sequences that
+        emit a token at the end.
+        """
+
+
+class Roofline:
+    """The step time of a model shard on a GPU at one clock (a share of the reference clock).
+
+    max_sequences, max_tokens: sizes of the tables made once, at construction; a larger step
+    is computed when it comes.
+    """
+
+    def __init__(
+        self,
+        gpu: Gpu,
+        shard: Shard,
+        host: Host,
+        clock: float,
+        max_sequences: int,
+        max_tokens: int,
+    ) -> None:
+        self._gpu, self._shard, self._host, self._clock = gpu, shard, host, clock
+        window = shard.model.window
+        self.window = window.tokens if window else 0
+        windowed_layers = window.layers if window else 0
+        self._layers = (
+            (shard.model.layers - windowed_layers, None),
+            (windowed_layers, float(self.window)),
+        )
+        self.per_context = self._attend(self._layers[0][0], 1.0)
+        self.per_windowed = self._attend(windowed_layers, 1.0)
+        self._tokens = _rows(self._per_token(np.arange(max_tokens + 1, dtype=float)))
+        self._heads = _rows(self._output_head(np.arange(max_sequences + 1, dtype=float)))
+        self._decode = [self._decode_cost(n) for n in range(max_sequences + 1)]
+
+    def decode(self, sequences: int) -> Cost:
+        """See `StepTime.decode`."""
+        return self._decode[sequences]
+
+    def mixed(
+        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+    ) -> Cost:
+        """See `StepTime.mixed`."""
+        tokens = sequences + sum([chunk.length for chunk in chunks])
+        host_s = self._host_s(sequences + len(chunks))
+        parts = [
+            self._row(self._tokens, self._per_token, tokens),
+            self._row(self._heads, self._output_head, sampled),
+            Cost(host_s, host_s=host_s),
+        ]
+        if context:
+            parts.append(Cost._make([context * term for term in self.per_context]))
+        if windowed:
+            parts.append(Cost._make([windowed * term for term in self.per_windowed]))
+        for chunk in chunks:
+            for layers, window in self._layers:
+                if layers:
+                    parts.append(self._prefill_attention(layers, window, chunk))
+        return Cost._make(map(sum, zip(*parts, strict=True)))
+
+    def _row(self, table: list[Cost], function: object, size: int) -> Cost:
+        if size < len(table):
+            return table[size]
+        return _rows(function(np.array([float(size)])))[0]  # type: ignore[operator]
+
+    def _decode_cost(self, n: int) -> Cost:
+        host_s = self._host_s(n)
+        parts = (self._tokens[n], self._heads[n], Cost(host_s, host_s=host_s))
+        return Cost._make(map(sum, zip(*parts, strict=True)))
+
+    def _host_s(self, sequences: int) -> float:
+        return self._host.per_step_s + self._host.per_sequence_s * sequences
+
+    def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
+        """Return the Cost terms, as arrays, of operators that need these times alone."""
+        compute, memory = np.broadcast_arrays(
+            np.asarray(compute_s, dtype=float), np.asarray(memory_s, dtype=float)
+        )
+        bound = compute >= memory
+        nothing = np.zeros_like(compute)
+        return [
+            np.maximum(compute / self._clock, memory),
+            np.where(bound, compute, 0.0),
+            np.where(bound, 0.0, memory),
+            nothing,
+            nothing,
+            compute.copy(),
+            memory.copy(),
+        ]
+
+    def _gemm(
+        self, gemm: work.Gemm, tokens: Array, weight_bytes: float, flops: float
+    ) -> list[Array]:
+        gpu = self._gpu
+        moved = weight_bytes * gemm.weights + tokens * work.ACTIVATION_BYTES * (
+            (gemm.inner + gemm.outer) * gemm.count
+        )
+        return self._operator(
+            2.0 * tokens * gemm.weights / (flops * gpu.gemm_compute),
+            np.where(tokens > 0, moved, 0.0) / (gpu.bandwidth * gpu.gemm_memory),
+        )
+
+    def _experts(self, routed: work.Experts, tokens: Array) -> list[Array]:
+        gpu, shard = self._gpu, self._shard
+        pairs = tokens * routed.token_share
+        moved = shard.bytes_per_weight * routed.touched(tokens) * routed.weights_each
+        moved = moved + pairs * work.ACTIVATION_BYTES * (routed.inner + 2 * routed.outer)
+        return self._operator(
+            2.0 * pairs * routed.weights_each / (gpu.flops * gpu.gemm_compute),
+            moved / (gpu.bandwidth * gpu.gemm_memory),
+        )
+
+    def _per_token(self, tokens: Array) -> list[Array]:
+        """Return the Cost terms of all layers that depend on the tokens in the step alone."""
+        gpu, shard, model = self._gpu, self._shard, self._shard.model
+        bpw = shard.bytes_per_weight
+        total = [np.zeros_like(tokens) for _ in Cost._fields]
+
+        def add(layers: float, terms: list[Array]) -> None:
+            for index, term in enumerate(terms):
+                total[index] = total[index] + layers * term
+
+        for gemm in work.attention_gemms(model, shard.tp):
+            add(model.layers, self._gemm(gemm, tokens, bpw, gpu.flops))
+        dense = work.dense_layers(model)
+        if dense:
+            for gemm in work.mlp_gemms(model, model.intermediate / shard.tp):
+                add(dense, self._gemm(gemm, tokens, bpw, gpu.flops))
+        routed = work.experts(model, shard.tp, shard.ep)
+        if routed is not None:
+            moe = work.moe_layers(model)
+            add(moe, self._experts(routed, tokens))
+            shared = work.shared_intermediate(model) / shard.tp
+            if shared:
+                for gemm in work.mlp_gemms(model, shared):
+                    add(moe, self._gemm(gemm, tokens, bpw, gpu.flops))
+        # Two norms with their residuals (each reads two vectors and writes two), the rotary
+        # embedding and the gate: what touches every token between the products.
+        columns = 8.0 * model.hidden + 3.0 * self._mlp_columns()
+        add(
+            model.layers,
+            self._operator(
+                0.0,
+                tokens * work.ACTIVATION_BYTES * columns / (gpu.bandwidth * gpu.elementwise_memory),
+            ),
+        )
+        # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.).
+        n = shard.tp
+        if n > 1:
+            sent = tokens * work.ACTIVATION_BYTES * model.hidden * 2.0 * (n - 1) / n
+            reduce_s = np.where(
+                tokens > 0, gpu.allreduce_latency_s + sent / (gpu.link * gpu.network), 0.0
+            )
+            total[0] = total[0] + 2 * model.layers * reduce_s
+            total[3] = total[3] + 2 * model.layers * reduce_s
+        launch_s = np.where(tokens > 0, model.layers * gpu.per_layer_s, 0.0)
+        total[0] = total[0] + launch_s
+        total[4] = total[4] + launch_s
+        return total
+
+    def _mlp_columns(self) -> float:
+        """Return the mean MLP columns a token passes on this GPU, over all layers."""
+        model, tp = self._shard.model, self._shard.tp
+        dense = work.dense_layers(model) * model.intermediate
+        routed = 0.0
+        if model.moe is not None:
+            routed = work.moe_layers(model) * (
+                model.moe.active * model.moe.intermediate + work.shared_intermediate(model)
+            )
+        return (dense + routed) / model.layers / tp
+
+    def _output_head(self, sampled: Array) -> list[Array]:
+        """Return the Cost terms of the output head, in bf16, on the sampled sequences only."""
+        model = self._shard.model
+        gemm = work.Gemm(model.hidden, model.vocab / self._shard.tp)
+        return self._gemm(gemm, sampled, work.BYTES_PER_WEIGHT["bf16"], self._gpu.flops_bf16)
+
+    def _attend(self, layers: float, context: float) -> Cost:
+        gpu, shard = self._gpu, self._shard
+        flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers * context
+        moved = shard.kv_bytes_per_token_layer * layers * context
+        return _rows(
+            self._operator(
+                np.array([flops / (gpu.flops_bf16 * gpu.attention_compute)]),
+                np.array([moved / (gpu.bandwidth * gpu.kv_memory)]),
+            )
+        )[0]
+
+    def _prefill_attention(self, layers: int, window: float | None, chunk: Chunk) -> Cost:
+        gpu, shard = self._gpu, self._shard
+        seen = work.pairs(chunk.start, chunk.length, window)
+        flops = work.prefill_flops_per_pair_layer(shard.model, shard.tp) * layers * seen
+        context = chunk.start + chunk.length
+        if window is not None:
+            context = min(context, chunk.length + window)
+        compute = flops / (gpu.flops_bf16 * gpu.attention_compute)
+        moved = shard.kv_bytes_per_token_layer * layers * context
+        memory = moved / (gpu.bandwidth * gpu.kv_memory)
+        if compute >= memory:
+            return Cost(max(compute / self._clock, memory), compute, 0.0, 0.0, 0.0, compute, memory)
+        return Cost(max(compute / self._clock, memory), 0.0, memory, 0.0, 0.0, compute, memory)
+
+
+def _rows(columns: list[Array]) -> list[Cost]:
+    return [Cost._make(row) for row in zip(*(column.tolist() for column in columns), strict=True)]

@@ -1,0 +1,113 @@
+"""A deployment: one model served by equal replicas, how they batch, and what is promised."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from factory_sim.catalog.entries import Precision
+from factory_sim.frozen import Frozen
+from factory_sim.scenario.names import EngineName, ModelName, SystemName
+from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Share
+
+Count = Annotated[int, Field(gt=0, strict=True)]
+
+
+class Parallelism(Frozen):
+    """How a replica is spread over GPUs.
+
+    tp: tensor parallelism, inside one scale-up domain. ep: expert parallelism of a sparse
+    model over the same GPUs (1: every expert is sliced tp ways; tp: whole experts).
+    """
+
+    tp: Count = 1
+    ep: Count = 1
+
+    @model_validator(mode="after")
+    def _experts_over_the_same_gpus(self) -> Parallelism:
+        if self.ep not in (1, self.tp):
+            raise ValueError(f"ep must be 1 or equal to tp ({self.tp}), not {self.ep}")
+        return self
+
+
+class EngineSpec(Frozen):
+    """The serving engine of each replica. What is left out comes from the engine profile.
+
+    max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
+    max_queue: requests that may wait at a replica; more are rejected (default: no bound).
+    """
+
+    profile: EngineName = "vllm"
+    batching: Literal["static", "continuous", "chunked"] | None = None
+    max_num_seqs: Count | None = None
+    max_num_batched_tokens: Count | None = None
+    gpu_memory_utilization: Annotated[Share, Field(gt=0, le=1)] | None = None
+    max_queue: Annotated[int, Field(ge=0, strict=True)] | None = None
+
+    @model_validator(mode="after")
+    def _budget_has_a_use(self) -> EngineSpec:
+        tokens, seqs = self.max_num_batched_tokens, self.max_num_seqs
+        if self.batching == "static" and tokens is not None:
+            raise ValueError(
+                "static batching prefills the whole batch in one step and has no "
+                "max_num_batched_tokens; leave it out, or use 'continuous' or 'chunked'"
+            )
+        if tokens is not None and seqs is not None and tokens < seqs:
+            raise ValueError(
+                f"max_num_batched_tokens ({tokens}) must be at least max_num_seqs ({seqs}): "
+                "every running sequence takes a token of each step"
+            )
+        return self
+
+
+class Router(Frozen):
+    """How the gateway picks a replica. staleness: age of the load figures it looks at."""
+
+    policy: Literal["round-robin", "random", "least-outstanding", "power-of-two"] = (
+        "least-outstanding"
+    )
+    staleness: NonNegativeSeconds = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        return {"policy": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _staleness_has_a_use(self) -> Router:
+        if self.staleness and self.policy in ("round-robin", "random"):
+            raise ValueError(f"{self.policy} looks at no load figures; leave out 'staleness'")
+        return self
+
+
+class Slo(Frozen):
+    """The latency promise: so many per cent of requests within each limit."""
+
+    ttft: PositiveSeconds | None = None
+    tpot: PositiveSeconds | None = None
+    e2e: PositiveSeconds | None = None
+    percentile: Annotated[float, Field(gt=0, lt=100)] = 99.0
+
+    @model_validator(mode="after")
+    def _promises_something(self) -> Slo:
+        if self.ttft is None and self.tpot is None and self.e2e is None:
+            raise ValueError("give at least one of ttft, tpot and e2e, for example 'ttft: 2 s'")
+        return self
+
+
+class Deployment(Frozen):
+    """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold.
+
+    kv_precision: of the KV cache. system: whose GPUs to use, where the racks hold several.
+    """
+
+    model: ModelName
+    precision: Precision | Literal["fp16"] = "bf16"
+    kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
+    parallelism: Parallelism = Parallelism()
+    replicas: Count | Literal["fill"] = "fill"
+    engine: EngineSpec = EngineSpec()
+    router: Router = Router()
+    slo: Slo | None = None
+    system: SystemName | None = None

@@ -1,0 +1,162 @@
+"""Reading a scenario: YAML file, overrides from the command line, every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from factory_sim.catalog import load_catalog
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import problems_of
+from factory_sim.scenario.scenario import Scenario
+
+_FILES = ("path", "csv", "catalog")
+"""Keys whose values name files: a relative one starts from the scenario's own folder."""
+
+
+def load(
+    path: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    catalog: str | Path | None = None,
+) -> Scenario:
+    """Return the scenario in the YAML file at `path`; the built-in quickstart without one.
+
+    overrides: texts `a.b.c=value` that replace single fields; a file named in one starts from
+    the working directory. catalog: a folder with catalogue entries of the user's own.
+    Raises InputError with every problem found.
+    """
+    source = Path(path) if path is not None else built_in("quickstart")
+    given = _anchored(_read(source), source.resolve().parent)
+    for text in overrides:
+        _override(given, text)
+    if catalog is not None:
+        given["catalog"] = str(Path(catalog).resolve())
+    return scenario_from(given)
+
+
+def scenario_from(given: dict[str, Any]) -> Scenario:
+    """Return the scenario that plain data describe, as read from YAML.
+
+    Raises InputError with every problem found.
+    """
+    folder = given.get("catalog")
+    facts = load_catalog(Path(folder) if isinstance(folder, str) else None)
+    try:
+        return Scenario.model_validate(given, context={"catalog": facts, "base": Path()})
+    except ValidationError as error:
+        raise InputError(list(_problems(error))) from None
+
+
+def built_in(name: str) -> Path:
+    """Return the path of a scenario that ships with the package, such as `quickstart`."""
+    shipped = Path(str(resources.files("factory_sim"))) / "configs" / f"{name}.yaml"
+    checkout = Path(__file__).parents[2] / "configs" / f"{name}.yaml"
+    return shipped if shipped.exists() else checkout
+
+
+def to_yaml(scenario: Scenario) -> str:
+    """Return the resolved scenario as YAML text that `load` reads back as the same scenario."""
+    data = scenario.model_dump(mode="json", exclude_none=True)
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of a scenario file, for editors."""
+    return Scenario.model_json_schema()
+
+
+def _problems(error: ValidationError) -> Iterable[Problem]:
+    for problem, item in zip(problems_of(error, Scenario), error.errors(), strict=True):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            prefix = f"{problem.path}." if problem.path else ""
+            for inner in cause.problems:
+                yield Problem(f"{prefix}{inner.path}", inner.message)
+        else:
+            yield problem
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        text = source.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(Problem(str(source), "there is no such file")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem(str(source), f"cannot be read: {error}")) from None
+    try:
+        given = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        what = getattr(error, "problem", None) or "is malformed"
+        raise InputError(Problem(f"{source}{line}", f"is not valid YAML: {what}")) from None
+    if not isinstance(given, dict):
+        raise InputError(Problem(str(source), "must hold keys and values, such as 'name: my-site'"))
+    return given
+
+
+def _anchored(given: Any, base: Path) -> Any:
+    """Return the data with relative file names made absolute, from `base`."""
+    if isinstance(given, dict):
+        return {key: _anchor(key, value, base) for key, value in given.items()}
+    if isinstance(given, list):
+        return [_anchored(value, base) for value in given]
+    return given
+
+
+def _anchor(key: Any, value: Any, base: Path) -> Any:
+    named = key in _FILES or (key == "model" and str(value).endswith(".json"))
+    if named and isinstance(value, str):
+        return str(base / value)
+    return _anchored(value, base)
+
+
+def _override(given: dict[str, Any], text: str) -> None:
+    """Replace one field in place by an override `a.b.c=value`."""
+    path, equals, written = text.partition("=")
+    if not equals or not path:
+        raise InputError(Problem("--set", f"write it as path.to.field=value, not {text!r}"))
+    try:
+        value = yaml.safe_load(written)
+    except yaml.YAMLError:
+        raise InputError(Problem(f"--set {path}", f"{written!r} is not valid YAML")) from None
+    *parents, last = path.split(".")
+    here: Any = given
+    for depth, part in enumerate(parents):
+        here = _step(here, part, ".".join(parents[: depth + 1]), text)
+    value = _anchor(last, value, Path.cwd())
+    if isinstance(here, list):
+        index = _index(here, last, path)
+        here[index] = value
+    elif isinstance(here, dict):
+        here[last] = value
+    else:
+        raise InputError(
+            Problem(f"--set {path}", f"'{'.'.join(parents)}' holds the value {here!r}, no fields")
+        )
+
+
+def _step(here: Any, part: str, path: str, text: str) -> Any:
+    if isinstance(here, list):
+        return here[_index(here, part, path)]
+    if isinstance(here, dict):
+        if here.get(part) is None:
+            here[part] = {}
+        return here[part]
+    raise InputError(Problem(f"--set {text}", f"'{path}' is inside a plain value"))
+
+
+def _index(here: list[Any], part: str, path: str) -> int:
+    if not part.isdigit() or int(part) >= len(here):
+        raise InputError(
+            Problem(
+                f"--set {path}",
+                f"'{part}' is no index of a list of {len(here)}; they count from 0",
+            )
+        )
+    return int(part)

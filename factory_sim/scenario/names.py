@@ -1,0 +1,33 @@
+"""Names that point into the catalogue, checked as a scenario is read.
+
+The catalogue comes in the validation context under `catalog`; without one (a scenario made
+in Python, piece by piece) names are checked when the factory is laid out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ValidationInfo
+
+from factory_sim.errors import InputError
+
+
+def _known(section: str) -> Any:
+    def check(name: str, info: ValidationInfo) -> str:
+        catalog = info.context.get("catalog") if isinstance(info.context, Mapping) else None
+        if catalog is not None:
+            try:
+                getattr(catalog, section)(name)
+            except InputError as error:
+                raise ValueError("; ".join(p.message for p in error.problems)) from None
+        return name
+
+    return AfterValidator(check)
+
+
+SystemName = Annotated[str, _known("system")]
+ModelName = Annotated[str, _known("model")]
+EngineName = Annotated[str, _known("engine")]
+CoolingName = Annotated[str, _known("cooling_plant")]

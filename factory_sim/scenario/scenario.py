@@ -1,0 +1,97 @@
+"""A scenario: one file that describes a site, its deployments and its workload."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from factory_sim.catalog import Catalog, load_catalog
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import Frozen
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.site import Power, Provisioning, Racks, Site
+from factory_sim.scenario.workload import WorkloadSpec
+from factory_sim.units import NonNegativeSeconds, PositiveSeconds
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][\w .+-]*$")]
+
+
+class Scenario(Frozen):
+    """A frozen, validated description of a run.
+
+    Arrivals stop at `duration`; the factory then drains for at most `drain`. Requests that
+    arrive before `warmup` are served but not measured. seed: every random stream of the run
+    is spawned from it. catalog: a folder with entries of the user's own.
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    duration: PositiveSeconds
+    warmup: NonNegativeSeconds = 0.0
+    drain: NonNegativeSeconds = 600.0
+    site: Site
+    racks: Annotated[tuple[Racks, ...], Field(min_length=1)]
+    provisioning: Provisioning = Provisioning()
+    power: Power = Power()
+    deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
+    workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
+    catalog: str | None = None
+
+    @property
+    def facts(self) -> Catalog:
+        """Return the catalogue that this scenario's names point into."""
+        return _catalog(self.catalog)
+
+    @model_validator(mode="after")
+    def _parts_fit_together(self) -> Scenario:
+        problems = list(self._misfits())
+        if problems:
+            raise InputError(problems)
+        return self
+
+    def _misfits(self) -> list[Problem]:
+        found = []
+        if self.warmup >= self.duration:
+            found.append(
+                Problem(
+                    "warmup",
+                    f"must be shorter than duration ({self.duration:g} s), not {self.warmup:g} s",
+                )
+            )
+        known = ", ".join(self.deployments)
+        found += [
+            Problem(
+                f"workload.{name}.deployment",
+                f"there is no deployment '{spec.deployment}'; known: {known}",
+            )
+            for name, spec in self.workload.items()
+            if spec.deployment not in self.deployments
+        ]
+        systems = {racks.system for racks in self.racks}
+        for name, deployment in self.deployments.items():
+            if deployment.system is None and len(systems) > 1:
+                found.append(
+                    Problem(
+                        f"deployments.{name}.system",
+                        f"the racks hold several systems; name one of {', '.join(sorted(systems))}",
+                    )
+                )
+            elif deployment.system is not None and deployment.system not in systems:
+                found.append(
+                    Problem(
+                        f"deployments.{name}.system",
+                        f"no rack holds '{deployment.system}'; the racks hold "
+                        f"{', '.join(sorted(systems))}",
+                    )
+                )
+        if sum(racks.count == "fill" for racks in self.racks) > 1:
+            found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
+        return found
+
+
+@cache
+def _catalog(folder: str | None) -> Catalog:
+    return load_catalog(Path(folder) if folder else None)
