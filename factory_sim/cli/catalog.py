@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from factory_sim.cli.options import CatalogFolder
 from factory_sim.errors import InputError, Problem
+from factory_sim.report.layout import entry, table
 from factory_sim.report.text import plain_value
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ _COLUMNS: dict[str, dict[str, str]] = {
 }
 
 
+# Of a table of a hundred quantiles, those that a reader asks for.
+_SHOWN = (0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1)
+
+
 def catalog(
     section: Annotated[
         str | None,
@@ -56,20 +61,23 @@ def catalog(
 
     known = load_catalog(catalog)
     shelves = [field.name for field in dataclasses.fields(known)]
-    console = Console()
     if section is None:
         for shelf in shelves:
-            console.print(_contents(shelf, list(getattr(known, shelf))))
+            _print(entry(shelf, ", ".join(getattr(known, shelf))))
         return
     if section not in shelves:
         raise InputError(
             Problem("SECTION", f"the catalog has no '{section}'; it has {', '.join(shelves)}")
         )
     if name is None:
-        console.print(_shelf(section, getattr(known, section)), highlight=False)
-        return
-    for part in _entry(name, _plain(_find(known, section, name))):
-        console.print(part, highlight=False, soft_wrap=isinstance(part, Text))
+        Console().print(_shelf(section, getattr(known, section)), highlight=False)
+    else:
+        _print(_card(name, _plain(_find(known, section, name))))
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _find(known: Catalog, section: str, name: str) -> Any:
@@ -90,53 +98,52 @@ def _find(known: Catalog, section: str, name: str) -> Any:
     raise InputError(Problem(section, f"the catalog has no '{name}' here; {hint}"))
 
 
-def _contents(shelf: str, names: list[str]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=12)
-    table.add_column()
-    table.add_row(Text(shelf, style="bold"), Text(", ".join(names)))
-    return table
-
-
 def _shelf(section: str, entries: Mapping[str, Any]) -> Table:
     columns = _COLUMNS.get(section, {})
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("name", no_wrap=True)
-    plain = {name: _plain(entry) for name, entry in entries.items()}
-    titled = any("title" in entry for entry in plain.values())
-    if titled:
-        table.add_column("title", overflow="fold")
+    shelf = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    shelf.add_column("name", no_wrap=True)
     for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, entry in plain.items():
-        figures = [_brief(_at(entry, path)) for path in columns.values()]
-        table.add_row(name, *([entry.get("title", "")] if titled else []), *figures)
-    return table
+        shelf.add_column(heading, justify="right", no_wrap=True)
+    plain = {name: _plain(held) for name, held in entries.items()}
+    if any("title" in content for content in plain.values()):
+        shelf.add_column("title")
+    for name, content in plain.items():
+        figures = [_figure(_at(content, path)) for path in columns.values()]
+        shelf.add_row(name, *figures, *([Text(content["title"])] if "title" in content else []))
+    return shelf
 
 
-def _entry(name: str, entry: Mapping[str, Any]) -> Iterator[Table | Text]:
-    """Yield the figures of one entry, each with its kind and a number for its source."""
-    sources: dict[str, int] = {}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("figure", "value", "kind", "source", "note"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("figure", "kind"))
-    for path, value in _walk("", entry):
-        if _is_fact(value):
-            number = sources.setdefault(value["source"], len(sources) + 1)
-            note = Text(value.get("note") or "")
-            table.add_row(path, _brief(value), value["kind"], Text(f"[{number}]"), note)
-        else:
-            table.add_row(path, Text(_brief(value)))
-    yield Text(str(entry.get("name", name)), style="bold")
-    yield table
-    for source, number in sources.items():
-        yield Text(f"[{number}] {source}")
+def _card(name: str, content: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of one entry: what it is, its figures, notes on them, their sources."""
+    facts = {path: fact for path, fact in _walk("", content) if _is_fact(fact)}
+    sources = {fact["source"]: "" for fact in facts.values()}
+    for number, source in enumerate(sources, start=1):
+        sources[source] = f"[{number}]"
+
+    yield str(content.get("name", name))
+    for path, value in _walk("", content):
+        if path not in facts and path != "name":
+            yield from entry(path, _figure(value))
+    if facts:
+        yield ""
+        rows = [
+            [path, _figure(fact), fact["kind"], sources[fact["source"]]]
+            for path, fact in facts.items()
+        ]
+        yield from table([["figure", "value", "kind", "source"], *rows], left=(0, 2, 3))
+    if any(fact.get("note") for fact in facts.values()):
+        yield ""
+        for path, fact in facts.items():
+            if fact.get("note"):
+                yield from entry(path, fact["note"])
+    if sources:
+        yield ""
+        yield from (f"  {number} {source}" for source, number in sources.items())
 
 
-def _plain(entry: Any) -> dict[str, Any]:
+def _plain(held: Any) -> dict[str, Any]:
     """Return an entry as plain mappings, units in the text; `lengths` are so already."""
-    content = entry.model_dump(mode="json") if hasattr(entry, "model_dump") else entry
-    return dict(content)
+    return dict(held.model_dump(mode="json") if hasattr(held, "model_dump") else held)
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -144,6 +151,8 @@ def _walk(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and not _is_fact(value):
         for key, item in value.items():
             yield from _walk(f"{path}.{key}" if path else str(key), item)
+    elif path.endswith("quantiles"):
+        yield from ((f"{path} {100 * share:g} %", at) for share, at in value if share in _SHOWN)
     elif value is not None and value != "":
         yield path, value
 
@@ -152,19 +161,17 @@ def _is_fact(value: Any) -> bool:
     return isinstance(value, Mapping) and {"value", "kind", "source"} <= value.keys()
 
 
-def _at(entry: Any, path: str) -> Any:
+def _at(content: Any, path: str) -> Any:
     for key in path.split("."):
-        entry = entry.get(key) if isinstance(entry, Mapping) else None
-    return entry
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content
 
 
-def _brief(value: Any) -> str:
+def _figure(value: Any) -> str:
     if value is None:
         return "-"
     if _is_fact(value):
         value = value["value"]
     if isinstance(value, list):
-        if len(value) > 4:
-            return f"{len(value)} values, {_brief(value[0])} to {_brief(value[-1])}"
-        return ", ".join(_brief(item) for item in value)
+        return ", ".join(_figure(item) for item in value)
     return plain_value(value)

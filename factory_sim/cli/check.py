@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from factory_sim.cli.options import CatalogFolder, Overrides, Scenario
 from factory_sim.errors import InputError, Problem
+from factory_sim.report.layout import entry
 
 
 class Report(Protocol):
@@ -30,18 +27,10 @@ def check(
     from factory_sim import scenario as description
 
     report: Report = description.check(load(scenario, overrides or [], catalog=catalog))
-    console = Console()
-    for heading, rows in report.sections.items():
-        console.print(Text(heading, style="bold"))
-        console.print(_table(rows), highlight=False)
+    for index, (heading, rows) in enumerate(report.sections.items()):
+        print(f"\n{heading}" if index else heading)
+        for label, text in rows.items():
+            for line in entry(label, text):
+                print(line)
     if report.problems:
         raise InputError(report.problems)
-
-
-def _table(rows: Mapping[str, str]) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in rows.items():
-        table.add_row(Text(f"  {label}"), Text(text))
-    return table

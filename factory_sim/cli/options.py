@@ -10,7 +10,7 @@ import typer
 Scenario = Annotated[
     Path | None,
     typer.Argument(
-        metavar="[SCENARIO]",
+        metavar="SCENARIO",
         help="The scenario, a YAML file; without one, the built-in quickstart.",
         show_default=False,
     ),

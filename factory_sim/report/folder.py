@@ -35,7 +35,7 @@ SCHEMA_VERSION = 1
 class Described(Protocol):
     """What a scenario must offer here: its plain form, as pydantic gives it."""
 
-    def model_dump(self, *, mode: str) -> dict[str, Any]: ...
+    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]: ...
 
 
 class Result(Protocol):
@@ -201,7 +201,7 @@ def _plain(value: Any, path: str) -> Any:
 
 def _write_tables(run: Result, folder: Path) -> None:
     scenario = yaml.safe_dump(
-        run.scenario.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        run.scenario.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
     )
     _write_text(folder / "scenario.yaml", scenario)
     _write_text(folder / "summary.json", to_json(run.summary))

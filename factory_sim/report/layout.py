@@ -28,6 +28,7 @@ def entry(label: str, text: str) -> Iterator[str]:
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_on_hyphens=False,
+        break_long_words=False,
     )
     yield from (line.replace(_NO_BREAK, " ") for line in wrapped)
 

@@ -6,7 +6,7 @@ that a run does not have takes no line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -83,38 +83,50 @@ def _title(name: str, summary: Figures, record: Figures) -> str:
 def _latency(summary: Figures) -> Iterator[str]:
     known = [key for key in LATENCIES if f"{key}_ms" in summary]
     if known:
-        halves = {key: summary.get("confidence", {}).get(f"{key}_ms") for key in known}
-        wanted = any(half is not None for half in halves.values())
-        rows = [["", *_STATISTICS, *(["mean ± (95 %)"] if wanted else [])]]
-        for key in known:
+        confidence = summary.get("confidence", {})
+        halves = [confidence.get(f"{key}_ms", {}) for key in known]
+        sure = [name for name in ("mean", "p99") if any(name in half for half in halves)]
+        rows = [["", *_STATISTICS, *(f"± {name}" for name in sure)]]
+        for key, half in zip(known, halves, strict=True):
             figures = [_ms(summary[f"{key}_ms"][name]) for name in _STATISTICS]
-            half = halves[key]
-            rows.append(
-                [LATENCIES[key], *figures, *(["" if half is None else _ms(half)] if wanted else [])]
-            )
+            margins = [_ms(half[name]) if name in half else "" for name in sure]
+            rows.append([LATENCIES[key], *figures, *margins])
         yield from table(rows)
+        if sure:
+            yield from entry("±", "half width of the 95 % confidence interval")
     if "interactivity_tokens_per_s_per_user" in summary:
         speed = number(summary["interactivity_tokens_per_s_per_user"])
         yield from entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
 
 
 def _promises(summary: Figures) -> Iterator[str]:
-    parts = summary.get("deployments", {})
-    promises = {name: part["slo"] for name, part in parts.items() if "slo" in part}
-    if not promises and "slo" in summary:
-        promises = {"": summary["slo"]}
+    promises = promises_of(summary)
     rows = []
     for name, promise in promises.items():
         for key, label in LATENCIES.items():
             if key in promise:
-                part = promise[key]
-                found = _ms(part["value_ms"]) if "value_ms" in part else "none"
+                part, at = promise[key], f"p{promise['percentile']:g}"
+                found = f"{at} is {_ms(part['value_ms'])}" if "value_ms" in part else f"no {at}"
                 limit = f"limit {_ms(part['limit_ms'])}"
                 verdict = "kept" if part["met"] else "broken"
                 of = f"{name}: {label}" if len(promises) > 1 else label
-                rows.append([of, f"p{part['percentile']:g} is {found}", limit, verdict])
+                rows.append([of, found, limit, verdict])
     if rows:
         yield from table(rows, left=(0, 3))
+    for name, promise in promises.items():
+        if "share_of_requests_met" in promise:
+            of = f"{name}: all met by" if len(promises) > 1 else "all met by"
+            yield from entry(of, f"{percent(promise['share_of_requests_met'])} of requests")
+
+
+def promises_of(summary: Figures) -> dict[str, Figures]:
+    """Return the `slo` group of each deployment that promises something.
+
+    One has {met, percentile, share_of_requests_met} and, per latency with a limit,
+    {limit_ms, met, value_ms}; no value_ms where too many requests were never answered.
+    """
+    parts = summary.get("deployments", {})
+    return {name: part["slo"] for name, part in parts.items() if "slo" in part}
 
 
 def _requests(summary: Figures) -> Iterator[str]:
@@ -131,6 +143,8 @@ def _requests(summary: Figures) -> Iterator[str]:
         tokens = summary.get("goodput_output_tokens_per_s")
         also = "" if tokens is None else f" and {number(tokens)} output tokens/s"
         yield from entry("goodput", f"{requests}{also} kept their promise")
+    if "recomputed_tokens" in summary:
+        yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
 
 
 def _throughput(summary: Figures) -> Iterator[str]:
@@ -149,13 +163,7 @@ def _power(summary: Figures) -> Iterator[str]:
         drawn = f"{megawatts(grid['mean'])} mean, {megawatts(grid['max'])} highest"
         yield from entry("drawn at the meter", drawn)
     if "grid_limit_mw" in summary:
-        cap = megawatts(summary["grid_limit_mw"])
-        if "cap_headroom_mw" in summary:
-            cap += f", headroom {megawatts(summary['cap_headroom_mw'])}"
-        if "cap_overshoot_s" in summary:
-            over = summary["cap_overshoot_s"]
-            cap += f", exceeded for {duration(over)}" if over else ", never exceeded"
-        yield from entry("cap", cap)
+        yield from entry("cap", _cap(summary))
     if "provisioned" in summary:
         given = summary["provisioned"]
         it, utility = megawatts(given["it_mw"]), megawatts(given["utility_mw"])
@@ -167,8 +175,10 @@ def _power(summary: Figures) -> Iterator[str]:
     if "pue" in summary:
         yield from entry("PUE", f"{summary['pue']:.3f}")
     if "energy_per_output_token_j" in summary:
-        energy = with_unit(summary["energy_per_output_token_j"], "J")
-        yield from entry("energy", f"{energy} at the meter per output token")
+        energy = f"{with_unit(summary['energy_per_output_token_j'], 'J')} at the meter"
+        if "gpu_energy_per_output_token_j" in summary:
+            energy += f", {with_unit(summary['gpu_energy_per_output_token_j'], 'J')} at the GPUs"
+        yield from entry("per output token", energy)
     if "clock" in summary:
         clock = summary["clock"]
         lowered = f"lowered {percent(clock['share_below_reference'])} of the time"
@@ -178,16 +188,27 @@ def _power(summary: Figures) -> Iterator[str]:
         )
 
 
+def _cap(summary: Figures) -> str:
+    text = megawatts(summary["grid_limit_mw"])
+    if "cap_headroom_mw" in summary:
+        text += f", {megawatts(summary['cap_headroom_mw'])} of it unused in the mean"
+    if "cap_overshoot_s" in summary:
+        over = summary["cap_overshoot_s"]
+        text += f", exceeded for {duration(over)}" if over else ", never exceeded"
+        if over and "cap_overshoot_max_mw" in summary:
+            text += f" by up to {megawatts(summary['cap_overshoot_max_mw'])}"
+    return text
+
+
 def _use(summary: Figures) -> Iterator[str]:
     use = summary.get("utilisation", {})
     if "gpu_busy" in use:
         yield from entry("GPUs busy", f"{percent(use['gpu_busy'])} of the time")
+    if "mean_batch" in use:
+        yield from entry("batch of a replica", f"{number(use['mean_batch'])} requests in the mean")
     if "kv_use" in use:
         mean, highest = percent(use["kv_use"]["mean"]), percent(use["kv_use"]["max"])
         yield from entry("KV cache in use", f"{mean} mean, {highest} highest")
-    if "batch" in use:
-        mean, highest = number(use["batch"]["mean"]), number(use["batch"]["max"])
-        yield from entry("batch of a replica", f"{mean} requests mean, {highest} largest")
     if "oee" in summary:
         oee = {key: percent(share) for key, share in summary["oee"].items()}
         yield from entry(
@@ -220,12 +241,10 @@ def _bar(share: float) -> str:
 
 
 def _kinds(record: Figures) -> Iterator[str]:
-    """Count the catalogue figures used by kind; `kinds` holds counts, or the figures' names."""
-    kinds = record.get("kinds")
-    if kinds:
-        counts = {kind: len(of) if isinstance(of, Sized) else of for kind, of in kinds.items()}
-        told = ", ".join(f"{count:,} {kind}" for kind, count in counts.items())
-        yield from entry("figures by kind", told)
+    """Yield how many of the catalogue figures used are of each kind."""
+    if record.get("kinds"):
+        told = ", ".join(f"{count:,} {kind}" for kind, count in record["kinds"].items())
+        yield from entry("catalog figures", told)
 
 
 def _ms(value: float) -> str:

@@ -65,12 +65,15 @@ def trimmed(text: str) -> str:
 def plain_value(value: object) -> str:
     """Return a figure of a file for reading: `'9.89e14 flop/s'` becomes `989 Tflop/s`.
 
-    Whole numbers keep every digit, other numbers four; text that is no quantity stays.
+    Whole numbers below a billion keep every digit, other numbers four (`70.55 bn`); text that
+    is no quantity stays.
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
-        return f"{value:,.0f}" if float(value).is_integer() else f"{value:.4g}"
+        if abs(value) >= 1e9:
+            return f"{value / 1e9:.4g} bn"
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
     text = str(value)
     figure, _, unit = text.partition(" ")
     try:

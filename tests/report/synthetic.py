@@ -13,6 +13,7 @@ import pandas as pd
 
 DURATION_S, WARMUP_S, PERIOD_S = 600.0, 60.0, 1.0
 LIMIT_MW = 0.2
+OUTCOMES = ["completed", "timed_out", "rejected", "unfinished"]
 TTFT_LIMIT_MS, TPOT_LIMIT_MS = 2000.0, 50.0
 
 
@@ -21,8 +22,8 @@ class Scenario:
 
     name = "synthetic"
 
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        assert mode == "json"
+    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]:
+        assert mode == "json" and exclude_none
         return {"name": self.name, "seed": 1, "duration": "600.0 s", "warmup": "60.0 s"}
 
 
@@ -48,12 +49,9 @@ def record() -> dict[str, Any]:
         "schema_version": 1,
         "version": "0.1.0",
         "seed": 1,
-        "engine": "macro-step",
-        "python": "3.11.0",
-        "numpy": "2.0.0",
-        "simpy": "4.1.1",
+        "engine": "simpy",
+        "versions": {"python": "3.11.0", "numpy": "2.0.0", "simpy": "4.1.1"},
         "wall_s": 3.2,
-        "events": 20000,
         "kinds": {"datasheet": 14, "estimate": 9, "calibrated": 6},
     }
 
@@ -77,8 +75,8 @@ def _requests(count: int, rng: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "request_id": np.arange(count),
-            "workload": "chat",
-            "deployment": "chat",
+            "workload": pd.Categorical(["chat"] * count),
+            "deployment": pd.Categorical(["chat"] * count),
             "replica": rng.integers(0, 4, count),
             "arrival_s": arrival,
             "admitted_s": arrival + np.nan_to_num(ttft) / 4000.0,
@@ -89,7 +87,7 @@ def _requests(count: int, rng: np.random.Generator) -> pd.DataFrame:
             "output_tokens": output,
             "cached_tokens": np.zeros(count, dtype=np.int64),
             "preemptions": rng.poisson(0.01, count),
-            "outcome": outcome,
+            "outcome": pd.Categorical(outcome, categories=OUTCOMES),
             "slo_met": met,
             "measured": arrival >= WARMUP_S,
         }
@@ -140,7 +138,7 @@ def distribution(values: pd.Series) -> dict[str, float]:
 
 def _promise(limit_ms: float, values: pd.Series) -> dict[str, Any]:
     value = float(np.percentile(values.dropna(), 99))
-    return {"limit_ms": limit_ms, "percentile": 99, "value_ms": value, "met": value <= limit_ms}
+    return {"limit_ms": limit_ms, "met": value <= limit_ms, "value_ms": value}
 
 
 def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
@@ -158,7 +156,12 @@ def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
         "ttft": _promise(TTFT_LIMIT_MS, done.ttft_ms),
         "tpot": _promise(TPOT_LIMIT_MS, done.tpot_ms),
     }
-    met = bool(slo["ttft"]["met"] and slo["tpot"]["met"])
+    slo = {
+        "met": bool(slo["ttft"]["met"] and slo["tpot"]["met"]),
+        "percentile": 99.0,
+        "share_of_requests_met": float(requests[requests.measured].slo_met.mean()),
+        **slo,
+    }
     rates = {}
     for base, rate in (("output", output), ("total", total)):
         rates |= {
@@ -189,16 +192,18 @@ def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
         "utilisation": {
             "gpu_busy": 0.93,
             "kv_use": {"mean": float(inside.kv_use.mean()), "max": float(inside.kv_use.max())},
-            "batch": {"mean": 74.2, "max": 128.0},
+            "mean_batch": 74.2,
         },
         "provisioned": {"it_mw": 0.1836, "utility_mw": 0.23868},
         "power_mw": power,
         "energy_per_output_token_j": power["grid"] * 1e6 / output,
+        "gpu_energy_per_output_token_j": power["gpu"] * 1e6 / output,
         "pue": 1.3,
         "grid_power_mw": {"mean": power["grid"], "max": float(series.grid_power_mw.max())},
         "grid_limit_mw": LIMIT_MW,
         "cap_headroom_mw": LIMIT_MW - float(series.grid_power_mw.max()),
         "cap_overshoot_s": 0.0,
+        "cap_overshoot_max_mw": 0.0,
         "clock": {
             "mean": float(inside.clock.mean()),
             "share_below_reference": float((inside.clock < 1.0).mean()),
@@ -215,8 +220,12 @@ def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
         },
         "bottleneck": "host",
         "oee": {"availability": 1.0, "performance": 0.62, "quality": 0.91, "oee": 0.5642},
-        "confidence": {"ttft_ms": 21.0, "tpot_ms": 0.4, "e2e_ms": 160.0},
-        "littles_law": {"residual": 0.001},
-        "slo": {"met": met, **slo},
-        "deployments": {"chat": {"slo": {"met": met, **slo}}},
+        "confidence": {
+            "ttft_ms": {"mean": 21.0, "p50": 11.0},
+            "tpot_ms": {"mean": 0.4, "p50": 0.3, "p99": 2.1},
+            "e2e_ms": {"mean": 160.0},
+        },
+        "littles_law": {"requests_in_system": 40.1, "arrival_rate_per_s": 6.67},
+        "slo": slo,
+        "deployments": {"chat": {"slo": slo}},
     }

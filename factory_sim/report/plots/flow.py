@@ -58,7 +58,8 @@ def _answer(run: SavedRun) -> str:
     window: Mapping[str, Any] | None = window_of(run.summary)
     series = run.timeseries
     if window is not None:
-        series = series[series["time_s"].between(window["start"], window["end"])]
+        # A row is the mean of the period that ends at its time.
+        series = series[series["time_s"].between(window["start"], window["end"], "right")]
     if not len(series):
         return ""
     queue = series["queue_requests"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
+from factory_sim.report.summary import promises_of
 from factory_sim.report.text import duration
 
 LATENCIES = {
@@ -31,27 +32,35 @@ Floats = NDArray[np.float64]
 
 def draw(run: SavedRun) -> Figure:
     """Return one histogram per latency, a row per deployment (the busiest, if many)."""
-    requests = run.requests
-    counted = requests[(requests["outcome"] == "completed") & requests["measured"].astype(bool)]
-    busiest = list(counted["deployment"].value_counts().index[:_ROWS]) or [""]
+    measured = run.requests[run.requests["measured"]]
+    busiest = list(measured["deployment"].value_counts().index[:_ROWS]) or [""]
+    promises = promises_of(run.summary)
     figure = style.figure(12.0, 1.6 + 3.4 * len(busiest))
     grid = figure.subplots(len(busiest), len(LATENCIES), squeeze=False)
-    several = requests["deployment"].nunique() > 1
     for name, row in zip(busiest, grid, strict=True):
-        own = counted[counted["deployment"] == name]
-        promise = _promise(run.summary, name)
+        own = measured[measured["deployment"] == name]
+        promise = promises.get(name)
         for (key, title), axes in zip(LATENCIES.items(), row, strict=True):
-            axes.set_title(f"{name}: {title.lower()}" if several else title)
-            _histogram(axes, _finite(own[f"{key}_ms"]), promise.get(key))
+            axes.set_title(f"{name}: {title.lower()}" if len(busiest) > 1 else title)
+            _histogram(axes, _finite(own[f"{key}_ms"]), _limit(promise, key))
         row[0].set_ylabel("share of requests")
-    style.ask(figure, "Do requests meet the promise?", _answer(run.summary, busiest))
+    style.ask(figure, "Do requests meet the promise?", _answer(promises))
     return figure
 
 
-def _promise(summary: Mapping[str, Any], deployment: str) -> Mapping[str, Any]:
-    part = summary.get("deployments", {}).get(deployment, summary)
-    promise: Mapping[str, Any] = part.get("slo", {})
-    return promise
+class _Limit(NamedTuple):
+    """What was promised of a latency, and the percentile it came to (None: never answered)."""
+
+    limit_ms: float
+    percentile: float
+    value_ms: float | None
+
+
+def _limit(promise: Mapping[str, Any] | None, key: str) -> _Limit | None:
+    if promise is None or key not in promise:
+        return None
+    part = promise[key]
+    return _Limit(part["limit_ms"], promise["percentile"], part.get("value_ms"))
 
 
 def _finite(column: pd.Series[float]) -> Floats:
@@ -59,11 +68,11 @@ def _finite(column: pd.Series[float]) -> Floats:
     return values[np.isfinite(values)]
 
 
-def _histogram(axes: Axes, values: Floats, promise: Mapping[str, Any] | None) -> None:
+def _histogram(axes: Axes, values: Floats, promise: _Limit | None) -> None:
     if not len(values):
-        style.nothing(axes, "no completed request has one")
+        style.nothing(axes, "no request has one")
         return
-    limit = None if promise is None else float(promise["limit_ms"])
+    limit = None if promise is None else promise.limit_ms
     edges, logarithmic = _edges(values, limit)
     shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
     colours = [
@@ -113,22 +122,26 @@ def _logarithmic(axes: Axes, edges: Floats) -> None:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
-def _marks(axes: Axes, highest: float, values: Floats, promise: Mapping[str, Any] | None) -> None:
+def _marks(axes: Axes, highest: float, values: Floats, promise: _Limit | None) -> None:
     """Draw the median, the tail and the limit, their labels stacked above the bars."""
-    tail = 99.0 if promise is None else float(promise["percentile"])
-    marks = [
-        (f"p{percentile:g} {duration(value / 1e3)}", value, style.GREY, "-")
-        for percentile in dict.fromkeys((50.0, tail))
-        for value in [float(np.percentile(values, percentile))]
-    ]
-    if promise is not None:
-        limit = float(promise["limit_ms"])
-        marks.append((f"p{tail:g} limit {duration(limit / 1e3)}", limit, style.LIMIT, "--"))
+    marks = [_at(50.0, float(np.percentile(values, 50.0)))]
+    if promise is None:
+        marks.append(_at(99.0, float(np.percentile(values, 99.0))))
+    else:
+        # The promise counts requests without an answer too, so its value is the summary's.
+        if promise.value_ms is not None:
+            marks.append(_at(promise.percentile, promise.value_ms))
+        label = f"p{promise.percentile:g} limit {duration(promise.limit_ms / 1e3)}"
+        marks.append((label, promise.limit_ms, style.LIMIT, "--"))
     step = 0.13
     room = 1.0 - step * len(marks)
     axes.set_ylim(0.0, highest / room)
     for index, (label, value, colour, line) in enumerate(marks):
         _mark(axes, label, value, room + step * (index + 0.6), colour, line)
+
+
+def _at(percentile: float, value_ms: float) -> tuple[str, float, str, str]:
+    return f"p{percentile:g} {duration(value_ms / 1e3)}", value_ms, style.GREY, "-"
 
 
 def _mark(axes: Axes, label: str, value: float, level: float, colour: str, line: str) -> None:
@@ -155,16 +168,16 @@ def _mark(axes: Axes, label: str, value: float, level: float, colour: str, line:
     )
 
 
-def _answer(summary: Mapping[str, Any], deployments: list[str]) -> str:
+def _answer(promises: Mapping[str, Mapping[str, Any]]) -> str:
     broken: list[str] = []
     kept: list[str] = []
-    for name in deployments:
+    for name, promise in promises.items():
         for key, title in LATENCIES.items():
-            part = _promise(summary, name).get(key)
-            if part is not None and "value_ms" in part:
-                of = f"{name}: " if len(deployments) > 1 else ""
-                value, limit = duration(part["value_ms"] / 1e3), duration(part["limit_ms"] / 1e3)
-                text = f"{of}p{part['percentile']:g} of {title.lower()} {value}, limit {limit}"
+            if key in promise:
+                part, at = promise[key], f"p{promise['percentile']:g} of {title.lower()}"
+                value = duration(part["value_ms"] / 1e3) if "value_ms" in part else "unbounded"
+                of = f"{name}: " if len(promises) > 1 else ""
+                text = f"{of}{at} {value}, limit {duration(part['limit_ms'] / 1e3)}"
                 (kept if part["met"] else broken).append(text)
     if broken:
         return "No. " + "; ".join(broken)

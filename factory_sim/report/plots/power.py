@@ -63,7 +63,7 @@ def _stack(axes: Axes, time: TimeAxis) -> None:
         limit / scale,
         color=style.LIMIT,
         linestyle="--",
-        drawstyle="steps-post",
+        drawstyle="steps-pre",
         linewidth=2.2,
         label="cap at the meter",
     )

@@ -1,0 +1,86 @@
+"""The summary on the terminal, word for word, and with whatever a run does not have."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+
+import pytest
+import synthetic
+from rich.console import Console
+from rich.text import Text
+
+from factory_sim.report.causes import CAUSES
+from factory_sim.report.summary import lines, show
+
+GOLDEN = Path(__file__).parent / "summary.txt"
+
+
+def printed(run: synthetic.Run, **settings: object) -> str:
+    stream = io.StringIO()
+    show(Console(file=stream, width=80, **settings), "synthetic", run.summary, run.record)
+    return stream.getvalue()
+
+
+def test_the_summary_word_for_word(run):
+    assert printed(run) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_it_fits_80_columns_and_is_plain_in_a_pipe(run):
+    text = printed(run)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_colour_changes_no_word(run):
+    coloured = printed(run, force_terminal=True, color_system="standard")
+    assert "\x1b[" in coloured
+    assert Text.from_ansi(coloured).plain.rstrip("\n") == printed(run).rstrip("\n")
+
+
+def test_a_run_without_figures_has_only_its_name():
+    assert list(lines("bare", {}, {})) == ["bare"]
+
+
+@pytest.mark.parametrize("key", list(synthetic.run(200).summary))
+def test_any_group_may_be_absent(key):
+    summary = copy.deepcopy(synthetic.run(200).summary)
+    del summary[key]
+    text = "\n".join(lines("synthetic", summary, synthetic.record()))
+    assert text.startswith("synthetic: ")
+
+
+def test_a_cause_it_has_never_heard_of_is_printed_by_its_name():
+    summary = {"time_lost": {"memory": 0.5, "solar_flare": 0.5}, "bottleneck": "solar_flare"}
+    text = list(lines("x", summary, {}))
+    assert any(line.startswith("  solar flare") and "50 %" in line for line in text)
+    assert text[-1] == "  largest loss           solar flare"
+
+
+def test_overshoot_is_told():
+    summary = {"grid_limit_mw": 0.2, "cap_overshoot_s": 1.5, "cap_overshoot_max_mw": 0.003}
+    assert list(lines("x", summary, {}))[-1] == (
+        "  cap                    200 kW, exceeded for 1.5 s by up to 3.00 kW"
+    )
+
+
+def test_each_deployment_has_its_own_promise():
+    kept = {"limit_ms": 50.0, "value_ms": 31.0, "met": True}
+    parts = {
+        "chat": {"slo": {"percentile": 95.0, "share_of_requests_met": 0.97, "tpot": kept}},
+        "code": {"slo": {"percentile": 99.5, "tpot": {"limit_ms": 50.0, "met": False}}},
+        "best-effort": {},
+    }
+    text = list(lines("x", {"deployments": parts}, {}))
+    assert text[2:] == [
+        "Promises (SLO)",
+        "  chat: time per output token  p95 is 31.0  limit 50.0  kept",
+        "  code: time per output token     no p99.5  limit 50.0  broken",
+        "  chat: all met by       97 % of requests",
+    ]
+
+
+def test_every_cause_has_words_that_fit_its_line():
+    assert max(len(cause.label) for cause in CAUSES.values()) <= 24
