@@ -10,7 +10,15 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.signal import Constant, OrPlain, Signal, signal_of
@@ -20,6 +28,7 @@ from factory_sim.units import (
     PositivePerSecond,
     PositiveSeconds,
     Share,
+    parse,
 )
 
 NonNegativePerSecond = Annotated[PerSecond, Field(ge=0)]
@@ -223,6 +232,18 @@ class Columns(Frozen):
     cached: str | None = None
     session: str | None = None
     time_unit: str = "s"
+
+    @field_validator("time_unit")
+    @classmethod
+    def _is_a_time(cls, unit: str) -> str:
+        if unit != "timestamp":
+            try:
+                parse(f"1 {unit}", "s", "1 ms")
+            except ValueError:
+                raise ValueError(
+                    f"{unit!r} is no unit of time; write for example 'ms', or 'timestamp' for dates"
+                ) from None
+        return unit
 
 
 TraceFormat = Literal[

@@ -23,14 +23,17 @@ from factory_sim.scenario.workload import (
     ClosedArrivals,
     Fixed,
     Length,
+    LengthsFromTrace,
     OfflineArrivals,
     TraceArrivals,
+    TraceFile,
     WorkloadSpec,
 )
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.lengths import Sampler, quantile, sampler
+from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
-from factory_sim.workload.traces import TraceReport, read_trace
+from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
@@ -138,11 +141,19 @@ def mean_lengths(
     return prompt, output, cached
 
 
-def trace_report(spec: WorkloadSpec, base: Path, where: str = "workload") -> TraceReport | None:
-    """Return what reading the workload's trace found; None when it replays no trace."""
-    if not isinstance(spec.arrivals, TraceArrivals):
-        return None
-    return read_trace(spec.arrivals, base, f"{where}.arrivals")[1]
+def trace_reports(spec: WorkloadSpec, base: Path, where: str = "workload") -> list[TraceReport]:
+    """Return what reading each file of the workload found: replayed, or drawn from for lengths."""
+    files: list[tuple[TraceFile, str, bool]] = []
+    if isinstance(spec.arrivals, TraceArrivals):
+        files.append((spec.arrivals, f"{where}.arrivals", True))
+    named = {f"{where}.lengths": spec.lengths}
+    named |= {
+        f"{where}.mix.{name}.lengths": kind.lengths for name, kind in (spec.mix or {}).items()
+    }
+    for path, lengths in named.items():
+        if isinstance(lengths, LengthsFromTrace):
+            files.append((lengths.trace, f"{path}.trace", False))
+    return [read_trace(file, base, path, times)[1] for file, path, times in files]
 
 
 class _Kind(NamedTuple):

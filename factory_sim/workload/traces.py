@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +19,8 @@ from numpy.typing import NDArray
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.workload import Columns, TraceFile
-from factory_sim.units import parse
-from factory_sim.workload.records import Record, Records, open_records
-
-FAILED = "failed in the trace"
-LINES_SHOWN = 5
-CHUNK = 65_536
-MOST_TOKENS = 2**53
-"""Beyond this a float no longer holds every whole number; no prompt comes near it."""
+from factory_sim.workload.records import Records, open_records
+from factory_sim.workload.rows import TraceReport, Usable, usable, used_columns
 
 
 class Format(NamedTuple):
@@ -104,51 +97,6 @@ class Trace(NamedTuple):
     session: NDArray[np.int64]
 
 
-@dataclass
-class TraceReport:
-    """What reading a trace found: for the record of a run."""
-
-    path: str
-    format: str
-    counted_in: str = "line"
-    rows: int = 0
-    used: int = 0
-    skipped: dict[str, int] = field(default_factory=dict)
-    first_lines: dict[str, list[int]] = field(default_factory=dict)
-    span_s: float = 0.0
-    out_of_order: int = 0
-
-    def skip(self, reason: str, lines: NDArray[np.int64]) -> None:
-        """Count rows skipped for `reason`, keeping the numbers of the first few lines."""
-        if len(lines):
-            self.skipped[reason] = self.skipped.get(reason, 0) + len(lines)
-            shown = self.first_lines.setdefault(reason, [])
-            shown.extend(lines[: LINES_SHOWN - len(shown)].tolist())
-
-    @property
-    def malformed(self) -> int:
-        """Rows skipped for a fault of the file; a request that failed in the trace is none."""
-        return sum(count for reason, count in self.skipped.items() if reason != FAILED)
-
-    def faults(self) -> str:
-        """Say what was skipped, why, and on which lines."""
-        return "; ".join(f"{n} {self._named(reason)}" for reason, n in self.skipped.items())
-
-    def __str__(self) -> str:
-        notes = [f"{self.used} of {self.rows} requests of {self.path} ({self.format})"]
-        if self.skipped:
-            notes.append(f"skipped: {self.faults()}")
-        if self.out_of_order:
-            notes.append(f"{self.out_of_order} arrived before the row above them; sorted")
-        return "; ".join(notes)
-
-    def _named(self, reason: str) -> str:
-        lines = self.first_lines[reason]
-        more = ", ..." if self.skipped[reason] > len(lines) else ""
-        word = self.counted_in + ("" if self.skipped[reason] == 1 else "s")
-        return f"{reason} ({word} {', '.join(map(str, lines))}{more})"
-
-
 def read_trace(
     file: TraceFile, base: Path, where: str, needs_times: bool = True
 ) -> tuple[Trace, TraceReport]:
@@ -203,28 +151,18 @@ def _read(
     """Read a file once per content: `stamp` is its time of change and size."""
     try:
         records = open_records(path, name, columns, _BY_COLUMNS)
-        format_ = Format(columns) if columns is not None else FORMATS[records.format]
-        columns = _present(format_, records, path)
+        known = Format(columns) if columns is not None else FORMATS[records.format]
+        columns = _present(known, records, path)
         report = TraceReport(str(path), records.format, records.counted_in)
-        clock = Clock(columns.time_unit)
-        parts = [
-            _usable(chunk, columns, clock, format_.zero_output_failed, report)
-            for chunk in _chunks(records.rows, columns, report)
-        ]
+        rows = usable(records.rows, columns, known.zero_output_failed, report)
     except (OSError, EOFError, zlib.error, csv.Error) as error:
         raise ValueError(f"cannot read {path}: {error}") from None
-    return _ordered(parts, columns, report), report
-
-
-def _fields(columns: Columns) -> dict[str, str]:
-    """Return what each column in use holds -> its name in the file."""
-    named: dict[str, str] = columns.model_dump(exclude={"time_unit"}, exclude_none=True)
-    return named
+    return _ordered(rows, report), report
 
 
 def _present(known: Format, records: Records, path: Path) -> Columns:
     """Return the columns in use: those of the format less the optional ones not there."""
-    fields = _fields(known.columns)
+    fields = used_columns(known.columns)
     if not records.names:  # no record could be read at all: the report says why
         return known.columns
     missing = {key: column for key, column in fields.items() if column not in records.names}
@@ -235,123 +173,26 @@ def _present(known: Format, records: Records, path: Path) -> Columns:
     return known.columns.model_copy(update=dict.fromkeys(missing))
 
 
-def _chunks(
-    rows: Iterator[Record], columns: Columns, report: TraceReport
-) -> Iterator[pd.DataFrame]:
-    """Yield the raw values of the columns in use, with line numbers, a chunk at a time."""
-    fields = _fields(columns)
-    lines: list[int] = []
-    values: list[tuple[object, ...]] = []
-    for line, row in rows:
-        report.rows += 1
-        if isinstance(row, str):
-            report.skip(row, np.array([line]))
-            continue
-        lines.append(line)
-        values.append(tuple(row.get(column) for column in fields.values()))
-        if len(values) == CHUNK:
-            yield pd.DataFrame(values, index=lines, columns=list(fields), dtype=object)
-            lines, values = [], []
-    if values:
-        yield pd.DataFrame(values, index=lines, columns=list(fields), dtype=object)
+def _ordered(rows: Usable, report: TraceReport) -> Trace:
+    """Sort the rows by arrival; equal times keep the order of the file."""
+    n = report.used
+    order, arrival = np.arange(n), np.empty(0)
+    if "arrival" in rows:
+        times = np.asarray(rows["arrival"], dtype=np.float64)
+        report.out_of_order = int(np.count_nonzero(np.diff(times) < 0.0))
+        order = np.argsort(times, kind="stable")
+        arrival = times[order] - times[order[:1]]
+        report.span_s = float(arrival[-1]) if n else 0.0
 
+    def tokens(name: str) -> NDArray[np.int64]:
+        return np.asarray(rows[name][order], dtype=np.int64)
 
-def _usable(
-    chunk: pd.DataFrame, columns: Columns, clock: Clock, zero_failed: bool, report: TraceReport
-) -> pd.DataFrame:
-    """Return the rows that can be requests, as numbers; count the others."""
-
-    def keep(good: NDArray[np.bool_], reason: str) -> None:
-        nonlocal chunk
-        report.skip(reason, chunk.index.to_numpy()[~good].astype(np.int64))
-        chunk = chunk[good]
-
-    def whole(name: str, column: str, least: int) -> None:
-        nonlocal chunk
-        number = _numbers(chunk[name])
-        chunk = chunk.assign(**{name: number})
-        fits = np.isfinite(number) & (np.abs(number) <= MOST_TOKENS)
-        keep(fits & (np.floor(number) == number), f"{column} is not a whole number")
-        keep(chunk[name].to_numpy(np.float64) >= least, f"{column} is below {least}")
-
-    if zero_failed:
-        keep(_numbers(chunk["output"]) != 0.0, FAILED)
-    if columns.arrival is not None:
-        time = clock.read(chunk["arrival"])
-        chunk = chunk.assign(arrival=time)
-        keep(np.isfinite(time), f"{columns.arrival} is not a time")
-        if not clock.dates:
-            keep(chunk["arrival"].to_numpy(np.float64) >= 0.0, f"{columns.arrival} is negative")
-    whole("prompt", columns.prompt, 1)
-    whole("output", columns.output, 1)
-    if columns.cached is not None:
-        whole("cached", columns.cached, 0)
-        fits = chunk["cached"].to_numpy(np.float64) <= chunk["prompt"].to_numpy(np.float64)
-        keep(fits, f"{columns.cached} is more than {columns.prompt}")
-    return chunk
-
-
-def _numbers(raw: pd.Series) -> NDArray[np.float64]:
-    """Return floats, NaN for whatever is no number (a truth value, a list, other text)."""
-    return np.array([_number(value) for value in raw], dtype=np.float64)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return np.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return np.nan
-
-
-class Clock:
-    """Reads arrival times of one unit into seconds; dates count from the first one read."""
-
-    def __init__(self, unit: str) -> None:
-        self.dates = unit == "timestamp"
-        self.seconds = 1.0 if self.dates else parse(f"1 {unit}", "s", "1 ms")
-        self.first: pd.Timestamp | None = None
-
-    def read(self, raw: pd.Series) -> NDArray[np.float64]:
-        """Return seconds, NaN for what is no time."""
-        if not self.dates:
-            return _numbers(raw) * self.seconds
-        text = pd.Series([v if isinstance(v, str) else None for v in raw], dtype=object)
-        dates = pd.to_datetime(text, errors="coerce", utc=True, format="ISO8601")
-        # Years that nanoseconds since 1970 can hold; a trace of other years is a slip.
-        dates = dates.where(dates.dt.year.between(1970, 2200)).astype("datetime64[ns, UTC]")
-        if self.first is None and dates.notna().any():
-            self.first = dates[dates.notna()].iloc[0]
-        if self.first is None:
-            return np.full(len(raw), np.nan)
-        return np.asarray((dates - self.first).dt.total_seconds(), dtype=np.float64)
-
-
-def _ordered(parts: list[pd.DataFrame], columns: Columns, report: TraceReport) -> Trace:
-    """Join the chunks and sort them by arrival; equal times keep the order of the file."""
-    rows = pd.concat(parts) if parts else pd.DataFrame(columns=list(_fields(columns)))
-    report.used = len(rows)
-    arrival = np.empty(0)
-    if columns.arrival is not None:
-        arrival = rows["arrival"].to_numpy(np.float64)
-        report.out_of_order = int(np.count_nonzero(np.diff(arrival) < 0.0))
-        order = np.argsort(arrival, kind="stable")
-        rows, arrival = rows.iloc[order], arrival[order]
-        if len(arrival):
-            arrival = arrival - arrival[0]
-            report.span_s = float(arrival[-1])
-    prompt = rows["prompt"].to_numpy(np.float64).astype(np.int64)
-    cached = None
-    if columns.cached is not None:
-        # An engine computes at least the last prompt token, however much it finds cached.
-        found = rows["cached"].to_numpy(np.float64).astype(np.int64)
-        cached = np.minimum(found, prompt - 1)
-    session = np.full(len(rows), -1, dtype=np.int64)
-    if columns.session is not None:
-        names = [None if v is None or v == "" else str(v) for v in rows["session"]]
+    prompt, output, session = tokens("prompt"), tokens("output"), np.full(n, -1, dtype=np.int64)
+    # An engine computes at least the last prompt token, however much it finds cached.
+    cached = np.minimum(tokens("cached"), prompt - 1) if "cached" in rows else None
+    if "session" in rows:
+        names = [None if v is None or v == "" else str(v) for v in rows["session"][order]]
         session = pd.factorize(np.array(names, dtype=object))[0].astype(np.int64)
-    output = rows["output"].to_numpy(np.float64).astype(np.int64)
     for shared in (arrival, prompt, output, cached, session):
         if shared is not None:
             shared.flags.writeable = False

@@ -8,7 +8,7 @@ import pytest
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
-from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_report
+from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_reports
 from tests.workload.making import CATALOG, TRACES, needs_traces, requests, workload
 
 # Four requests, one a second on average: the trace stands for four seconds.
@@ -114,9 +114,7 @@ def test_cached_tokens_come_from_the_trace_or_the_scenario_but_not_both(tmp_path
     (only,) = open_blocks(spec, CATALOG, 9.0, SeedSequence(1), tmp_path)
     assert only.cached.tolist() == [4, 9]
     assert mean_lengths(spec, CATALOG, tmp_path) == (10.0, 1.0, 6.5)
-    report = trace_report(spec, tmp_path)
-    assert report is not None
-    assert report.used == 2
+    assert [report.used for report in trace_reports(spec, tmp_path)] == [2]
     with pytest.raises(InputError, match=r"^chat\.cached: the trace hits\.csv has cached tokens"):
         open_blocks(
             workload(arrivals=arrivals, cached=3), CATALOG, 9.0, SeedSequence(1), tmp_path, "chat"
@@ -131,6 +129,7 @@ def test_lengths_drawn_from_a_file_keep_its_pairs(tiny: Path) -> None:
     assert pairs.tolist() == [[10, 20, 30, 40], [1, 2, 3, 4]]
     assert (np.abs(counts - 1000) < 100).all()
     assert mean_lengths(spec, CATALOG, tiny.parent) == (25.0, 2.5, 0.0)
+    assert [report.rows for report in trace_reports(spec, tiny.parent)] == [4]
 
 
 @needs_traces

@@ -133,6 +133,17 @@ def test_a_workload_is_written_as_it_is_read(fields: dict[str, Any]) -> None:
             "format: csv",
         ),
         (
+            {
+                "arrivals": {
+                    "process": "trace",
+                    "path": "a",
+                    "columns": {"prompt": "p", "output": "o", "time_unit": "tick"},
+                }
+            },
+            "workload.chat.arrivals.columns.time_unit: 'tick' is no unit of time; write for "
+            "example 'ms', or 'timestamp' for dates",
+        ),
+        (
             {"arrivals": POISSON, "lengths": {"prompt": 0, "output": 1}},
             "workload.chat.lengths: prompt can be 0 tokens; the least is 1",
         ),

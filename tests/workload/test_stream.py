@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
-from factory_sim.workload.stream import draws, mean_lengths, open_blocks, trace_report
+from factory_sim.workload.stream import draws, mean_lengths, open_blocks, trace_reports
 from tests.workload.making import CATALOG, HERE, requests, workload
 
 POISSON = {"process": "poisson", "rate": "50 /s"}
@@ -120,4 +120,4 @@ def test_mean_lengths_are_the_means_of_what_is_drawn(lengths: Any) -> None:
 
 
 def test_a_process_has_no_trace_to_report() -> None:
-    assert trace_report(workload(arrivals=POISSON), HERE) is None
+    assert trace_reports(workload(arrivals=POISSON), HERE) == []

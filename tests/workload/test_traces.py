@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
 from factory_sim.scenario.workload import TraceFile
-from factory_sim.workload.traces import Trace, TraceReport, read_trace
+from factory_sim.workload.rows import TraceReport
+from factory_sim.workload.traces import Trace, read_trace
 from tests.workload.making import TRACES, needs_traces
 
 WHERE = "workload.chat.arrivals"
