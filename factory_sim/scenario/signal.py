@@ -18,6 +18,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, overload
@@ -117,11 +118,22 @@ class Constant(Signal):
 
 
 @dataclass(frozen=True)
-class Steps(Signal):
-    """Each value holds from its time until the next; the first holds before its time too."""
+class _Points(Signal):
+    """A signal known at some times, increasing."""
 
     times_s: tuple[float, ...]
     values: tuple[float, ...]
+
+    @cached_property
+    def points(self) -> tuple[Floats, Floats]:
+        """Times and values as arrays, made once: a year of prices has thousands."""
+        return np.array(self.times_s), np.array(self.values)
+
+
+@dataclass(frozen=True)
+class Steps(_Points):
+    """Each value holds from its time until the next; the first holds before its time too."""
+
     file: Mapping[str, Any] | None = field(default=None, hash=False)
 
     def changes(self, until_s: float) -> list[float]:
@@ -135,14 +147,14 @@ class Steps(Signal):
         return {"steps": [[f"{time!r} s", write(value)] for time, value in pairs]}
 
     def _index(self, t: Floats) -> NDArray[np.intp]:
-        found = np.searchsorted(self.times_s, t, side="right") - 1
+        found = np.searchsorted(self.points[0], t, side="right") - 1
         return np.maximum(found, 0)
 
     def _values(self, t: Floats) -> Floats:
-        return np.asarray(self.values)[self._index(t)]
+        return np.asarray(self.points[1][self._index(t)])
 
     def _integrals(self, t: Floats) -> Floats:
-        times, values = np.asarray(self.times_s), np.asarray(self.values)
+        times, values = self.points
         areas = np.concatenate(([0.0], np.cumsum(values[:-1] * np.diff(times))))
 
         def since_first(when: Floats) -> Floats:
@@ -158,11 +170,9 @@ class Steps(Signal):
 
 
 @dataclass(frozen=True)
-class Linear(Signal):
+class Linear(_Points):
     """Straight lines between points; the first and last value hold outside."""
 
-    times_s: tuple[float, ...]
-    values: tuple[float, ...]
     file: Mapping[str, Any] = field(hash=False)
     continuous = True
 
@@ -170,7 +180,7 @@ class Linear(Signal):
         return dict(self.file)
 
     def _values(self, t: Floats) -> Floats:
-        return np.asarray(np.interp(t, self.times_s, self.values))
+        return np.asarray(np.interp(t, *self.points))
 
     def _integrals(self, t: Floats) -> Floats:
         return _area(self, t) - _area(self, np.zeros(()))
@@ -182,11 +192,9 @@ class Linear(Signal):
 
 
 @dataclass(frozen=True)
-class Daily(Signal):
+class Daily(_Points):
     """Straight lines between times of day, the same every day. Time 0 is `starts_at_s`."""
 
-    times_s: tuple[float, ...]
-    values: tuple[float, ...]
     starts_at_s: float = 0.0
     continuous = True
 
@@ -195,19 +203,20 @@ class Daily(Signal):
         points = [[f"{time!r} s", write(value)] for time, value in pairs]
         return {"daily": points, "starts_at": f"{self.starts_at_s!r} s"}
 
+    @cached_property
     def _one_day(self) -> Linear:
         """Return the day from 00:00 to 24:00, the line across midnight cut in two."""
-        midnight = float(np.interp(0.0, self.times_s, self.values, period=DAY_S))
+        midnight = float(np.interp(0.0, *self.points, period=DAY_S))
         inner = [p for p in zip(self.times_s, self.values, strict=True) if 0 < p[0] < DAY_S]
         times, values = zip((0.0, midnight), *inner, (DAY_S, midnight), strict=True)
         return Linear(times, values, {})
 
     def _values(self, t: Floats) -> Floats:
         clock = np.mod(t + self.starts_at_s, DAY_S)
-        return np.asarray(np.interp(clock, self.times_s, self.values, period=DAY_S))
+        return np.asarray(np.interp(clock, *self.points, period=DAY_S))
 
     def _integrals(self, t: Floats) -> Floats:
-        day = self._one_day()
+        day = self._one_day
         whole = day.integral(DAY_S)
 
         def since_midnight(when: Floats) -> Floats:
@@ -270,7 +279,7 @@ class Sinusoid(Signal):
 
 def _area(line: Linear, t: Floats) -> Floats:
     """Return the integral of `line` from its first point to `t`, by trapezia."""
-    times, values = np.asarray(line.times_s), np.asarray(line.values)
+    times, values = line.points
     areas = np.concatenate(([0.0], np.cumsum(np.diff(times) * (values[1:] + values[:-1]) / 2.0)))
     index = np.maximum(np.searchsorted(times, t, side="right") - 1, 0)
     return np.asarray(areas[index] + (t - times[index]) * (values[index] + line.at(t)) / 2.0)
@@ -314,7 +323,7 @@ def _increasing(times: tuple[float, ...], name: str) -> None:
             )
 
 
-class _StepsForm(Frozen, Generic[T]):
+class _StepsForm(Frozen, Generic[T], title="steps"):
     steps: Annotated[list[tuple[NonNegativeSeconds, T]], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -327,7 +336,7 @@ class _StepsForm(Frozen, Generic[T]):
         return Steps(times, values)
 
 
-class _DailyForm(Frozen, Generic[T]):
+class _DailyForm(Frozen, Generic[T], title="daily"):
     daily: Annotated[list[tuple[TimeOfDay, T]], Field(min_length=1)]
     starts_at: TimeOfDay = 0.0
 
@@ -341,14 +350,14 @@ class _DailyForm(Frozen, Generic[T]):
         return Daily(times, values, self.starts_at)
 
 
-class _Wave(Frozen, Generic[T]):
+class _Wave(Frozen, Generic[T], title="wave"):
     mean: T
     amplitude: T
     period: PositiveSeconds
     phase: Seconds = 0.0
 
 
-class _SinusoidForm(Frozen, Generic[T]):
+class _SinusoidForm(Frozen, Generic[T], title="sinusoid"):
     sinusoid: _Wave[T]
 
     def signal(self) -> Signal:
@@ -356,7 +365,7 @@ class _SinusoidForm(Frozen, Generic[T]):
         return Sinusoid(wave.mean, wave.amplitude, wave.period, wave.phase)
 
 
-class _CsvForm(Frozen, Generic[T]):
+class _CsvForm(Frozen, Generic[T], title="csv"):
     csv: str
     column: str
     unit: str = ""
