@@ -1,6 +1,7 @@
 """How a command ends when it cannot do as asked: one plain line per problem, never a traceback.
 
-Exit codes: 0 done; 2 the input cannot be used; 130 interrupted (Ctrl-C).
+Exit codes: 0 done; 1 the reader of the output left early; 2 the input cannot be used;
+130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations
@@ -35,4 +36,4 @@ class PlainSpeech(typer.core.TyperGroup):
             # The reader (`| head`) has seen enough. Python would complain again when it
             # flushes at exit, so what is left goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
+            raise typer.Exit(1) from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -48,29 +50,30 @@ def run(
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
     with progress_bar(sys.stderr) as progress:
         result = simulate(description, progress=progress)
-    if count_up:
-        saved = folder.save_next(result, target, plots=False)
-    else:
-        saved = folder.save(result, target, force=force, plots=False)
+    with _warnings_on_stderr():
+        if count_up:
+            saved = folder.save_next(result, target, plots=not no_plots)
+        else:
+            saved = folder.save(result, target, force=force, plots=not no_plots)
+    # Last, so that a reader who leaves early (`| head`) costs no plot.
     if json:
         sys.stdout.write(folder.to_json(result.summary))
     else:
         show(Console(), description.name, result.summary, result.record)
     print(f"\nrun folder: {saved}", file=sys.stderr if json else sys.stdout)
-    sys.stdout.flush()
-    if not no_plots:
-        _draw(saved)
 
 
 def _overrides(given: list[str] | None, seed: int | None) -> list[str]:
     return [*(given or ()), *(() if seed is None else (f"seed={seed}",))]
 
 
-def _draw(saved: Path) -> None:
-    from factory_sim.report import folder
+@contextlib.contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """Have plots that could not be drawn named in one plain line each."""
+    from factory_sim.report.folder import PlotWarning
 
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", folder.PlotWarning)
-        folder.add_plots(saved)
+        warnings.simplefilter("always", PlotWarning)
+        yield
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)

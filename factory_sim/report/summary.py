@@ -188,6 +188,12 @@ def _power(summary: Figures) -> Iterator[str]:
         )
 
 
+def lowered(clock: Figures) -> str:
+    """Say for how much of the time clocks were below their reference."""
+    share = clock["share_below_reference"]
+    return f"lowered {percent(share)} of the time" if share else "never lowered"
+
+
 def _cap(summary: Figures) -> str:
     text = megawatts(summary["grid_limit_mw"])
     if "cap_headroom_mw" in summary:

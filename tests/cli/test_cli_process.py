@@ -103,4 +103,4 @@ from factory_sim.cli import main; main()
             stderr=subprocess.PIPE,
             check=False,
         )
-    assert ended.stderr == b""
+    assert (ended.returncode, ended.stderr) == (1, b"")

@@ -13,7 +13,8 @@ from matplotlib.ticker import FuncFormatter
 from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
 from factory_sim.report.plots.time_axis import TimeAxis, window_of
-from factory_sim.report.text import duration, megawatts, percent
+from factory_sim.report.summary import lowered
+from factory_sim.report.text import duration, megawatts
 
 # What each level adds to the one inside it.
 _LAYERS = (
@@ -85,5 +86,5 @@ def _answer(summary: Mapping[str, Any]) -> str:
         else f"Yes: at most {highest} of {cap}"
     )
     if "clock" in summary:
-        text += f"; clocks lowered {percent(summary['clock']['share_below_reference'])} of the time"
+        text += f"; clocks {lowered(summary['clock'])}"
     return text

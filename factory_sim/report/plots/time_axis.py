@@ -45,13 +45,12 @@ class TimeAxis:
         return np.maximum.reduceat(self._values(column), self._starts)
 
     def finish(self, axes: Axes, window_s: Mapping[str, float] | None) -> None:
-        """Set the limits of `axes`; shade what lies outside the measured window."""
-        low = float(self.time[0])
-        high = float(self._series["time_s"].iloc[-1]) / self._unit_s
-        axes.set_xlim(low, high if high > low else low + 1.0)
+        """Have `axes` start at 0 as runs do, and shade what is outside the measured window."""
+        high = float(self._series["time_s"].iloc[-1]) / self._unit_s or 1.0
+        axes.set_xlim(0.0, high)
         if window_s is not None:
             start, end = window_s["start"] / self._unit_s, window_s["end"] / self._unit_s
-            for left, right in ((low, min(start, high)), (max(end, low), high)):
+            for left, right in ((0.0, min(start, high)), (end, high)):
                 if right > left:
                     axes.axvspan(left, right, color=style.PALE, alpha=0.35, linewidth=0, zorder=3)
 
