@@ -38,8 +38,10 @@ class KvBlocks:
 
     def need(self, step: int, steps: int, growing: int) -> int:
         """Return the blocks that `growing` sequences take in `steps` steps from `step` on."""
-        cycles, rest = divmod(steps, self.block_tokens)
         first = step % self.block_tokens
+        if steps == 1:
+            return self._due[first]
+        cycles, rest = divmod(steps, self.block_tokens)
         last = first + rest
         due = self._due
         if last <= self.block_tokens:

@@ -10,6 +10,7 @@ from simpy import Environment
 from factory_sim.factory.layout import Fleet
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.site import Site, Watts
+from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.signal import Signal
 
 
@@ -65,17 +66,21 @@ class Meter:
             for line in lines
         ]
         self._last_s = 0.0
-        self._last_j = self.above_idle_j()
+        self._last_j = (0.0, 0.0)
         self._last_tokens = [(0.0, 0) for _ in lines]
 
-    def above_idle_j(self) -> tuple[float, float]:
-        """Return the joules above rest until now: of GPU boards, and of servers."""
+    def totals(self) -> list[list[Totals]]:
+        """Return what every replica has done until now, by deployment."""
+        return [[replica.totals() for replica in line.replicas] for line in self.lines]
+
+    def above_idle_j(self, totals: list[list[Totals]]) -> tuple[float, float]:
+        """Return the joules above rest behind `totals`: of GPU boards, and of servers."""
         gpu_j = server_j = 0.0
-        for line, per_gpu_watt in zip(self.lines, self._watts_per_gpu_watt, strict=True):
+        for line, done, ratios in zip(self.lines, totals, self._watts_per_gpu_watt, strict=True):
             idle_w = line.fleet.power.idle_w
-            for replica, ratio in zip(line.replicas, per_gpu_watt, strict=True):
-                totals = replica.totals()
-                joules = len(replica.gpus) * (totals.energy_j - idle_w * totals.busy_s)
+            gpus = line.fleet.gpus_per_replica
+            for total, ratio in zip(done, ratios, strict=True):
+                joules = gpus * (total.energy_j - idle_w * total.busy_s)
                 gpu_j += joules
                 server_j += ratio * joules
         return gpu_j, server_j
@@ -84,16 +89,20 @@ class Meter:
         """Close the period: record its row and return its reading."""
         now = self.env.now
         seconds = now - self._last_s
-        gpu_j, server_j = self.above_idle_j()
+        totals = self.totals()
+        gpu_j, server_j = self.above_idle_j(totals)
         watts = self.site.above_idle(
             (gpu_j - self._last_j[0]) / seconds, (server_j - self._last_j[1]) / seconds
         )
         self._last_s, self._last_j = now, (gpu_j, server_j)
         limit_w = self.limit.at(now)
-        clocks = [replica.clock for line in self.lines for replica in line.replicas]
-        floor = [self._floor(index, seconds) for index in range(len(self.lines))]
-        site = [sum(column) for column in zip(*floor, strict=True)]
-        site[2] /= len(floor)
+        replicas = [replica for line in self.lines for replica in line.replicas]
+        floor = [self._floor(index, totals[index], seconds) for index in range(len(self.lines))]
+        site = floor[0]
+        if len(floor) > 1:
+            sums = [sum(column) for column in zip(*floor, strict=True)]
+            sums[2] /= len(floor)
+            site = tuple(sums)
         self.columns.extend(
             (
                 now,
@@ -103,41 +112,41 @@ class Meter:
                 watts.grid / 1e6,
                 limit_w / 1e6,
                 watts.grid / watts.it,
-                sum(clocks) / len(clocks),
+                sum([replica.clock for replica in replicas]) / len(replicas),
                 *site,
                 *(value for line in floor for value in line),
             )
         )
         fullest = max(
-            len(replica.batch.running) / line.fleet.max_num_seqs
-            for line in self.lines
-            for replica in line.replicas
+            [
+                len(replica.batch.running) / line.fleet.max_num_seqs
+                for line in self.lines
+                for replica in line.replicas
+            ]
         )
         return Reading(watts, limit_w, self.site.idle().grid, fullest)
+
+    def close(self) -> None:
+        """Record the last, shorter period, if there is one."""
+        if self.env.now > self._last_s:
+            self.read()
 
     def header(self) -> list[str]:
         """Return the names of the columns, in their order in a row."""
         own = [f"{line.fleet.name}.{name}" for line in self.lines for name in FLOOR]
         return [*SITE, *FLOOR, *own]
 
-    def _floor(self, index: int, seconds: float) -> tuple[float, ...]:
-        line = self.lines[index]
-        queue = running = blocks = used = 0
-        tokens, prompts = 0.0, 0
-        for replica in line.replicas:
-            batch = replica.batch
-            queue += len(batch.waiting)
-            running += len(batch.running)
-            blocks += batch.kv.total
-            used += batch.kv.total - batch.kv.free
-            tokens += replica.totals().output_tokens
-            prompts += batch.input_tokens
+    def _floor(self, index: int, totals: list[Totals], seconds: float) -> tuple[float, ...]:
+        batches = [replica.batch for replica in self.lines[index].replicas]
+        blocks = sum([batch.kv.total for batch in batches])
+        tokens = sum([total.output_tokens for total in totals])
+        prompts = sum([batch.input_tokens for batch in batches])
         before = self._last_tokens[index]
         self._last_tokens[index] = (tokens, prompts)
         return (
-            float(queue),
-            float(running),
-            used / blocks,
+            float(sum([len(batch.waiting) for batch in batches])),
+            float(sum([len(batch.running) for batch in batches])),
+            1.0 - sum([batch.kv.free for batch in batches]) / blocks,
             (tokens - before[0]) / seconds,
             (prompts - before[1]) / seconds,
         )

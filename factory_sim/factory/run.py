@@ -125,10 +125,7 @@ def _play(
     while (factory.waiting_or_running or env.now <= in_flight_s) and env.now < limit_s:
         env.run(until=min(env.now + period, limit_s))
         tell()
-    if env.now > float(
-        factory.meter.columns[-len(factory.meter.header())] if len(factory.meter.columns) else 0.0
-    ):
-        factory.meter.read()
+    factory.meter.close()
     for gateway in factory.gateways.values():
         gateway.close()
     return before, after
@@ -147,11 +144,12 @@ def _read(factory: Factory) -> _Reading:
         return factory.gateways[name].replicas
 
     names = list(factory.gateways)
+    totals = factory.meter.totals()
     return _Reading(
-        {name: [replica.totals() for replica in of(name)] for name in names},
+        dict(zip(names, totals, strict=True)),
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
-        factory.meter.above_idle_j(),
+        factory.meter.above_idle_j(totals),
     )
 
 

@@ -6,6 +6,7 @@ the same relative error, large or small.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from math import exp, log, sqrt
 
 import numpy as np
@@ -27,34 +28,32 @@ class GapHistogram:
         self.count = 0
         self.sum_s = 0.0
         self.sum_squares = 0.0
-        self._bins: dict[int, int] = {}
+        self._bins: defaultdict[int, int] = defaultdict(int)
 
     def steps(self, sequences: int, steps: int, first_s: float, growth_s: float) -> None:
         """Count the gaps of `sequences` sequences over `steps` steps.
 
         The j-th step, from 0, lasts first_s + growth_s * j.
         """
-        k = steps
-        gaps = sequences * k
+        gaps = sequences * steps
+        last = steps - 1
         self.count += gaps
-        self.sum_s += gaps * (first_s + growth_s * (k - 1) / 2)
+        self.sum_s += gaps * (first_s + growth_s * last / 2)
         self.sum_squares += gaps * (
-            first_s * first_s
-            + first_s * growth_s * (k - 1)
-            + growth_s * growth_s * (k - 1) * (2 * k - 1) / 6
+            first_s * (first_s + growth_s * last)
+            + growth_s * growth_s * last * (2 * steps - 1) / 6
         )
         bins = self._bins
         low = _bin(first_s)
-        high = low if k == 1 else _bin(first_s + growth_s * (k - 1))
+        high = _bin(first_s + growth_s * last) if last else low
         done = 0
         for index in range(low, high):
             edge = _SMALLEST_S * exp((index + 1) * BIN)
-            below = min(k, max(done, int((edge - first_s) / growth_s) + 1))
+            below = min(steps, max(done, int((edge - first_s) / growth_s) + 1))
             if below > done:
-                bins[index] = bins.get(index, 0) + sequences * (below - done)
+                bins[index] += sequences * (below - done)
                 done = below
-        if k > done:
-            bins[high] = bins.get(high, 0) + sequences * (k - done)
+        bins[high] += sequences * (steps - done)
 
     def one(self, gap_s: float) -> None:
         """Count a single gap."""
@@ -71,11 +70,11 @@ class GapHistogram:
 
     def quantile_s(self, share: float) -> float:
         """Return the gap below which `share` of all lie, seconds, within 0.25 %."""
-        indices = sorted(self._bins)
+        indices = sorted(index for index, gaps in self._bins.items() if gaps)
         counts = np.cumsum([self._bins[index] for index in indices])
         place = int(np.searchsorted(counts, share * self.count))
         return _SMALLEST_S * exp((indices[min(place, len(indices) - 1)] + 0.5) * BIN)
 
 
 def _bin(gap_s: float) -> int:
-    return int(log(max(gap_s, _SMALLEST_S) / _SMALLEST_S) / BIN)
+    return int(log(gap_s / _SMALLEST_S) / BIN) if gap_s > _SMALLEST_S else 0

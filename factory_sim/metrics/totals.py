@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import add, sub
 from typing import NamedTuple
 
 
@@ -27,8 +28,10 @@ class Totals(NamedTuple):
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""
+        if share == 1.0:
+            return Totals._make(map(add, self, other))
         return Totals._make([a + share * b for a, b in zip(self, other, strict=True)])
 
     def minus(self, other: Totals) -> Totals:
         """Return what has come since `other`."""
-        return Totals._make([a - b for a, b in zip(self, other, strict=True)])
+        return Totals._make(map(sub, self, other))

@@ -13,7 +13,8 @@ core clock, memory and links do not; the ledger terms are those of the reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import add
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -94,13 +95,13 @@ class Roofline:
         self._gpu, self._shard, self._host, self._clock = gpu, shard, host, clock
         window = shard.model.window
         self.window = window.tokens if window else 0
-        windowed_layers = window.layers if window else 0
-        self._layers = (
-            (shard.model.layers - windowed_layers, None),
-            (windowed_layers, float(self.window)),
-        )
-        self.per_context = self._attend(self._layers[0][0], 1.0)
-        self.per_windowed = self._attend(windowed_layers, 1.0)
+        windowed = window.layers if window else 0
+        full = shard.model.layers - windowed
+        self.per_context = self._attend(full)
+        self.per_windowed = self._attend(windowed)
+        self._attentions = [self._prefill_attention(full, None)] if full else []
+        if windowed:
+            self._attentions.append(self._prefill_attention(windowed, float(self.window)))
         self._tokens = _rows(self._per_token(np.arange(max_tokens + 1, dtype=float)))
         self._heads = _rows(self._output_head(np.arange(max_sequences + 1, dtype=float)))
         self._decode = [self._decode_cost(n) for n in range(max_sequences + 1)]
@@ -114,34 +115,37 @@ class Roofline:
     ) -> Cost:
         """See `StepTime.mixed`."""
         tokens = sequences + sum([chunk.length for chunk in chunks])
-        host_s = self._host_s(sequences + len(chunks))
-        parts = [
-            self._row(self._tokens, self._per_token, tokens),
-            self._row(self._heads, self._output_head, sampled),
-            Cost(host_s, host_s=host_s),
-        ]
+        host_s = self._host.per_step_s + self._host.per_sequence_s * (sequences + len(chunks))
+        layers = self._row(self._tokens, self._per_token, tokens)
+        head = self._row(self._heads, self._output_head, sampled)
+        total = list(map(add, layers, head))
+        total[0] += host_s
+        total[4] += host_s
         if context:
-            parts.append(Cost._make([context * term for term in self.per_context]))
+            total = list(map(add, total, [context * term for term in self.per_context]))
         if windowed:
-            parts.append(Cost._make([windowed * term for term in self.per_windowed]))
+            total = list(map(add, total, [windowed * term for term in self.per_windowed]))
         for chunk in chunks:
-            for layers, window in self._layers:
-                if layers:
-                    parts.append(self._prefill_attention(layers, window, chunk))
-        return Cost._make(map(sum, zip(*parts, strict=True)))
+            for attention in self._attentions:
+                compute_s, memory_s = attention.chunk(chunk)
+                scaled_s = compute_s / self._clock
+                total[0] += scaled_s if scaled_s > memory_s else memory_s
+                total[1 if compute_s >= memory_s else 2] += max(compute_s, memory_s)
+                total[5] += compute_s
+                total[6] += memory_s
+        return Cost._make(total)
 
-    def _row(self, table: list[Cost], function: object, size: int) -> Cost:
+    def _row(
+        self, table: list[Cost], function: Callable[[Array], list[Array]], size: int
+    ) -> Cost:
         if size < len(table):
             return table[size]
-        return _rows(function(np.array([float(size)])))[0]  # type: ignore[operator]
+        return _rows(function(np.array([float(size)])))[0]
 
     def _decode_cost(self, n: int) -> Cost:
-        host_s = self._host_s(n)
+        host_s = self._host.per_step_s + self._host.per_sequence_s * n
         parts = (self._tokens[n], self._heads[n], Cost(host_s, host_s=host_s))
         return Cost._make(map(sum, zip(*parts, strict=True)))
-
-    def _host_s(self, sequences: int) -> float:
-        return self._host.per_step_s + self._host.per_sequence_s * sequences
 
     def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
         """Return the Cost terms, as arrays, of operators that need these times alone."""
@@ -247,10 +251,11 @@ class Roofline:
         gemm = work.Gemm(model.hidden, model.vocab / self._shard.tp)
         return self._gemm(gemm, sampled, work.BYTES_PER_WEIGHT["bf16"], self._gpu.flops_bf16)
 
-    def _attend(self, layers: float, context: float) -> Cost:
+    def _attend(self, layers: int) -> Cost:
+        """Return the cost of a context token that a decoding sequence attends to."""
         gpu, shard = self._gpu, self._shard
-        flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers * context
-        moved = shard.kv_bytes_per_token_layer * layers * context
+        flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
+        moved = shard.kv_bytes_per_token_layer * layers
         return _rows(
             self._operator(
                 np.array([flops / (gpu.flops_bf16 * gpu.attention_compute)]),
@@ -258,19 +263,38 @@ class Roofline:
             )
         )[0]
 
-    def _prefill_attention(self, layers: int, window: float | None, chunk: Chunk) -> Cost:
+    def _prefill_attention(self, layers: int, window: float | None) -> PrefillAttention:
         gpu, shard = self._gpu, self._shard
-        seen = work.pairs(chunk.start, chunk.length, window)
-        flops = work.prefill_flops_per_pair_layer(shard.model, shard.tp) * layers * seen
-        context = chunk.start + chunk.length
-        if window is not None:
-            context = min(context, chunk.length + window)
-        compute = flops / (gpu.flops_bf16 * gpu.attention_compute)
-        moved = shard.kv_bytes_per_token_layer * layers * context
-        memory = moved / (gpu.bandwidth * gpu.kv_memory)
-        if compute >= memory:
-            return Cost(max(compute / self._clock, memory), compute, 0.0, 0.0, 0.0, compute, memory)
-        return Cost(max(compute / self._clock, memory), 0.0, memory, 0.0, 0.0, compute, memory)
+        flops = work.prefill_flops_per_pair_layer(shard.model, shard.tp) * layers
+        moved = shard.kv_bytes_per_token_layer * layers
+        return PrefillAttention(
+            window,
+            flops / (gpu.flops_bf16 * gpu.attention_compute),
+            moved / (gpu.bandwidth * gpu.kv_memory),
+        )
+
+
+class PrefillAttention(NamedTuple):
+    """Attention of prompt chunks in the layers of one kind, at the reference clock.
+
+    per_pair_s: compute per (token, earlier token) pair; per_token_s: reading one token's keys
+    and values from the cache.
+    """
+
+    window: float | None
+    per_pair_s: float
+    per_token_s: float
+
+    def chunk(self, chunk: Chunk) -> tuple[float, float]:
+        """Return the seconds that compute and memory need for a chunk, each alone."""
+        start, length = chunk
+        context: float = start + length
+        if self.window is None:
+            seen = length * start + length * (length + 1) / 2
+        else:
+            seen = work.pairs(start, length, self.window)
+            context = min(context, length + self.window)
+        return self.per_pair_s * seen, self.per_token_s * context
 
 
 def _rows(columns: list[Array]) -> list[Cost]:

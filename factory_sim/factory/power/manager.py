@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from simpy import Environment, Event
 
-from factory_sim.factory.meter import Meter, Reading
+from factory_sim.factory.meter import Meter
 from factory_sim.factory.power.protocol import Policy
 from factory_sim.scenario.site import Power
 
@@ -18,21 +18,18 @@ class Manager:
         self.env, self.meter, self.policy = env, meter, policy
         self.level = 1.0
         self._period_s = power.period
-        self._late_s = power.telemetry_delay
-        self._slow_s = power.actuation_delay
+        self._late_s = power.telemetry_delay + power.actuation_delay
 
     def watch(self) -> Generator[Event, None, None]:
-        """Read the meter once a period and answer every reading."""
+        """Read the meter once a period; give an order when the policy wants another level."""
         while True:
             yield self.env.timeout(self._period_s)
-            self.env.process(self._answer(self.meter.read(), self.level))
+            wanted = self.policy.decide(self.level, self.meter.read(), self.meter.lines)
+            if wanted != self.level:
+                self.env.process(self._order(wanted))
 
-    def _answer(self, reading: Reading, level: float) -> Generator[Event, None, None]:
-        """Decide by a reading taken at `level` when it arrives; the order takes time too."""
+    def _order(self, level: float) -> Generator[Event, None, None]:
+        """The reading arrives late and the order takes time; then the level holds."""
         yield self.env.timeout(self._late_s)
-        wanted = self.policy.decide(level, reading, self.meter.lines)
-        if wanted == level:
-            return
-        yield self.env.timeout(self._slow_s)
-        self.level = wanted
-        self.policy.order(wanted, self.meter.lines)
+        self.level = level
+        self.policy.order(level, self.meter.lines)
