@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from heapq import heappop, heappush
+from operator import add
 from typing import Protocol
 
 from factory_sim.factory.kv import KvBlocks
@@ -73,26 +74,31 @@ class Batch:
         self.max_running, self.max_waiting = max_running, max_waiting
         self.waiting: deque[Request] = deque()
         self.running: dict[Request, None] = {}  # in the order of admission
+        self.due: list[tuple[float, int, Request]] = []  # time-outs, a heap
         self.prefilling: list[Request] = []
         self.decoding = 0
         self.context = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
-        self.totals = Totals()
+        self._totals: tuple[float, ...] = Totals()
         self.recomputed_tokens = 0
         self.input_tokens = 0
         self._step = 0  # decode steps since the start
         self._finishing: list[tuple[int, int, Request]] = []
-        self._due: list[tuple[float, int, Request]] = []
         self._stalls: list[list[float]] = []  # [sequences, seconds] that prefills held back
         # The stretch under way, as the last plan left it.
         self.chunks: list[tuple[Request, Chunk]] = []
         self.steps = 0
-        self.start_s = 0.0
+        self.start_s = self.end_s = 0.0
         self._decodes = True
         self._growing = 0  # sequences that decode in the step being filled
         self._kv_blocked = False
         self._first_s = self._growth_s = 0.0
         self._cost = Cost(0.0)
+
+    @property
+    def totals(self) -> Totals:
+        """Return what the steps carried out so far add up to."""
+        return Totals._make(self._totals)
 
     @property
     def outstanding(self) -> int:
@@ -110,13 +116,13 @@ class Batch:
             return False
         self.waiting.append(request)
         if request.due_s != math.inf:
-            heappush(self._due, (request.due_s, request.number, request))
+            heappush(self.due, (request.due_s, request.number, request))
         return True
 
     def expire(self, now: float) -> list[Request]:
         """Drop the requests whose clients have given up by `now`."""
         gone: list[Request] = []
-        due = self._due
+        due = self.due
         while due and due[0][0] <= now + INSTANT:
             request = heappop(due)[2]
             if request.gone:
@@ -217,6 +223,7 @@ class Batch:
             self._growth_s = 0.0
             self._cost = cost = self._mixed_cost(n if self._decodes else 0)
             self._first_s = cost.duration_s
+            self.end_s = now + cost.duration_s
             return True
         if not n:
             self.steps = 0
@@ -239,11 +246,12 @@ class Batch:
         if n * (steps // self.kv.block_tokens + 1) > self.kv.free:
             steps = min(steps, self.kv.steps_that_fit(step, n))
         self.steps = steps
-        if self._due:
+        self.end_s = now + self.duration(steps)
+        if self.due:
             self.cut(self._next_due_s() - now)
         return True
 
-    def duration(self, steps: int) -> float:
+    def duration(self, steps: float) -> float:
         """Return the seconds that the first `steps` steps of the stretch take."""
         return steps * (self._first_s + self._growth_s * (steps - 1) / 2)
 
@@ -255,20 +263,22 @@ class Batch:
         target = elapsed - INSTANT
         if self.steps <= 1 or self.duration(self.steps - 1) < target:
             return False
-        steps = max(1, self._steps_in(target))
+        steps = max(1, math.ceil(self._steps_in(target)))
         while steps > 1 and self.duration(steps - 1) >= target:
             steps -= 1
         while self.duration(steps) < target:
             steps += 1
-        shorter = steps < self.steps
-        self.steps = min(steps, self.steps)
-        return shorter
+        if steps >= self.steps:
+            return False
+        self.steps = steps
+        self.end_s = self.start_s + self.duration(steps)
+        return True
 
     def advance(self) -> tuple[float, list[Request]]:
         """Carry out the stretch; return the time at its end and who has finished then."""
         steps, n = self.steps, self.decoding
-        end = self.start_s + self.duration(steps)
-        self.totals = self.totals.plus(self._sums(steps))
+        end = self.end_s
+        self._totals = tuple(map(add, self._totals, self._sums(steps)))
         finished: list[Request] = []
         if self._decodes and n:
             if self._stalls:
@@ -298,22 +308,15 @@ class Batch:
     def snapshot(self, now: float) -> Totals:
         """Return the totals as of `now`, in the middle of a stretch if need be.
 
-        Whole steps count whole; the one under way by the share of it that has passed.
+        The step under way counts by the share of it that has passed.
         """
-        elapsed = now - self.start_s
+        elapsed = min(now, self.end_s) - self.start_s
         if not self.steps or elapsed <= 0.0:
             return self.totals
-        whole = min(self.steps, max(0, self._steps_in(elapsed) - 1))
-        while whole and self.duration(whole) > elapsed:
-            whole -= 1
-        while whole < self.steps and self.duration(whole + 1) <= elapsed:
-            whole += 1
-        before = self._sums(whole)
-        if whole < self.steps:
-            after = self._sums(whole + 1)
-            share = (elapsed - before.busy_s) / (after.busy_s - before.busy_s)
-            before = before.plus(after.minus(before), share)
-        return self.totals.plus(before)
+        if self.chunks:
+            share = elapsed / self._first_s
+            return Totals._make(t + share * s for t, s in zip(self._totals, self._sums(1), strict=True))
+        return Totals._make(map(add, self._totals, self._sums(self._steps_in(elapsed))))
 
     def check(self) -> None:
         """Recount everything from the requests themselves; AssertionError if a sum is off.
@@ -396,8 +399,8 @@ class Batch:
         if self.windows is not None:
             self.windows.join(request, request.stored, step)
 
-    def _sums(self, steps: int) -> Totals:
-        """Return what the first `steps` steps of the stretch add to the totals."""
+    def _sums(self, steps: float) -> tuple[float, ...]:
+        """Return what the first `steps` steps of the stretch add to the totals, in their order."""
         if not steps:
             return Totals()
         busy = self.duration(steps)
@@ -424,13 +427,22 @@ class Batch:
                 memory += context * per.memory_s
             energy = self._decode_energy(steps)
             if self._kv_blocked:
-                return Totals(busy, 0.0, 0.0, 0.0, 0.0, 0.0, busy, energy, tokens, n * busy)
+                return busy, 0.0, 0.0, 0.0, 0.0, 0.0, busy, energy, tokens, n * busy
         throttled = busy - (compute + memory + network + host)
-        return Totals(
-            busy, compute, memory, network, host, throttled, 0.0, energy, tokens, sequences * busy
+        return (
+            busy,
+            compute,
+            memory,
+            network,
+            host,
+            throttled,
+            0.0,
+            energy,
+            tokens,
+            sequences * busy,
         )
 
-    def _decode_energy(self, steps: int) -> float:
+    def _decode_energy(self, steps: float) -> float:
         """Return the joules of the first `steps` decode steps, on each GPU.
 
         Simpson's rule for a sum, exact where a step's energy is quadratic in its number. The
@@ -459,20 +471,19 @@ class Batch:
             self._first_s + self._growth_s * number, busy_compute, busy_memory
         )
 
-    def _steps_in(self, elapsed: float) -> int:
-        """Return the steps that `elapsed` seconds take, rounded up: a root of the quadratic."""
+    def _steps_in(self, elapsed: float) -> float:
+        """Return the steps that `elapsed` seconds hold, not rounded: a root of the quadratic."""
         first, growth = self._first_s, self._growth_s
         if elapsed <= 0.0:
-            return 0
+            return 0.0
         if growth <= 1e-12 * first:
-            return math.ceil(elapsed / first)
+            return elapsed / first
         half = first - growth / 2
-        root = (-half + math.sqrt(half * half + 2.0 * growth * elapsed)) / growth
-        return math.ceil(root)
+        return (math.sqrt(half * half + 2.0 * growth * elapsed) - half) / growth
 
     def _next_due_s(self) -> float:
         """Return the next time-out among the requests still here; infinity if none."""
-        due = self._due
+        due = self.due
         while due and due[0][2].gone:
             heappop(due)
         return due[0][0] if due else math.inf

@@ -10,7 +10,7 @@ import numpy as np
 from simpy import Environment, Event
 
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.moment import Moment, Rank
+from factory_sim.factory.moment import ARRIVAL, Moment
 from factory_sim.factory.request import Request
 from factory_sim.workload.stream import Block
 
@@ -70,7 +70,7 @@ def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
             block.archetype.tolist(),
             strict=True,
         ):
-            yield Moment(env, arrival_s + lag_s - env.now, Rank.ARRIVAL)
+            yield Moment(env, arrival_s + lag_s - env.now, ARRIVAL)
             arrive(stream.request(arrival_s, prompt, output, cached, archetype))
 
 
@@ -93,11 +93,11 @@ def closed_client(
     for _ in budget:
         request = stream.request(env.now, *next(draws))
         answer = request.client = env.event()
-        yield Moment(env, stream.lag_s, Rank.ARRIVAL)
+        yield Moment(env, stream.lag_s, ARRIVAL)
         stream.gateway.arrive(request)
         outcome = yield answer
         refused_s = RETRY_AFTER_S if outcome == "rejected" else 0.0
-        yield Moment(env, back_s + next(thinking) + refused_s, Rank.ARRIVAL)
+        yield Moment(env, back_s + next(thinking) + refused_s, ARRIVAL)
         if env.now >= end_s:
             return
 

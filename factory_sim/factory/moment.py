@@ -7,19 +7,13 @@ comes first. Here: completions, then control, then arrivals, then the next plan.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any
 
 from simpy import Environment, Event
 
 
-class Rank(IntEnum):
-    """The order of events at equal times; CONTROL is that of ordinary SimPy events."""
-
-    COMPLETION = 0
-    CONTROL = 1
-    ARRIVAL = 2
-    PLAN = 3
+COMPLETION, CONTROL, ARRIVAL, PLAN = range(4)
+"""Ranks, the first to come first. CONTROL is that of SimPy's own events (NORMAL)."""
 
 
 class Moment(Event):
@@ -29,7 +23,7 @@ class Moment(Event):
         self,
         env: Environment,
         delay: float,
-        rank: Rank,
+        rank: int,
         callback: Callable[[Event], None] | None = None,
     ) -> None:
         self.env = env

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from simpy import Environment, Event
 
 from factory_sim.factory.batch import INSTANT, Batch
-from factory_sim.factory.moment import Moment, Rank
+from factory_sim.factory.moment import COMPLETION, PLAN, Moment
 from factory_sim.factory.request import Request
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
@@ -65,7 +65,7 @@ class Replica:
         elif self._stepping:
             if batch.joins():
                 self._cut(now)
-            if request.due_s < batch.start_s + batch.duration(batch.steps):
+            if request.due_s < batch.end_s:
                 self._cut(request.due_s)
         return True
 
@@ -94,8 +94,9 @@ class Replica:
         self._boundary_s = end
         for request in finished:
             self._leave(self, request, end, "completed")
-        for request in self.batch.expire(end):
-            self._leave(self, request, end, "timed_out")
+        if self.batch.due:
+            for request in self.batch.expire(end):
+                self._leave(self, request, end, "timed_out")
         if self.env.peek() > end + INSTANT:
             self._plan()
         else:
@@ -104,7 +105,7 @@ class Replica:
     def _await_instant(self) -> None:
         """Plan once everything that happens at this very time has happened."""
         delay = self._boundary_s + INSTANT - self.env.now
-        self._next = Moment(self.env, delay, Rank.PLAN, self._instant_over)
+        self._next = Moment(self.env, delay, PLAN, self._instant_over)
 
     def _instant_over(self, event: Event) -> None:
         if event is self._next:
@@ -126,9 +127,8 @@ class Replica:
             batch.check()
 
     def _set_out(self) -> None:
-        batch = self.batch
-        delay = batch.start_s + batch.duration(batch.steps) - self.env.now
-        self._next = Moment(self.env, delay, Rank.COMPLETION, self._boundary)
+        delay = self.batch.end_s - self.env.now
+        self._next = Moment(self.env, delay, COMPLETION, self._boundary)
 
     def _change(self) -> None:
         if self._stepping:

@@ -6,75 +6,101 @@ the same relative error, large or small.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from math import exp, log, sqrt
+from array import array
+from math import exp, sqrt
 
 import numpy as np
+from numpy.typing import NDArray
 
 BIN = 0.005
 """Width of a bin, in logarithm: a percentile is off by at most half of it, 0.25 %."""
 
-_SMALLEST_S = 1e-7
+SMALLEST_S = 1e-7
+MOST_S = 1e6
+"""Gaps outside these count as the nearest of them."""
+
+
+_PENDING = 4 * 16_384
+"""Numbers kept aside before they are sorted into bins, all at once."""
 
 
 class GapHistogram:
-    """Counts of gaps by log bin; exact count, sum and sum of squares, in seconds."""
+    """Counts of gaps by log bin; exact count, sum and sum of squares, in seconds.
+
+    Steps are noted as they come, four numbers each, and sorted into bins by the thousand.
+    """
 
     def __init__(self) -> None:
+        self._pending = array("d")
         self.clear()
 
     def clear(self) -> None:
         """Forget everything, as at the end of a warm-up."""
-        self.count = 0
-        self.sum_s = 0.0
-        self.sum_squares = 0.0
-        self._bins: defaultdict[int, int] = defaultdict(int)
+        del self._pending[:]
+        self._count = 0
+        self._sum_s = self._sum_squares = 0.0
+        self._bins = np.zeros(_bin(np.array([MOST_S]))[0] + 1, dtype=np.int64)
 
     def steps(self, sequences: int, steps: int, first_s: float, growth_s: float) -> None:
         """Count the gaps of `sequences` sequences over `steps` steps.
 
         The j-th step, from 0, lasts first_s + growth_s * j.
         """
-        gaps = sequences * steps
-        last = steps - 1
-        self.count += gaps
-        self.sum_s += gaps * (first_s + growth_s * last / 2)
-        self.sum_squares += gaps * (
-            first_s * (first_s + growth_s * last)
-            + growth_s * growth_s * last * (2 * steps - 1) / 6
-        )
-        bins = self._bins
-        low = _bin(first_s)
-        high = _bin(first_s + growth_s * last) if last else low
-        done = 0
-        for index in range(low, high):
-            edge = _SMALLEST_S * exp((index + 1) * BIN)
-            below = min(steps, max(done, int((edge - first_s) / growth_s) + 1))
-            if below > done:
-                bins[index] += sequences * (below - done)
-                done = below
-        bins[high] += sequences * (steps - done)
+        self._pending.extend((sequences, steps, first_s, growth_s))
+        if len(self._pending) >= _PENDING:
+            self._sort()
 
     def one(self, gap_s: float) -> None:
         """Count a single gap."""
         self.steps(1, 1, gap_s, 0.0)
 
+    @property
+    def count(self) -> int:
+        """Return the number of gaps."""
+        self._sort()
+        return self._count
+
     def mean_s(self) -> float:
         """Return the exact mean, seconds; there must be a gap."""
-        return self.sum_s / self.count
+        return self._sum_s / self.count
 
     def std_s(self) -> float:
         """Return the exact standard deviation, seconds."""
         mean_s = self.mean_s()
-        return sqrt(max(0.0, self.sum_squares / self.count - mean_s * mean_s))
+        return sqrt(max(0.0, self._sum_squares / self._count - mean_s * mean_s))
 
     def quantile_s(self, share: float) -> float:
         """Return the gap below which `share` of all lie, seconds, within 0.25 %."""
-        indices = sorted(index for index, gaps in self._bins.items() if gaps)
-        counts = np.cumsum([self._bins[index] for index in indices])
-        place = int(np.searchsorted(counts, share * self.count))
-        return _SMALLEST_S * exp((indices[min(place, len(indices) - 1)] + 0.5) * BIN)
+        counts = np.cumsum(self._bins) if self.count else np.zeros(1)
+        place = int(np.searchsorted(counts, max(share * self._count, 0.5)))
+        return SMALLEST_S * exp((place + 0.5) * BIN)
+
+    def _sort(self) -> None:
+        """Sort what is pending into bins."""
+        if not self._pending:
+            return
+        sequences, steps, first, growth = np.array(self._pending).reshape(-1, 4).T
+        del self._pending[:]
+        last = steps - 1
+        self._count += int((sequences * steps).sum())
+        self._sum_s += float((sequences * steps * (first + growth * last / 2)).sum())
+        squares = first * (first + growth * last) + growth**2 * last * (2 * steps - 1) / 6
+        self._sum_squares += float((sequences * steps * squares).sum())
+        # A stretch may cross several bins: one row for each, with the steps that fall in it.
+        low, high = _bin(first), _bin(first + growth * last)
+        rows = np.repeat(np.arange(len(low)), high - low + 1)
+        bins = np.arange(len(rows)) - np.repeat(np.cumsum(high - low + 1) - (high + 1), high - low + 1)
+        below = steps[rows].copy()  # steps that end in this bin or a lower one
+        crossed = bins < high[rows]
+        at = rows[crossed]
+        edge = SMALLEST_S * np.exp((bins[crossed] + 1) * BIN)
+        below[crossed] = np.minimum(steps[at], np.floor((edge - first[at]) / growth[at]) + 1)
+        inside = np.diff(below, prepend=0.0)
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        inside[starts] = below[starts]
+        np.add.at(self._bins, bins, (inside * sequences[rows]).astype(np.int64))
 
 
-def _bin(gap_s: float) -> int:
-    return int(log(gap_s / _SMALLEST_S) / BIN) if gap_s > _SMALLEST_S else 0
+def _bin(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
+    clipped = np.clip(gap_s, SMALLEST_S, MOST_S)
+    return np.asarray(np.log(clipped / SMALLEST_S) / BIN, dtype=np.int64)

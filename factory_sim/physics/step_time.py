@@ -14,7 +14,6 @@ core clock, memory and links do not; the ledger terms are those of the reference
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import add
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -116,24 +115,34 @@ class Roofline:
         """See `StepTime.mixed`."""
         tokens = sequences + sum([chunk.length for chunk in chunks])
         host_s = self._host.per_step_s + self._host.per_sequence_s * (sequences + len(chunks))
-        layers = self._row(self._tokens, self._per_token, tokens)
+        body = self._row(self._tokens, self._per_token, tokens)
         head = self._row(self._heads, self._output_head, sampled)
-        total = list(map(add, layers, head))
-        total[0] += host_s
-        total[4] += host_s
-        if context:
-            total = list(map(add, total, [context * term for term in self.per_context]))
-        if windowed:
-            total = list(map(add, total, [windowed * term for term in self.per_windowed]))
+        near, far = self.per_windowed, self.per_context
+        duration_s = body[0] + head[0] + host_s + context * far[0] + windowed * near[0]
+        compute_s = body[1] + head[1] + context * far[1] + windowed * near[1]
+        memory_s = body[2] + head[2] + context * far[2] + windowed * near[2]
+        busy_compute_s = body[5] + head[5] + context * far[5] + windowed * near[5]
+        busy_memory_s = body[6] + head[6] + context * far[6] + windowed * near[6]
         for chunk in chunks:
             for attention in self._attentions:
-                compute_s, memory_s = attention.chunk(chunk)
-                scaled_s = compute_s / self._clock
-                total[0] += scaled_s if scaled_s > memory_s else memory_s
-                total[1 if compute_s >= memory_s else 2] += max(compute_s, memory_s)
-                total[5] += compute_s
-                total[6] += memory_s
-        return Cost._make(total)
+                computing_s, moving_s = attention.chunk(chunk)
+                scaled_s = computing_s / self._clock
+                duration_s += scaled_s if scaled_s > moving_s else moving_s
+                if computing_s >= moving_s:
+                    compute_s += computing_s
+                else:
+                    memory_s += moving_s
+                busy_compute_s += computing_s
+                busy_memory_s += moving_s
+        return Cost(
+            duration_s,
+            compute_s,
+            memory_s,
+            body[3],
+            body[4] + host_s,
+            busy_compute_s,
+            busy_memory_s,
+        )
 
     def _row(
         self, table: list[Cost], function: Callable[[Array], list[Array]], size: int

@@ -104,6 +104,9 @@ class Constant(Signal):
 
     value: float
 
+    def at(self, t: Any) -> Any:
+        return np.full(t.shape, self.value) if isinstance(t, np.ndarray) else self.value
+
     def written(self, write: Callable[[float], Any]) -> Any:
         return write(self.value)
 

@@ -22,7 +22,7 @@ class Chunked:
             if budget <= 0:
                 return
             budget -= batch.prefill(request, budget)
-        while budget > 0:
+        while budget > 0 and batch.waiting:
             admitted = batch.admit()
             if admitted is None:
                 return
