@@ -34,6 +34,7 @@ _BASES = {
 }
 _LEVELS = {"gpu": "GPUs", "server": "servers", "it": "all IT", "grid": "meter"}
 _BAR_COLUMNS = 36
+_TOO_LONG_MS = 100_000.0
 
 Figures = Mapping[str, Any]
 
@@ -55,7 +56,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
     """
     yield _title(name, summary, record)
     sections = {
-        "Latency in ms": _latency(summary),
+        f"Latency in {_unit(summary)[0]}": _latency(summary),
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary),
         "Tokens per second": _throughput(summary),
@@ -80,16 +81,27 @@ def _title(name: str, summary: Figures, record: Figures) -> str:
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
+def _unit(summary: Figures) -> tuple[str, float]:
+    """Return the unit of the latency table and its size in ms; seconds keep it in 80 columns."""
+    longest = max((summary[f"{key}_ms"]["p99"] for key in _known(summary)), default=0.0)
+    return ("s", 1e3) if longest >= _TOO_LONG_MS else ("ms", 1.0)
+
+
+def _known(summary: Figures) -> list[str]:
+    return [key for key in LATENCIES if f"{key}_ms" in summary]
+
+
 def _latency(summary: Figures) -> Iterator[str]:
-    known = [key for key in LATENCIES if f"{key}_ms" in summary]
+    known = _known(summary)
     if known:
+        _, unit_ms = _unit(summary)
         confidence = summary.get("confidence", {})
         halves = [confidence.get(f"{key}_ms", {}) for key in known]
         sure = [name for name in ("mean", "p99") if any(name in half for half in halves)]
         rows = [["", *_STATISTICS, *(f"± {name}" for name in sure)]]
         for key, half in zip(known, halves, strict=True):
-            figures = [_ms(summary[f"{key}_ms"][name]) for name in _STATISTICS]
-            margins = [_ms(half[name]) if name in half else "" for name in sure]
+            figures = [_short(summary[f"{key}_ms"][name] / unit_ms) for name in _STATISTICS]
+            margins = [_short(half[name] / unit_ms) if name in half else "" for name in sure]
             rows.append([LATENCIES[key], *figures, *margins])
         yield from table(rows)
         if sure:
@@ -106,8 +118,9 @@ def _promises(summary: Figures) -> Iterator[str]:
         for key, label in LATENCIES.items():
             if key in promise:
                 part, at = promise[key], f"p{promise['percentile']:g}"
-                found = f"{at} is {_ms(part['value_ms'])}" if "value_ms" in part else f"no {at}"
-                limit = f"limit {_ms(part['limit_ms'])}"
+                reached = duration(part["value_ms"] / 1e3) if "value_ms" in part else None
+                found = f"no {at}" if reached is None else f"{at} is {reached}"
+                limit = f"limit {duration(part['limit_ms'] / 1e3)}"
                 verdict = "kept" if part["met"] else "broken"
                 of = f"{name}: {label}" if len(promises) > 1 else label
                 rows.append([of, found, limit, verdict])
@@ -180,12 +193,11 @@ def _power(summary: Figures) -> Iterator[str]:
             energy += f", {with_unit(summary['gpu_energy_per_output_token_j'], 'J')} at the GPUs"
         yield from entry("per output token", energy)
     if "clock" in summary:
-        clock = summary["clock"]
-        lowered = f"lowered {percent(clock['share_below_reference'])} of the time"
-        mean, lowest = percent(clock["mean"]), percent(clock["lowest"])
-        yield from entry(
-            "GPU clock", f"{lowered}; {mean} of reference in the mean, {lowest} lowest"
-        )
+        clock, told = summary["clock"], lowered(summary["clock"])
+        if clock["share_below_reference"]:
+            mean, lowest = percent(clock["mean"]), percent(clock["lowest"])
+            told += f"; {mean} of reference in the mean, {lowest} lowest"
+        yield from entry("GPU clock", told)
 
 
 def lowered(clock: Figures) -> str:
@@ -253,5 +265,5 @@ def _kinds(record: Figures) -> Iterator[str]:
         yield from entry("catalog figures", told)
 
 
-def _ms(value: float) -> str:
+def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else number(value)

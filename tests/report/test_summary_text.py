@@ -34,6 +34,22 @@ def test_it_fits_80_columns_and_is_plain_in_a_pipe(run):
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.4, 3.6, 40.0, 1e3])
+def test_latencies_of_any_length_fit_80_columns(factor):
+    summary = copy.deepcopy(synthetic.run(200).summary)
+    for key in ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms"):
+        summary[key] = {name: factor * value for name, value in summary[key].items()}
+        summary["confidence"][key] = dict(summary[key])
+    text = list(lines("synthetic", summary, synthetic.record()))
+    assert max(map(len, text)) <= 80
+    assert text[2] == ("Latency in s" if summary["e2e_ms"]["p99"] >= 1e5 else "Latency in ms")
+
+
+def test_clocks_that_never_fell_are_said_so():
+    clock = {"mean": 1.0, "lowest": 1.0, "share_below_reference": 0.0}
+    assert list(lines("x", {"clock": clock}, {}))[-1] == "  GPU clock              never lowered"
+
+
 def test_colour_changes_no_word(run):
     coloured = printed(run, force_terminal=True, color_system="standard")
     assert "\x1b[" in coloured
@@ -76,8 +92,8 @@ def test_each_deployment_has_its_own_promise():
     text = list(lines("x", {"deployments": parts}, {}))
     assert text[2:] == [
         "Promises (SLO)",
-        "  chat: time per output token  p95 is 31.0  limit 50.0  kept",
-        "  code: time per output token     no p99.5  limit 50.0  broken",
+        "  chat: time per output token  p95 is 31 ms  limit 50 ms  kept",
+        "  code: time per output token      no p99.5  limit 50 ms  broken",
         "  chat: all met by       97 % of requests",
     ]
 
