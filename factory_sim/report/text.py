@@ -38,6 +38,8 @@ def megawatts(value_mw: float) -> str:
 def percent(share: float) -> str:
     """Return a share as per cent, one decimal below ten: `6.2 %`, `44 %`."""
     value = 100.0 * share
+    if value == 0:
+        return "0 %"
     if 0 < value < 0.1:
         return "< 0.1 %"
     # What is not quite all must not read as all, nor a little as nothing.

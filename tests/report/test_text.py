@@ -48,7 +48,7 @@ def test_a_small_site_reads_in_kilowatts():
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        (0.0, "0.0 %"),
+        (0.0, "0 %"),
         (0.0004, "< 0.1 %"),
         (0.0621, "6.2 %"),
         (0.0996, "10 %"),
