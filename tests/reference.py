@@ -5,15 +5,17 @@ simulated, every token is counted one by one, every KV block is held by somebody
 solved in closed form and nothing is shared with `factory_sim.factory`, so that the two can
 only agree for the right reason.
 
-A boundary at time s, always in this order:
+An arrival joins the waiting queue at once, also inside a step, or is rejected at once; it is
+admitted at a boundary. A boundary at time s, always in this order:
 
 1. the step that ends at s emits its tokens; requests with all their tokens leave;
 2. control: clock changes due by s take effect, requests past their deadline leave;
-3. arrivals due by s join the waiting queue, or are rejected;
+3. arrivals at s join the waiting queue, or are rejected;
 4. the next step is planned by the policy; it lasts until the next boundary.
 
-"Due by s" means a time of at most s + 1e-9 seconds. What happens inside a step waits for its
-end, and a replica with nothing to do sleeps until the next arrival.
+"Due by s" means a time of at most s + 1e-9 seconds, "at s" one within 1e-9. Control and
+deadlines inside a step wait for its end, and a replica with nothing to do sleeps until the
+next arrival.
 """
 
 from __future__ import annotations
@@ -30,16 +32,16 @@ Chunk = tuple[int, int]
 class Physics(Protocol):
     """Step time and power of one replica at one clock.
 
-    n_dec: sequences decoded. c_dec: their KV tokens after the step, summed. chunks: (start,
-    length) of each stretch of prompt, start being the tokens already in KV. sampled: tokens
-    emitted at the end of the step.
+    contexts: KV tokens after the step of every sequence decoded. chunks: (start, length) of
+    each stretch of prompt, start being the tokens already in KV. sampled: tokens emitted at
+    the end of the step.
     """
 
-    def step_s(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_s(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
         """Return the duration of the step in seconds."""
         ...
 
-    def step_power_w(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_power_w(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
         """Return the power of one GPU during the step in watts."""
         ...
 
@@ -60,7 +62,7 @@ class ReferenceRecord:
     """What became of a request. `left_s` is when it left, whatever its outcome.
 
     outcome: completed, timed_out or rejected. emissions_s: the time of every emitted token.
-    recomputed: prompt and output tokens prefilled after a preemption.
+    recomputed: tokens lost from the KV cache by preemptions, known prefix apart.
     """
 
     request: ReferenceRequest
@@ -186,8 +188,6 @@ class _Replica:
             sequence.kv += 1
         for sequence, length in plan.chunks:
             sequence.kv += length
-            if sequence.record.preemptions:
-                sequence.record.recomputed += length
             if sequence.prefilled:
                 emitting.append(sequence)
         for sequence in emitting:
@@ -211,13 +211,13 @@ class _Replica:
 
     # 3. arrivals
 
-    def join(self, index: int, record: ReferenceRecord, now: float) -> None:
+    def join(self, index: int, record: ReferenceRecord) -> None:
         request = record.request
         whole_blocks = min(request.cached, request.prompt - 1) // self.block_tokens
         sequence = _Sequence(index, record, cached=whole_blocks * self.block_tokens)
         never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
         if never_fits or len(self.waiting) >= self.max_queue:
-            self.leave(sequence, "rejected", now)
+            self.leave(sequence, "rejected", request.arrival_s)
         else:
             self.waiting.append(sequence)
 
@@ -241,6 +241,7 @@ class _Replica:
 
     def preempt_last(self) -> None:
         sequence = self.running.pop()
+        sequence.record.recomputed += sequence.kv - sequence.cached
         sequence.kv = sequence.target = sequence.blocks = 0
         sequence.record.preemptions += 1
         self.waiting.insert(0, sequence)
@@ -367,13 +368,14 @@ def run_reference(
     now = arrivals[0][1].request.arrival_s if arrivals else 0.0
 
     while True:
+        while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
+            replica.join(*arrivals.pop(0))
         replica.finish(plan, now)
         while changes and changes[0][0] <= now + SAME_TIME_S:
             _, clock = changes.pop(0)
         replica.time_out(now)
         while arrivals and arrivals[0][1].request.arrival_s <= now + SAME_TIME_S:
-            index, record = arrivals.pop(0)
-            replica.join(index, record, now)
+            replica.join(*arrivals.pop(0))
         replica.check()
 
         plan = plan_step(replica, now)
@@ -392,11 +394,11 @@ def run_reference(
 def _measure(
     replica: _Replica, plan: _Plan, now: float, clock: float, physics: Physics
 ) -> ReferenceStep:
-    context = sum(sequence.kv + 1 for sequence in plan.decoded)
+    contexts = [sequence.kv + 1 for sequence in plan.decoded]
     chunks = tuple((sequence.kv, length) for sequence, length in plan.chunks)
     finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
     sampled = len(plan.decoded) + finishing
-    work = (len(plan.decoded), context, chunks, sampled)
+    work = (contexts, chunks, sampled)
     duration_s = physics.step_s(*work)
     assert duration_s > 0
     return ReferenceStep(
@@ -405,7 +407,7 @@ def _measure(
         clock=clock,
         decoded=tuple(sequence.index for sequence in plan.decoded),
         prefilled=tuple(sequence.index for sequence, _ in plan.chunks),
-        context=context,
+        context=sum(contexts),
         chunks=chunks,
         sampled=sampled,
         running=len(replica.running),

@@ -32,10 +32,10 @@ POLICIES = ["chunked", "continuous", "static"]
 class FixedStep:
     """A step time that does not depend on the batch."""
 
-    def step_s(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_s(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
         return STEP_S
 
-    def step_power_w(self, n_dec: int, c_dec: int, chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_power_w(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
         return 0.0
 
 
