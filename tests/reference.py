@@ -15,7 +15,7 @@ admitted at a boundary. A boundary at time s, always in this order:
 
 "Due by s" means a time of at most s + 1e-9 seconds, "at s" one within 1e-9. Control and
 deadlines inside a step wait for its end, and a replica with nothing to do sleeps until the
-next arrival.
+next arrival that it does not reject.
 """
 
 from __future__ import annotations
@@ -215,11 +215,14 @@ class _Replica:
         request = record.request
         whole_blocks = min(request.cached, request.prompt - 1) // self.block_tokens
         sequence = _Sequence(index, record, cached=whole_blocks * self.block_tokens)
-        never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
-        if never_fits or len(self.waiting) >= self.max_queue:
+        if self.refuses(request):
             self.leave(sequence, "rejected", request.arrival_s)
         else:
             self.waiting.append(sequence)
+
+    def refuses(self, request: ReferenceRequest) -> bool:
+        never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
+        return never_fits or len(self.waiting) >= self.max_queue
 
     # 4. planning
 
@@ -381,6 +384,8 @@ def run_reference(
         plan = plan_step(replica, now)
         if plan.empty:
             assert not replica.running and not replica.waiting
+            while arrivals and replica.refuses(arrivals[0][1].request):
+                replica.join(*arrivals.pop(0))
             if not arrivals:
                 return run
             now = arrivals[0][1].request.arrival_s

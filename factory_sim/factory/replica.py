@@ -57,6 +57,10 @@ class Replica:
     def submit(self, request: Request) -> bool:
         """Queue a request; return False if it is refused."""
         batch, now = self.batch, self.env.now
+        if self._stepping and now >= batch.end_s - INSTANT:
+            self._end_stretch()  # completions come first in their instant
+        # Time-outs come before arrivals: one that is past already acts after this instant.
+        request.due_s = max(request.due_s, now + 2.0 * INSTANT)
         if not batch.enqueue(request):
             return False
         if self._next is None:
@@ -87,8 +91,10 @@ class Replica:
 
     def _boundary(self, event: Event) -> None:
         """A stretch of steps ends: let the finished go, then see what this instant brings."""
-        if event is not self._next:
-            return  # an arrival or a control change has moved the boundary
+        if event is self._next:  # or else the boundary has been moved
+            self._end_stretch()
+
+    def _end_stretch(self) -> None:
         self._stepping = False
         end, finished = self.batch.advance()
         self._boundary_s = end

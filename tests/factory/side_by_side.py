@@ -1,0 +1,186 @@
+"""One replica served twice: by the macro-step engine in SimPy and by the plain reference.
+
+A `Case` says everything that both need; `engine` and `reference` serve it. `Toy` is a step
+time simple enough to read, with a weight for everything an engine may count wrongly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from simpy import Environment
+
+from factory_sim.factory.batch import Batch
+from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.moment import ARRIVAL, Moment
+from factory_sim.factory.replica import Replica, Speed
+from factory_sim.factory.request import Request
+from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.metrics.totals import Totals
+from factory_sim.physics.power import StepPower
+from factory_sim.physics.step_time import Chunk, Cost, StepTime
+from tests.reference import ReferenceRequest, ReferenceRun, run_reference
+
+SpeedAt = Callable[[float], Speed]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A step time linear in everything, seconds. Compute scales with the clock."""
+
+    base: float = 1.0
+    per_sequence: float = 0.0
+    per_token: float = 0.0
+    per_sample: float = 0.0
+    per_pair: float = 0.0
+    attend: float = 0.0
+    attend_window: float = 0.0
+    window: int = 0
+    clock: float = 1.0
+
+    @property
+    def per_context(self) -> Cost:
+        return self._cost(0.0, 0.0, self.attend)
+
+    @property
+    def per_windowed(self) -> Cost:
+        return self._cost(0.0, 0.0, self.attend_window)
+
+    def decode(self, sequences: int) -> Cost:
+        return self.mixed(sequences, 0, 0, [], sequences)
+
+    def mixed(
+        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+    ) -> Cost:
+        tokens = sequences + sum(chunk.length for chunk in chunks)
+        pairs = sum(chunk.length * (chunk.start + chunk.length / 2) for chunk in chunks)
+        compute_s = self.per_token * tokens + self.per_sample * sampled + self.per_pair * pairs
+        memory_s = self.attend * context + self.attend_window * windowed
+        return self._cost(self.base + self.per_sequence * sequences, compute_s, memory_s)
+
+    def _cost(self, host_s: float, compute_s: float, memory_s: float) -> Cost:
+        duration_s = host_s + compute_s / self.clock + memory_s
+        return Cost(duration_s, compute_s, memory_s, 0.0, host_s, compute_s, memory_s)
+
+
+def toy_power(clock: float) -> StepPower:
+    """Return the power of a GPU between 100 and 700 W, with the catalogue's kind of curve."""
+    return StepPower(100.0, 600.0 * clock**2.4, 0.9 / clock**0.6, 0.6, 0.7, 0.8)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A `StepTime` and a power as the reference asks for them: from all contexts, one by one."""
+
+    speed: Speed
+
+    def step_s(
+        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+    ) -> float:
+        return self._cost(contexts, chunks, sampled).duration_s
+
+    def step_power_w(
+        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+    ) -> float:
+        return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
+
+    def _cost(
+        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+    ) -> Cost:
+        model: StepTime = self.speed.step_time
+        attended = sum(contexts)
+        windowed = sum(min(context, model.window) for context in contexts)
+        if chunks:
+            pieces = [Chunk(*chunk) for chunk in chunks]
+            return model.mixed(len(contexts), attended, windowed, pieces, sampled)
+        parts = zip(model.decode(len(contexts)), model.per_context, model.per_windowed, strict=True)
+        return Cost._make(fixed + attended * a + windowed * b for fixed, a, b in parts)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1."""
+
+    requests: tuple[ReferenceRequest, ...]
+    speed_at: SpeedAt
+    policy: str = "chunked"
+    max_num_seqs: int = 8
+    max_num_batched_tokens: int = 64
+    blocks: int = 100
+    block_tokens: int = 16
+    max_queue: int | None = None
+    clock_changes: tuple[tuple[float, float], ...] = ()
+    looks_s: tuple[float, ...] = ()
+
+
+@dataclass
+class EngineRun:
+    """What the engine made of a case: requests as given, and (outcome, time) of each."""
+
+    requests: list[Request]
+    batch: Batch
+    gaps: GapHistogram
+    left: dict[int, tuple[str, float]] = field(default_factory=dict)
+    looks: list[Totals] = field(default_factory=list)
+    events: int = 0
+
+
+def reference(case: Case) -> ReferenceRun:
+    """Serve the case step by step."""
+    clocks = {1.0, *(clock for _, clock in case.clock_changes)}
+    return run_reference(
+        case.requests,
+        policy=case.policy,
+        max_num_seqs=case.max_num_seqs,
+        max_num_batched_tokens=case.max_num_batched_tokens,
+        blocks=case.blocks,
+        block_tokens=case.block_tokens,
+        physics_by_clock={clock: Plain(case.speed_at(clock)) for clock in clocks},
+        clock_changes=[(0.0, 1.0), *case.clock_changes],
+        max_queue=case.max_queue,
+    )
+
+
+def engine(case: Case) -> EngineRun:
+    """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
+    env = Environment()
+    gaps = GapHistogram()
+    batch = Batch(
+        BATCHING[case.policy](case.max_num_batched_tokens),
+        *case.speed_at(1.0),
+        KvBlocks(case.blocks, case.block_tokens),
+        case.max_num_seqs,
+        math.inf if case.max_queue is None else case.max_queue,
+        gaps,
+    )
+    requests = [
+        Request(number, asked.arrival_s, asked.prompt, asked.output, asked.cached, asked.deadline_s)
+        for number, asked in enumerate(case.requests)
+    ]
+    run = EngineRun(requests, batch, gaps)
+
+    def leave(replica: Replica, request: Request, time: float, outcome: str) -> None:
+        assert request.number not in run.left, "a request leaves once"
+        run.left[request.number] = (outcome, time)
+
+    replica = Replica(env, 0, [0], batch, case.speed_at, leave, debug=True)
+
+    def arrive(request: Request) -> None:
+        if not replica.submit(request):
+            leave(replica, request, env.now, "rejected")
+
+    for request in sorted(requests, key=lambda request: request.arrival_s):
+        Moment(env, request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
+    for time_s, clock in case.clock_changes:
+        change = env.timeout(time_s)
+        change.callbacks.append(lambda _, clock=clock: replica.set_clock(clock))
+    for time_s in sorted(case.looks_s):
+        look = env.timeout(time_s)
+        look.callbacks.append(lambda _: run.looks.append(replica.totals()))
+    while env.peek() < math.inf:
+        env.step()
+        run.events += 1
+    return run
