@@ -1,12 +1,9 @@
-"""The batch of one replica: plain numbers and their transitions, one macro-step at a time.
+"""The batch of one replica: who waits, who runs, and the moves between.
 
-Like a lift that stops only where somebody gets in or out: between two boundaries nothing
-changes but counters, so any number of decode steps is one closed form. n sequences with C
-context tokens take `first + growth * j` seconds in the j-th step of a stretch, and k steps
-together `first * k + growth * k (k - 1) / 2`.
-
-Order at a boundary: completions, control and time-outs, arrivals, then the next plan. Times
-within INSTANT of each other are equal.
+Everything is plain numbers, so that any number of steps in which nobody comes or goes is one
+closed form (`Stretch`); here is what happens at the boundaries between such stretches. The
+order there: completions, control and time-outs, arrivals, then the next plan. Times within
+INSTANT of each other are equal.
 """
 
 from __future__ import annotations
@@ -14,18 +11,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from heapq import heappop, heappush
-from operator import add
 from typing import Protocol
 
 from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.ledger import Ledger
 from factory_sim.factory.request import Request
+from factory_sim.factory.stretch import INSTANT, Stretch
 from factory_sim.factory.windows import Windows
-from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
-
-INSTANT = 1e-9
-"""Seconds within which two times are equal."""
 
 
 class Batching(Protocol):
@@ -61,26 +55,21 @@ class Batch:
 
     __slots__ = (
         "_completing",
-        "_cost",
         "_decoded_s",
         "_decodes",
         "_finishing",
-        "_first_s",
         "_growing",
-        "_growth_s",
-        "_kv_blocked",
         "_owners",
         "_stalls",
         "_step",
-        "_totals",
         "chunks",
         "context",
         "decoding",
         "due",
-        "end_s",
         "gaps",
         "input_tokens",
         "kv",
+        "ledger",
         "max_running",
         "max_waiting",
         "policy",
@@ -88,9 +77,8 @@ class Batch:
         "prefilling",
         "recomputed_tokens",
         "running",
-        "start_s",
         "step_time",
-        "steps",
+        "stretch",
         "waiting",
         "windows",
     )
@@ -115,7 +103,8 @@ class Batch:
         self.decoding = 0
         self.context = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
-        self._totals: tuple[float, ...] = Totals()
+        self.ledger = Ledger()
+        self.stretch = Stretch(step_time, power)
         self.recomputed_tokens = 0
         self.input_tokens = 0
         self._step = 0  # decode steps since the start
@@ -123,22 +112,12 @@ class Batch:
         self._finishing: list[tuple[int, int, int, Request]] = []
         self._decoded_s = 0.0  # when the last decode step ended
         self._stalls: list[list[float]] = []  # [sequences, time of their last token], held back
-        # The stretch under way, as the last plan left it.
+        # The step being filled.
         self.chunks: list[Chunk] = []
         self._owners: list[Request] = []  # of the chunks
         self._completing = 0  # chunks that end their prompts
-        self.steps = 0
-        self.start_s = self.end_s = 0.0
         self._decodes = True
         self._growing = 0  # sequences that decode in the step being filled
-        self._kv_blocked = False
-        self._first_s = self._growth_s = 0.0
-        self._cost = Cost(0.0)
-
-    @property
-    def totals(self) -> Totals:
-        """Return what the steps carried out so far add up to."""
-        return Totals._make(self._totals)
 
     @property
     def outstanding(self) -> int:
@@ -207,7 +186,7 @@ class Batch:
         if blocks > kv.free - growing and (
             not growing or blocks > kv.free - kv.need(self._step, 1, growing)
         ):
-            self._kv_blocked = True
+            self.stretch.kv_blocked = True
             return None
         self.waiting.popleft()
         kv.free -= blocks
@@ -215,7 +194,7 @@ class Batch:
         request.hit = request.stored = hit
         request.left = target - hit
         if request.admitted_s != request.admitted_s:
-            request.admitted_s = self.start_s
+            request.admitted_s = self.stretch.start_s
         self.running[request] = None
         self.prefilling.append(request)
         return request
@@ -239,10 +218,10 @@ class Batch:
         kv = self.kv
         while self.decoding > kv.free and kv.need(self._step, 1, self.decoding) > kv.free:
             request, _ = self.running.popitem()
-            self.recomputed_tokens += self._leave(request, self.start_s) - request.hit
+            self.recomputed_tokens += self._leave(request, self.stretch.start_s) - request.hit
             request.preemptions += 1
             self.waiting.appendleft(request)
-            self._kv_blocked = True
+            self.stretch.kv_blocked = True
         self._growing = self.decoding
 
     def hold_decodes(self) -> None:
@@ -253,82 +232,44 @@ class Batch:
 
     def plan(self, now: float) -> bool:
         """Plan the next stretch, from `now`; return False when there is nothing to do."""
-        self.start_s = now
+        stretch = self.stretch
+        stretch.start_s = now
+        stretch.kv_blocked = False
+        stretch.step_time, stretch.power = self.step_time, self.power
         self.chunks, self._owners, self._completing = [], [], 0
         self._decodes = True
-        self._kv_blocked = False
         self._growing = 0
         self.policy.fill(self)
         n = self.decoding
-        windows = self.windows
         if self.chunks:
-            self.steps = 1
-            self._growth_s = 0.0
-            self._cost = cost = self._mixed_cost(n if self._decodes else 0)
-            self._first_s = cost.duration_s
-            self.end_s = now + cost.duration_s
+            n = n if self._decodes else 0
+            stretch.one(self._mixed_cost(n), n, len(self.chunks), self._completing)
             return True
         if not n:
-            self.steps = 0
             return False
-        model = self.step_time
-        self._cost = cost = model.decode(n)
-        per_token = model.per_context.duration_s
-        self._first_s = cost.duration_s + per_token * (self.context + n)
-        self._growth_s = per_token * n
-        step = self._step
-        finishing = self._finishing
-        while not _still_due(finishing[0]):
-            heappop(finishing)  # it was preempted, or its client gave up
-        steps = finishing[0][0] - step
-        if windows is not None:
-            per_token = model.per_windowed.duration_s
-            self._first_s += per_token * (windows.context + windows.filling)
-            self._growth_s += per_token * windows.filling
-            steps = int(min(steps, windows.next_fill() - step))
-        if n * (steps // self.kv.block_tokens + 1) > self.kv.free:
-            steps = min(steps, self.kv.steps_that_fit(step, n))
-        self.steps = steps
-        self.end_s = now + self.duration(steps)
+        windows = self.windows
+        if windows is None:
+            stretch.decode(n, self.context + n, 0, 0)
+        else:
+            attended = windows.context + windows.filling
+            stretch.decode(n, self.context + n, attended, windows.filling)
+        stretch.last(self._steps_ahead(n))
         if self.due:
-            self.cut(self._next_due_s() - now)
-        return True
-
-    def duration(self, steps: float) -> float:
-        """Return the seconds that the first `steps` steps of the stretch take."""
-        return steps * (self._first_s + self._growth_s * (steps - 1) / 2)
-
-    def cut(self, elapsed: float) -> bool:
-        """End the stretch at its first boundary `elapsed` seconds from its start, or later.
-
-        Return whether that is earlier than planned.
-        """
-        target = elapsed - INSTANT
-        if self.steps <= 1 or self.duration(self.steps - 1) < target:
-            return False
-        steps = max(1, math.ceil(self._steps_in(target)))
-        while steps > 1 and self.duration(steps - 1) >= target:
-            steps -= 1
-        while self.duration(steps) < target:
-            steps += 1
-        if steps >= self.steps:
-            return False
-        self.steps = steps
-        self.end_s = self.start_s + self.duration(steps)
+            stretch.cut(self._next_due_s())
         return True
 
     def advance(self) -> tuple[float, list[Request]]:
         """Carry out the stretch; return the time at its end and who has finished then."""
-        steps, n = self.steps, self.decoding
-        end = self.end_s
-        self._totals = tuple(map(add, self._totals, self._sums(steps)))
+        stretch, n = self.stretch, self.decoding
+        steps, end = stretch.steps, stretch.end_s
+        stretch.book(self.ledger, steps)
         finished: list[Request] = []
         if self._decodes and n:
             self._decoded_s = end
             if self._stalls:
                 self._release_stalls(n)
             else:
-                self.gaps.steps(n, steps, self._first_s, self._growth_s)
+                self.gaps.steps(n, steps, stretch.first_s, stretch.growth_s)
             kv = self.kv
             kv.free -= kv.need(self._step, steps, n)
             self._step += steps
@@ -349,21 +290,6 @@ class Batch:
         for index, request in enumerate(self._owners):
             self._prefilled(request, self.chunks[index].length, end, finished)
         return end, finished
-
-    def snapshot(self, now: float) -> Totals:
-        """Return the totals as of `now`, in the middle of a stretch if need be.
-
-        The step under way counts by the share of it that has passed.
-        """
-        elapsed = min(now, self.end_s) - self.start_s
-        if not self.steps or elapsed <= 0.0:
-            return self.totals
-        if self.chunks:
-            share = elapsed / self._first_s
-            return Totals._make(
-                t + share * s for t, s in zip(self._totals, self._sums(1), strict=True)
-            )
-        return Totals._make(map(add, self._totals, self._sums(self._steps_in(elapsed))))
 
     def check(self) -> None:
         """Recount everything from the requests themselves; AssertionError if a sum is off.
@@ -451,94 +377,18 @@ class Batch:
         if self.windows is not None:
             self.windows.join(request, request.stored, step)
 
-    def _sums(self, steps: float) -> tuple[float, ...]:
-        """Return what the first `steps` steps of the stretch add to the totals, in their order."""
-        if not steps:
-            return Totals()
-        busy = steps * (self._first_s + self._growth_s * (steps - 1) / 2)
-        n = self.decoding if self._decodes else 0
-        _, compute, memory, network, host, busy_compute, busy_memory = self._cost
-        if self.chunks:
-            sequences, tokens = n + len(self.chunks), float(n + self._completing)
-            energy = self.power.energy_j(busy, busy_compute, busy_memory)
-        else:
-            sequences, tokens = n, n * steps
-            context = steps * (self.context + n + n * (steps - 1) / 2)
-            per = self.step_time.per_context
-            compute = steps * compute + context * per[1]
-            memory = steps * memory + context * per[2]
-            network, host = steps * network, steps * host
-            busy_compute = steps * busy_compute + context * per[5]
-            busy_memory = steps * busy_memory + context * per[6]
-            if self.windows is not None:
-                w = self.windows
-                context = steps * (w.context + w.filling + w.filling * (steps - 1) / 2)
-                per = self.step_time.per_windowed
-                compute += context * per[1]
-                memory += context * per[2]
-                busy_compute += context * per[5]
-                busy_memory += context * per[6]
-            # The mean step stands for all while contexts grow little; its error and that of
-            # Simpson's rule are under 0.1 % (tests compare them with the plain sum).
-            if steps - 1 <= 0.1 * self._steps_to_double(0.0):
-                energy = self.power.energy_j(busy, busy_compute, busy_memory)
-            else:
-                energy = self._decode_energy(steps)
-            if self._kv_blocked:
-                return busy, 0.0, 0.0, 0.0, 0.0, 0.0, busy, energy, tokens, n * busy
-        throttled = busy - (compute + memory + network + host)
-        sequence_s = sequences * busy
-        return busy, compute, memory, network, host, throttled, 0.0, energy, tokens, sequence_s
-
-    def _decode_energy(self, steps: float) -> float:
-        """Return the joules of the first `steps` decode steps, on each GPU.
-
-        Simpson's rule for a sum, exact where a step's energy is quadratic in its number, over
-        pieces in which no context more than doubles: power is no polynomial of it.
-        """
-        energy, start = 0.0, 0.0
-        while start < steps:
-            piece = min(steps - start, 1.0 + math.floor(self._steps_to_double(start)))
-            last = piece - 1.0
-            middle = self._step_energy(start + last / 2.0)
-            energy += piece * middle
-            if last > 1e-3:  # a piece of one step, or less, is its middle
-                ends = self._step_energy(start) + self._step_energy(start + last)
-                energy += (ends - 2.0 * middle) * piece * (piece + 1.0) / (6.0 * last)
-            start += piece
-        return energy
-
-    def _steps_to_double(self, start: float) -> float:
-        """Return the steps after step `start` in which contexts, windowed or not, double."""
-        steps = self.context / self.decoding + 1.0 + start
-        windows = self.windows
-        if windows is not None and windows.filling:
-            steps = min(steps, windows.context / windows.filling + 1.0 + start)
-        return steps
-
-    def _step_energy(self, number: float) -> float:
-        """Return the joules of decode step `number` of the stretch, on each GPU."""
-        n, cost, model = self.decoding, self._cost, self.step_time
-        context = self.context + n + n * number
-        busy_compute = cost.busy_compute_s + context * model.per_context.busy_compute_s
-        busy_memory = cost.busy_memory_s + context * model.per_context.busy_memory_s
+    def _steps_ahead(self, n: int) -> int:
+        """Return the decode steps to the next boundary: an end, a full window, no blocks."""
+        step = self._step
+        finishing = self._finishing
+        while not _still_due(finishing[0]):
+            heappop(finishing)  # it was preempted, or its client gave up
+        steps = finishing[0][0] - step
         if self.windows is not None:
-            context = self.windows.context + self.windows.filling * (1.0 + number)
-            busy_compute += context * model.per_windowed.busy_compute_s
-            busy_memory += context * model.per_windowed.busy_memory_s
-        return self.power.energy_j(
-            self._first_s + self._growth_s * number, busy_compute, busy_memory
-        )
-
-    def _steps_in(self, elapsed: float) -> float:
-        """Return the steps that `elapsed` seconds hold, not rounded: a root of the quadratic."""
-        first, growth = self._first_s, self._growth_s
-        if elapsed <= 0.0:
-            return 0.0
-        if growth <= 1e-12 * first:
-            return elapsed / first
-        half = first - growth / 2
-        return (math.sqrt(half * half + 2.0 * growth * elapsed) - half) / growth
+            steps = int(min(steps, self.windows.next_fill() - step))
+        if n * (steps // self.kv.block_tokens + 1) > self.kv.free:
+            steps = min(steps, self.kv.steps_that_fit(step, n))
+        return steps
 
     def _next_due_s(self) -> float:
         """Return the next time-out among the requests still here; infinity if none."""
@@ -553,7 +403,7 @@ class Batch:
     def _stall(self, n: int) -> None:
         held = sum(group[0] for group in self._stalls)
         if n > held:
-            self._stalls.append([n - held, self.start_s])
+            self._stalls.append([n - held, self.stretch.start_s])
 
     def _unstall(self, last_token_s: float) -> None:
         """Take a sequence that leaves out of its group, if it was held back at all."""
@@ -564,15 +414,15 @@ class Batch:
     def _release_stalls(self, n: int) -> None:
         held = 0
         for count, last_token_s in self._stalls:
-            gap_s = self.start_s + self._first_s - last_token_s
+            gap_s = self.stretch.start_s + self.stretch.first_s - last_token_s
             self.gaps.steps(int(count), 1, gap_s, 0.0)
             held += int(count)
         self._stalls.clear()
         if n > held:
-            self.gaps.steps(n - held, 1, self._first_s, 0.0)
-        if self.steps > 1:
-            first = self._first_s + self._growth_s
-            self.gaps.steps(n, self.steps - 1, first, self._growth_s)
+            self.gaps.steps(n - held, 1, self.stretch.first_s, 0.0)
+        if self.stretch.steps > 1:
+            first = self.stretch.first_s + self.stretch.growth_s
+            self.gaps.steps(n, self.stretch.steps - 1, first, self.stretch.growth_s)
 
 
 def _still_due(ending: tuple[int, int, int, Request]) -> bool:

@@ -7,6 +7,7 @@ how it was.
 from __future__ import annotations
 
 import struct
+
 import numpy as np
 from simpy import Environment
 

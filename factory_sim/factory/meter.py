@@ -10,8 +10,10 @@ from simpy import Environment
 from factory_sim.factory.layout import Fleet
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.site import Site, Watts
-from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.signal import Signal
+
+Drawn = tuple[float, float, float]
+"""Busy seconds, joules of each GPU and output tokens of a replica, until now."""
 
 
 class Line(NamedTuple):
@@ -69,18 +71,17 @@ class Meter:
         self._last_j = (0.0, 0.0)
         self._last_tokens = [(0.0, 0) for _ in lines]
 
-    def totals(self) -> list[list[Totals]]:
-        """Return what every replica has done until now, by deployment."""
-        return [[replica.totals() for replica in line.replicas] for line in self.lines]
+    def above_idle_j(self) -> tuple[float, float]:
+        """Return the joules above rest until now: of GPU boards, and of servers."""
+        return self._above_idle_j([[r.drawn() for r in line.replicas] for line in self.lines])
 
-    def above_idle_j(self, totals: list[list[Totals]]) -> tuple[float, float]:
-        """Return the joules above rest behind `totals`: of GPU boards, and of servers."""
+    def _above_idle_j(self, drawn: list[list[Drawn]]) -> tuple[float, float]:
         gpu_j = server_j = 0.0
-        for line, done, ratios in zip(self.lines, totals, self._watts_per_gpu_watt, strict=True):
+        for line, done, ratios in zip(self.lines, drawn, self._watts_per_gpu_watt, strict=True):
             idle_w = line.fleet.power.idle_w
             gpus = line.fleet.gpus_per_replica
-            for total, ratio in zip(done, ratios, strict=True):
-                joules = gpus * (total.energy_j - idle_w * total.busy_s)
+            for (busy_s, energy_j, _), ratio in zip(done, ratios, strict=True):
+                joules = gpus * (energy_j - idle_w * busy_s)
                 gpu_j += joules
                 server_j += ratio * joules
         return gpu_j, server_j
@@ -89,15 +90,15 @@ class Meter:
         """Close the period: record its row and return its reading."""
         now = self.env.now
         seconds = now - self._last_s
-        totals = self.totals()
-        gpu_j, server_j = self.above_idle_j(totals)
+        drawn = [[replica.drawn() for replica in line.replicas] for line in self.lines]
+        gpu_j, server_j = self._above_idle_j(drawn)
         watts = self.site.above_idle(
             (gpu_j - self._last_j[0]) / seconds, (server_j - self._last_j[1]) / seconds
         )
         self._last_s, self._last_j = now, (gpu_j, server_j)
         limit_w = self.limit.at(now)
         replicas = [replica for line in self.lines for replica in line.replicas]
-        floor = [self._floor(index, totals[index], seconds) for index in range(len(self.lines))]
+        floor = [self._floor(index, drawn[index], seconds) for index in range(len(self.lines))]
         site = floor[0]
         if len(floor) > 1:
             sums = [sum(column) for column in zip(*floor, strict=True)]
@@ -136,10 +137,10 @@ class Meter:
         own = [f"{line.fleet.name}.{name}" for line in self.lines for name in FLOOR]
         return [*SITE, *FLOOR, *own]
 
-    def _floor(self, index: int, totals: list[Totals], seconds: float) -> tuple[float, ...]:
+    def _floor(self, index: int, drawn: list[Drawn], seconds: float) -> tuple[float, ...]:
         batches = [replica.batch for replica in self.lines[index].replicas]
         blocks = sum([batch.kv.total for batch in batches])
-        tokens = sum([total.output_tokens for total in totals])
+        tokens = sum([tokens for _, _, tokens in drawn])
         prompts = sum([batch.input_tokens for batch in batches])
         before = self._last_tokens[index]
         self._last_tokens[index] = (tokens, prompts)

@@ -11,13 +11,17 @@ from typing import Any
 
 from simpy import Environment, Event
 
-
 COMPLETION, CONTROL, ARRIVAL, PLAN = range(4)
 """Ranks, the first to come first. CONTROL is that of SimPy's own events (NORMAL)."""
 
 
 class Moment(Event):
     """An event `delay` seconds from now (at once, if that is negative), with a rank."""
+
+    # What SimPy asks of an event that has happened, said once for all of them.
+    _ok = True
+    _value = None
+    _defused = False
 
     def __init__(
         self,
@@ -28,7 +32,4 @@ class Moment(Event):
     ) -> None:
         self.env = env
         self.callbacks: list[Any] = [] if callback is None else [callback]
-        self._value = None
-        self._ok = True
-        self._defused = False
         env.schedule(self, rank, delay if delay > 0.0 else 0.0)  # type: ignore[arg-type]

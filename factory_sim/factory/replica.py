@@ -57,7 +57,7 @@ class Replica:
     def submit(self, request: Request) -> bool:
         """Queue a request; return False if it is refused."""
         batch, now = self.batch, self.env.now
-        if self._stepping and now >= batch.end_s - INSTANT:
+        if self._stepping and now >= batch.stretch.end_s - INSTANT:
             self._end_stretch()  # completions come first in their instant
         # Time-outs come before arrivals: one that is past already acts after this instant.
         request.due_s = max(request.due_s, now + 2.0 * INSTANT)
@@ -69,7 +69,7 @@ class Replica:
         elif self._stepping:
             if batch.joins():
                 self._cut(now)
-            if request.due_s < batch.end_s:
+            if request.due_s < batch.stretch.end_s:
                 self._cut(request.due_s)
         return True
 
@@ -84,8 +84,25 @@ class Replica:
         self._change()
 
     def totals(self) -> Totals:
-        """Return what this replica has done until now."""
-        return self.batch.snapshot(self.env.now) if self._stepping else self.batch.totals
+        """Return what this replica has done until now, by cause."""
+        batch = self.batch
+        ledger = batch.ledger
+        if self._stepping:
+            ledger = ledger.copy()
+            batch.stretch.book(ledger, batch.stretch.steps_by(self.env.now))
+        return ledger.totals(batch.step_time)
+
+    def drawn(self) -> tuple[float, float, float]:
+        """Return busy seconds, joules (of each GPU) and output tokens until now."""
+        ledger, stretch = self.batch.ledger, self.batch.stretch
+        if not self._stepping:
+            return ledger.busy_s, ledger.energy_j, ledger.output_tokens
+        steps = stretch.steps_by(self.env.now)
+        return (
+            ledger.busy_s + stretch.duration(steps),
+            ledger.energy_j + stretch.energy_j(steps),
+            ledger.output_tokens + stretch.tokens * steps,
+        )
 
     # -- from boundary to boundary -----------------------------------------------------
 
@@ -133,7 +150,7 @@ class Replica:
             batch.check()
 
     def _set_out(self) -> None:
-        delay = self.batch.end_s - self.env.now
+        delay = self.batch.stretch.end_s - self.env.now
         self._next = Moment(self.env, delay, COMPLETION, self._boundary)
 
     def _change(self) -> None:
@@ -142,5 +159,5 @@ class Replica:
 
     def _cut(self, time: float) -> None:
         """End the stretch at its first boundary at `time` or later, if that is sooner."""
-        if self.batch.cut(time - self.batch.start_s):
+        if self.batch.stretch.cut(time):
             self._set_out()

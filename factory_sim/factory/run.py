@@ -144,12 +144,11 @@ def _read(factory: Factory) -> _Reading:
         return factory.gateways[name].replicas
 
     names = list(factory.gateways)
-    totals = factory.meter.totals()
     return _Reading(
-        dict(zip(names, totals, strict=True)),
+        {name: [replica.totals() for replica in of(name)] for name in names},
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
-        factory.meter.above_idle_j(totals),
+        factory.meter.above_idle_j(),
     )
 
 

@@ -13,7 +13,8 @@ core clock, memory and links do not; the ledger terms are those of the reference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from struct import Struct
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -101,59 +102,59 @@ class Roofline:
         self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
-        self._tokens = _rows(self._per_token(np.arange(max_tokens + 1, dtype=float)))
-        self._heads = _rows(self._output_head(np.arange(max_sequences + 1, dtype=float)))
-        self._decode = [self._decode_cost(n) for n in range(max_sequences + 1)]
-
-    def decode(self, sequences: int) -> Cost:
-        """See `StepTime.decode`."""
-        return self._decode[sequences]
+        self._body = _Table(self._per_token(np.arange(max_tokens + 1, dtype=float)))
+        self._head = _Table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
+        # Asked for at every boundary: the table's own look-up is the method.
+        self.decode = [self._decode_cost(n) for n in range(max_sequences + 1)].__getitem__
 
     def mixed(
         self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
-        tokens = sequences + sum([chunk.length for chunk in chunks])
         host_s = self._host.per_step_s + self._host.per_sequence_s * (sequences + len(chunks))
-        body = self._row(self._tokens, self._per_token, tokens)
-        head = self._row(self._heads, self._output_head, sampled)
-        near, far = self.per_windowed, self.per_context
-        duration_s = body[0] + head[0] + host_s + context * far[0] + windowed * near[0]
-        compute_s = body[1] + head[1] + context * far[1] + windowed * near[1]
-        memory_s = body[2] + head[2] + context * far[2] + windowed * near[2]
-        busy_compute_s = body[5] + head[5] + context * far[5] + windowed * near[5]
-        busy_memory_s = body[6] + head[6] + context * far[6] + windowed * near[6]
-        for chunk in chunks:
+        far = self.per_context
+        duration_s = host_s + context * far[0]
+        compute_s, memory_s = context * far[1], context * far[2]
+        busy_compute_s, busy_memory_s = context * far[5], context * far[6]
+        if windowed:
+            near = self.per_windowed
+            duration_s += windowed * near[0]
+            compute_s += windowed * near[1]
+            memory_s += windowed * near[2]
+            busy_compute_s += windowed * near[5]
+            busy_memory_s += windowed * near[6]
+        tokens = sequences
+        for start, length in chunks:
+            tokens += length
             for attention in self._attentions:
-                computing_s, moving_s = attention.chunk(chunk)
-                scaled_s = computing_s / self._clock
-                duration_s += scaled_s if scaled_s > moving_s else moving_s
-                if computing_s >= moving_s:
-                    compute_s += computing_s
-                else:
-                    memory_s += moving_s
+                computing_s, moving_s = attention.chunk(start, length)
                 busy_compute_s += computing_s
                 busy_memory_s += moving_s
+                if computing_s < moving_s:
+                    memory_s += moving_s
+                else:
+                    compute_s += computing_s
+                scaled_s = computing_s / self._clock
+                duration_s += scaled_s if scaled_s > moving_s else moving_s
+        body = self._body[tokens] if tokens < len(self._body) else self._large(tokens)
+        head = self._head[sampled]
         return Cost(
-            duration_s,
-            compute_s,
-            memory_s,
+            duration_s + body[0] + head[0],
+            compute_s + body[1] + head[1],
+            memory_s + body[2] + head[2],
             body[3],
             body[4] + host_s,
-            busy_compute_s,
-            busy_memory_s,
+            busy_compute_s + body[5] + head[5],
+            busy_memory_s + body[6] + head[6],
         )
 
-    def _row(
-        self, table: list[Cost], function: Callable[[Array], list[Array]], size: int
-    ) -> Cost:
-        if size < len(table):
-            return table[size]
-        return _rows(function(np.array([float(size)])))[0]
+    def _large(self, tokens: int) -> tuple[float, ...]:
+        """Return the row of a step beyond the table, as static batching makes them."""
+        return _Table(self._per_token(np.array([float(tokens)])))[0]
 
     def _decode_cost(self, n: int) -> Cost:
         host_s = self._host.per_step_s + self._host.per_sequence_s * n
-        parts = (self._tokens[n], self._heads[n], Cost(host_s, host_s=host_s))
+        parts = (self._body[n], self._head[n], Cost(host_s, host_s=host_s))
         return Cost._make(map(sum, zip(*parts, strict=True)))
 
     def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
@@ -265,12 +266,11 @@ class Roofline:
         gpu, shard = self._gpu, self._shard
         flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
         moved = shard.kv_bytes_per_token_layer * layers
-        return _rows(
-            self._operator(
-                np.array([flops / (gpu.flops_bf16 * gpu.attention_compute)]),
-                np.array([moved / (gpu.bandwidth * gpu.kv_memory)]),
-            )
-        )[0]
+        terms = self._operator(
+            np.array([flops / (gpu.flops_bf16 * gpu.attention_compute)]),
+            np.array([moved / (gpu.bandwidth * gpu.kv_memory)]),
+        )
+        return Cost._make(float(term[0]) for term in terms)
 
     def _prefill_attention(self, layers: int, window: float | None) -> PrefillAttention:
         gpu, shard = self._gpu, self._shard
@@ -294,9 +294,8 @@ class PrefillAttention(NamedTuple):
     per_pair_s: float
     per_token_s: float
 
-    def chunk(self, chunk: Chunk) -> tuple[float, float]:
+    def chunk(self, start: int, length: int) -> tuple[float, float]:
         """Return the seconds that compute and memory need for a chunk, each alone."""
-        start, length = chunk
         context: float = start + length
         if self.window is None:
             seen = length * start + length * (length + 1) / 2
@@ -306,5 +305,18 @@ class PrefillAttention(NamedTuple):
         return self.per_pair_s * seen, self.per_token_s * context
 
 
-def _rows(columns: list[Array]) -> list[Cost]:
-    return [Cost._make(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+_ROW = Struct("=7d")
+
+
+class _Table:
+    """Rows of Cost terms, each in one piece of memory: they are read at random."""
+
+    def __init__(self, columns: list[Array]) -> None:
+        self._bytes = np.column_stack(columns).astype("=f8").tobytes()
+        self._length = len(columns[0])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, row: int) -> tuple[float, ...]:
+        return _ROW.unpack_from(self._bytes, row * _ROW.size)
