@@ -15,7 +15,12 @@ from itertools import accumulate, repeat
 
 import pytest
 
+from factory_sim.factory.layout import lay_out
+from factory_sim.factory.run import Run, simulate
+from factory_sim.physics.step_time import Cost
+from tests.factory.small import small_scenario
 from tests.queueing import (
+    Interval,
     batch_means,
     geometric_service_moments_s,
     md1_wait_s,
@@ -117,3 +122,72 @@ def test_littles_law(policy: str) -> None:
         assert record.left_s is not None
         stays_s += record.left_s - step.start_s
     assert present_s == pytest.approx(stays_s, rel=1e-12)
+
+
+# The same of the engine, through the front door: hundreds of steps a service, so that a slot
+# that serves tokens is a slot that serves seconds, and exponential lengths are exponential.
+
+TOKENS = 200
+SERVICE_S = 1.0
+EXPONENTIAL = [
+    [share, max(1.0, -TOKENS * math.log(1.0 - share))] for share in (i / 500 for i in range(500))
+] + [[1.0, TOKENS * (math.log(500) + 2.0)]]  # the last 500th, with nearly the mean it has
+
+
+class FixedPace:
+    """A step time that does not depend on the batch, as an engine asks for it."""
+
+    window = 0
+    per_context = per_windowed = Cost(0.0)
+
+    def decode(self, sequences: int) -> Cost:
+        return Cost(SERVICE_S / TOKENS, host_s=SERVICE_S / TOKENS)
+
+    def mixed(
+        self, sequences: int, context: int, windowed: int, chunks: object, sampled: int
+    ) -> Cost:
+        return self.decode(sequences)
+
+
+def queue(rate: float, slots: int, output: object, count: int) -> tuple[Interval, Run]:
+    """Return the waits at one replica of `slots` slots, and the run."""
+    scenario = small_scenario(
+        seed=11,
+        duration=f"{count / rate} s",
+        engine={"max_num_seqs": slots, "max_num_batched_tokens": 64},
+        rate=f"{rate} /s",
+        lengths={"prompt": 1, "output": output},
+    )
+    run = simulate(scenario, step_time=lambda fleet, clock: FixedPace())
+    (fleet,) = lay_out(scenario).fleets
+    waited = run.requests["admitted_s"] - run.requests["arrival_s"] - fleet.host.per_request_s
+    assert set(run.requests["outcome"]) == {"completed"}
+    little = run.summary["littles_law"]
+    assert little["requests_in_system"] == pytest.approx(
+        little["arrival_rate_per_s"] * little["time_in_system_s"], rel=1e-6
+    )
+    return batch_means(waited.tolist()), run
+
+
+def test_engine_one_slot_and_fixed_lengths_are_m_d_1() -> None:
+    waited, run = queue(0.7, 1, TOKENS, count=12_000)
+    assert md1_wait_s(0.7, SERVICE_S) in waited
+    assert mm1_wait_s(0.7, SERVICE_S) not in waited
+    assert waited.relative < 0.15
+    assert run.summary["utilisation"]["gpu_busy"] == pytest.approx(0.7, rel=0.03)
+
+
+def test_engine_one_slot_and_exponential_lengths_are_m_m_1() -> None:
+    waited, _ = queue(0.7, 1, {"quantiles": EXPONENTIAL}, count=30_000)
+    assert mm1_wait_s(0.7, SERVICE_S) in waited
+    assert md1_wait_s(0.7, SERVICE_S) not in waited
+    assert waited.relative < 0.2
+
+
+@pytest.mark.parametrize(("slots", "load"), [(3, 0.6), (10, 0.7)])
+def test_engine_slots_and_exponential_lengths_are_m_m_c(slots: int, load: float) -> None:
+    rate = load * slots
+    waited, _ = queue(rate, slots, {"quantiles": EXPONENTIAL}, count=30_000)
+    assert mmc_wait_s(slots, rate, SERVICE_S) in waited
+    assert mm1_wait_s(rate, SERVICE_S / slots) not in waited
+    assert waited.relative < 0.35

@@ -31,7 +31,8 @@ SpeedAt = Callable[[float], Speed]
 class Toy:
     """A step time linear in everything, seconds. Compute scales with the clock."""
 
-    base: float = 1.0
+    base: float = 0.0
+    compute: float = 0.0
     per_sequence: float = 0.0
     per_token: float = 0.0
     per_sample: float = 0.0
@@ -57,7 +58,8 @@ class Toy:
     ) -> Cost:
         tokens = sequences + sum(chunk.length for chunk in chunks)
         pairs = sum(chunk.length * (chunk.start + chunk.length / 2) for chunk in chunks)
-        compute_s = self.per_token * tokens + self.per_sample * sampled + self.per_pair * pairs
+        compute_s = self.compute + self.per_token * tokens
+        compute_s += self.per_sample * sampled + self.per_pair * pairs
         memory_s = self.attend * context + self.attend_window * windowed
         return self._cost(self.base + self.per_sequence * sequences, compute_s, memory_s)
 

@@ -8,15 +8,20 @@ by half an instant.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache, partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory_sim.factory.build import roofline
+from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Speed
+from factory_sim.factory.run import simulate
 from factory_sim.metrics.totals import Totals
 from tests.factory.side_by_side import Case, EngineRun, Toy, engine, reference, toy_power
+from tests.factory.small import small_scenario
 from tests.reference import ReferenceRequest, ReferenceRun
 
 POLICIES = ["chunked", "continuous", "static"]
@@ -25,8 +30,8 @@ ENERGY = 1e-3
 BIN = 0.0026  # half a bin of the gap histogram, and its rounding
 
 TOYS = {
-    "constant": Toy(base=0.01),
-    "binary": Toy(base=1 / 128),
+    "constant": Toy(compute=0.01),
+    "binary": Toy(compute=1 / 128),
     "linear": Toy(
         base=0.0071,
         per_sequence=13e-5,
@@ -39,16 +44,16 @@ TOYS = {
     "windowed": Toy(base=0.0053, per_token=29e-6, attend=1.1e-6, attend_window=97e-6, window=57),
     "only windows": Toy(base=0.0053, attend_window=0.97e-4, window=16),
 }
-TICK_S = {"constant": 0.01, "binary": 1 / 128}
+TICK_S = {"constant": 0.01, "binary": 1 / 128}  # steps at half the clock meet the grid too
+REAL = "llama-3.1-8b on an H100"
 
 
 @cache
 def speed_of(name: str, clock: float) -> Speed:
-    toy = TOYS[name]
-    scaled = Toy(**{**toy.__dict__, "clock": clock})
-    if name in TICK_S:  # steps that a slow clock doubles still meet the grid
-        scaled = Toy(base=toy.base if clock == 1.0 else 2 * toy.base)
-    return Speed(scaled, toy_power(clock))
+    if name == REAL:
+        (fleet,) = lay_out(small_scenario()).fleets
+        return Speed(roofline(fleet, clock), fleet.power.at(clock))
+    return Speed(replace(TOYS[name], clock=clock), toy_power(clock))
 
 
 def times(draw: st.DrawFn, tick_s: float, most: int) -> float:
@@ -66,11 +71,11 @@ def times(draw: st.DrawFn, tick_s: float, most: int) -> float:
 def cases(draw: st.DrawFn, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
     name = draw(st.sampled_from(toys))
     tick_s = TICK_S.get(name, 0.0107)
-    spread = draw(st.sampled_from([10, 100, 600]))
+    spread = draw(st.sampled_from([10, 30, 100, 600]))
     longest_prompt = draw(st.sampled_from([8, 60, 400]))
     longest_output = draw(st.sampled_from([4, 40, 200]))
     requests = []
-    for _ in range(draw(st.integers(1, 14))):
+    for _ in range(draw(st.integers(1, 6) | st.integers(8, 24))):
         arrival_s = times(draw, tick_s, spread)
         prompt = draw(st.integers(1, longest_prompt))
         patience_s = draw(st.sampled_from([math.inf, math.inf, 0.0, 1.0]))
@@ -98,7 +103,7 @@ def cases(draw: st.DrawFn, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
         policy=draw(st.sampled_from(POLICIES)),
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_seqs + draw(st.integers(0, 60)),
-        blocks=max(1, largest * draw(st.sampled_from([9, 10, 12, 15, 25])) // 10),
+        blocks=max(1, largest * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10),
         block_tokens=block_tokens,
         max_queue=draw(st.none() | st.integers(1, 4)),
         clock_changes=tuple(sorted(changes, key=lambda change: change[0])),
@@ -122,17 +127,18 @@ def assert_same_requests(slow: ReferenceRun, fast: EngineRun) -> None:
 
 def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
     batch = fast.batch
+    totals = batch.ledger.totals(batch.step_time)
     assert batch.kv.free == batch.kv.total
     assert batch.recomputed_tokens == sum(record.recomputed for record in slow)
     assert batch.input_tokens == sum(r.request.prompt for r in slow if r.emitted)
-    assert batch.totals.output_tokens == sum(record.emitted for record in slow)
+    assert totals.output_tokens == sum(record.emitted for record in slow)
     busy_s = sum(step.end_s - step.start_s for step in slow.steps)
-    assert batch.totals.busy_s == pytest.approx(busy_s, rel=SAME)
-    causes = batch.totals[1:7]
+    assert totals.busy_s == pytest.approx(busy_s, rel=SAME)
+    causes = totals[1:7]
     assert sum(causes) == pytest.approx(busy_s, rel=SAME)
     assert min(causes) >= -SAME * busy_s
     energy_j = sum(step.energy_j for step in slow.steps)
-    assert batch.totals.energy_j == pytest.approx(energy_j, rel=ENERGY)
+    assert totals.energy_j == pytest.approx(energy_j, rel=ENERGY)
 
 
 def assert_same_gaps(slow: ReferenceRun, fast: EngineRun) -> None:
@@ -186,3 +192,61 @@ def test_macro_steps_equal_single_steps(case: Case) -> None:
     assert_same_sums(slow, fast)
     assert_same_gaps(slow, fast)
     assert_same_looks(slow, fast, case.looks_s)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@given(cases(toys=(REAL,)))
+def test_macro_steps_equal_single_steps_of_a_real_model(case: Case) -> None:
+    slow, fast = reference(case), engine(case)
+    assert_same_requests(slow, fast)
+    assert_same_sums(slow, fast)
+    assert_same_gaps(slow, fast)
+    assert_same_looks(slow, fast, case.looks_s)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_replicas_of_a_factory_equal_the_reference_one_by_one(policy: str) -> None:
+    scenario = small_scenario(
+        engine={"batching": policy, "max_num_seqs": 6, "gpu_memory_utilization": 0.221},
+        replicas=3,
+        rate="30 /s",
+        lengths={
+            "prompt": {"uniform": {"low": 1, "high": 300}},
+            "output": {"uniform": {"low": 1, "high": 60}},
+        },
+        cached={"uniform": {"low": 0, "high": 100}},
+        timeout="3 s",
+    )
+    run = simulate(scenario, debug=True)
+    (fleet,) = lay_out(scenario).fleets
+    assert fleet.memory.blocks < 100  # few enough to preempt
+    preempted = 0
+    for number in range(3):
+        rows = run.requests[run.requests["replica"] == number]
+        lag_s = fleet.host.per_request_s
+        # What a request asked for is in the table only if it was served to the end.
+        asked = tuple(
+            ReferenceRequest(
+                row.arrival_s + lag_s, row.prompt_tokens, row.output_tokens, row.cached_tokens
+            )
+            for row in rows.itertuples()
+        )
+        assert set(rows["outcome"]) == {"completed"}
+        slow = reference(
+            Case(
+                asked,
+                partial(speed_of, REAL),
+                policy=policy,
+                max_num_seqs=6,
+                max_num_batched_tokens=fleet.max_step_tokens,
+                blocks=fleet.memory.blocks,
+            )
+        )
+        for record, row in zip(slow, rows.itertuples(), strict=True):
+            sent_s = record.request.arrival_s - lag_s
+            assert record.admitted_s == pytest.approx(row.admitted_s, rel=SAME)
+            assert record.first_token_s == pytest.approx(sent_s + row.ttft_ms / 1e3, rel=SAME)
+            assert record.completed_s == pytest.approx(sent_s + row.e2e_ms / 1e3, rel=SAME)
+            assert record.preemptions == row.preemptions
+        preempted += sum(record.preemptions for record in slow)
+    assert preempted > 0 or policy == "static"
