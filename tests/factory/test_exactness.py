@@ -137,8 +137,23 @@ def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
     causes = totals[1:7]
     assert sum(causes) == pytest.approx(busy_s, rel=SAME)
     assert min(causes) >= -SAME * busy_s
+    if all(step.clock == 1.0 for step in slow.steps):
+        assert totals.throttled_s == pytest.approx(0.0, abs=SAME * busy_s)
     energy_j = sum(step.energy_j for step in slow.steps)
     assert totals.energy_j == pytest.approx(energy_j, rel=ENERGY)
+
+
+def assert_same_blame(slow: ReferenceRun, fast: EngineRun, case: Case) -> None:
+    """Time is KV-full while a slot is free, requests wait, and nobody could be let in."""
+    if case.policy == "static":
+        return  # a request waits for the batch to end, whatever is free
+    kv_full_s = sum(
+        step.end_s - step.start_s
+        for step in slow.steps
+        if not step.prefilled and step.waiting and step.running < case.max_num_seqs
+    )
+    totals = fast.batch.ledger.totals(fast.batch.step_time)
+    assert totals.kv_full_s == pytest.approx(kv_full_s, rel=1e-6, abs=SAME)
 
 
 def assert_same_gaps(slow: ReferenceRun, fast: EngineRun) -> None:
@@ -190,6 +205,7 @@ def test_macro_steps_equal_single_steps(case: Case) -> None:
     slow, fast = reference(case), engine(case)
     assert_same_requests(slow, fast)
     assert_same_sums(slow, fast)
+    assert_same_blame(slow, fast, case)
     assert_same_gaps(slow, fast)
     assert_same_looks(slow, fast, case.looks_s)
 
@@ -200,6 +216,7 @@ def test_macro_steps_equal_single_steps_of_a_real_model(case: Case) -> None:
     slow, fast = reference(case), engine(case)
     assert_same_requests(slow, fast)
     assert_same_sums(slow, fast)
+    assert_same_blame(slow, fast, case)
     assert_same_gaps(slow, fast)
     assert_same_looks(slow, fast, case.looks_s)
 
