@@ -71,8 +71,20 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[s
 
 
 def _looks_like_tag(part: int | str) -> bool:
-    return isinstance(part, str) and any(c in part for c in "[(-") and part.startswith(
-        ("function-", "tuple[", "list[", "dict[", "constrained-", "lax-or-strict", "is-instance")
+    return (
+        isinstance(part, str)
+        and any(c in part for c in "[(-")
+        and part.startswith(
+            (
+                "function-",
+                "tuple[",
+                "list[",
+                "dict[",
+                "constrained-",
+                "lax-or-strict",
+                "is-instance",
+            )
+        )
     )
 
 
@@ -106,7 +118,9 @@ def _sentence(item: Any, known: set[str]) -> str:
     if kind == "extra_forbidden":
         name = str(item["loc"][-1])
         close = difflib.get_close_matches(name, sorted(known), n=1)
-        guess = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
+        guess = (
+            f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(sorted(known))}"
+        )
         return f"unknown key; {guess}"
     if kind == "missing":
         return "is required but missing"

@@ -41,23 +41,29 @@ class Rack:
     servers: tuple[Server, ...]
 
     @property
+    def switches_w(self) -> float:
+        """Return the watts of the rack's switches: they go with the servers they connect."""
+        usual = self.system.servers_per_rack
+        return self.system.rack_overhead.value * len(self.servers) / usual
+
+    @property
     def nameplate_w(self) -> float:
         """Return the watts on the labels: of its servers and its switches."""
-        return self.system.nameplate.value * len(self.servers) + self.system.rack_overhead.value
+        return self.system.nameplate.value * len(self.servers) + self.switches_w
 
     @property
     def peak_w(self) -> float:
         """Return the watts with every GPU at its power limit and every host at full load."""
         gpus = self.system.gpus_per_server
         server = server_w(self.system, gpus * self.accelerator.need("tdp"), 1.0)
-        return server * len(self.servers) + self.system.rack_overhead.value
+        return server * len(self.servers) + self.switches_w
 
     @property
     def idle_w(self) -> float:
         """Return the watts with every GPU and host idle."""
         gpus = self.system.gpus_per_server
         server = server_w(self.system, gpus * self.accelerator.need("idle"), 0.0)
-        return server * len(self.servers) + self.system.rack_overhead.value
+        return server * len(self.servers) + self.switches_w
 
 
 def server_w(system: System, gpu_w: float, activity: float) -> float:
@@ -87,7 +93,7 @@ class Site:
         self._rack_of = [rack for rack in racks for server in rack.servers for _ in server.gpus]
         self._idle = Watts(
             sum(rack.accelerator.need("idle") for rack in self._rack_of),
-            sum(rack.idle_w - rack.system.rack_overhead.value for rack in racks),
+            sum(rack.idle_w - rack.switches_w for rack in racks),
             sum(rack.idle_w for rack in racks),
             sum(rack.idle_w for rack in racks) * pue,
         )
@@ -100,7 +106,7 @@ class Site:
         """Return the watts with every GPU at its power limit."""
         gpu = sum(rack.accelerator.need("tdp") for rack in self._rack_of)
         it = sum(rack.peak_w for rack in self.racks)
-        server = it - sum(rack.system.rack_overhead.value for rack in self.racks)
+        server = it - sum(rack.switches_w for rack in self.racks)
         return Watts(gpu, server, it, it * self.pue)
 
     def nameplate_it_w(self) -> float:

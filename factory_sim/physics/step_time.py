@@ -102,7 +102,8 @@ class Roofline:
         self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
-        self._body = _Table(self._per_token(np.arange(max_tokens + 1, dtype=float)))
+        most = max(max_tokens, max_sequences)
+        self._body = _Table(self._per_token(np.arange(most + 1, dtype=float)))
         self._head = _Table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
         # Asked for at every boundary: the table's own look-up is the method.
         self.decode = [self._decode_cost(n) for n in range(max_sequences + 1)].__getitem__
