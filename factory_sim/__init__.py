@@ -9,7 +9,8 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+from factory_sim.factory.check import Check, check
 from factory_sim.factory.run import Progress, Run, simulate
 from factory_sim.scenario.load import load
 
-__all__ = ["Progress", "Run", "__version__", "load", "simulate"]
+__all__ = ["Check", "Progress", "Run", "__version__", "check", "load", "simulate"]

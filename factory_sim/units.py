@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from functools import cache
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import pint
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
@@ -76,15 +76,6 @@ def quantity(unit: str, example: str) -> Any:
     ]
 
 
-Seconds = quantity("s", "250 ms")
-Watts = quantity("W", "20 MW")
-PerSecond = quantity("1/s", "150 /s")
-Bytes = quantity("byte", "80 GB")
-BytesPerSecond = quantity("byte/s", "450 GB/s")
-FlopPerSecond = quantity("flop/s", "989 Tflop/s")
-Hertz = quantity("Hz", "1.98 GHz")
-
-
 def _read_share(given: Any) -> float:
     if isinstance(given, str) and given.strip().endswith("%"):
         try:
@@ -96,11 +87,29 @@ def _read_share(given: Any) -> float:
     return float(given)
 
 
-Share = Annotated[
-    float,
-    BeforeValidator(_read_share),
-    WithJsonSchema({"type": ["number", "string"], "examples": ["70 %", 0.7]}),
-]
+if TYPE_CHECKING:
+    # To a type checker a quantity is the float it becomes.
+    Seconds: TypeAlias = float
+    Watts: TypeAlias = float
+    PerSecond: TypeAlias = float
+    Bytes: TypeAlias = float
+    BytesPerSecond: TypeAlias = float
+    FlopPerSecond: TypeAlias = float
+    Hertz: TypeAlias = float
+    Share: TypeAlias = float
+else:
+    Seconds = quantity("s", "250 ms")
+    Watts = quantity("W", "20 MW")
+    PerSecond = quantity("1/s", "150 /s")
+    Bytes = quantity("byte", "80 GB")
+    BytesPerSecond = quantity("byte/s", "450 GB/s")
+    FlopPerSecond = quantity("flop/s", "989 Tflop/s")
+    Hertz = quantity("Hz", "1.98 GHz")
+    Share = Annotated[
+        float,
+        BeforeValidator(_read_share),
+        WithJsonSchema({"type": ["number", "string"], "examples": ["70 %", 0.7]}),
+    ]
 
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 NonNegativeSeconds = Annotated[Seconds, Field(ge=0)]

@@ -42,6 +42,20 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
     )
 
 
+def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
+    """Return the seed of every workload's random streams, by its name."""
+    seeds = _seeds(scenario)[0].spawn(len(scenario.workload))
+    return dict(zip(scenario.workload, seeds, strict=True))
+
+
+def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
+    """Return a seed for the workloads and one for the routers.
+
+    Every subsystem has its own stream, so that changing one does not reshuffle the others.
+    """
+    return np.random.SeedSequence(scenario.seed).spawn(2)
+
+
 class Factory:
     """A factory ready to run: the SimPy environment and everything that lives in it.
 
@@ -55,10 +69,7 @@ class Factory:
         scenario = layout.scenario
         self.env = env = Environment()
         self.layout = layout
-        # One child seed per workload, then one per router, so that changing one part does
-        # not reshuffle the others.
-        work_seed, router_seed = np.random.SeedSequence(scenario.seed).spawn(2)
-        router_seeds = router_seed.spawn(len(layout.fleets))
+        router_seeds = _seeds(scenario)[1].spawn(len(layout.fleets))
         self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
         self.gateways = {
             fleet.name: _gateway(env, fleet, self.gaps[fleet.name], step_time, seed, debug)
@@ -69,7 +80,7 @@ class Factory:
         policy = POLICIES[scenario.power.policy](scenario.power)
         self.manager = Manager(env, self.meter, policy, scenario.power)
         env.process(self.manager.watch())
-        self.streams = _streams(env, scenario, layout, self.gateways, work_seed)
+        self.streams = _streams(env, scenario, layout, self.gateways)
 
     @property
     def waiting_or_running(self) -> int:
@@ -117,12 +128,11 @@ def _streams(
     scenario: Scenario,
     layout: Layout,
     gateways: dict[str, Gateway],
-    seed: np.random.SeedSequence,
 ) -> list[Stream]:
     hosts = {fleet.name: fleet.host for fleet in layout.fleets}
     numbers = count()
     streams = []
-    seeds = seed.spawn(len(scenario.workload))
+    seeds = workload_seeds(scenario)
     for index, (name, spec) in enumerate(scenario.workload.items()):
         lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
@@ -133,11 +143,11 @@ def _streams(
         arrivals = spec.arrivals
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(
-                spec, scenario.facts, scenario.duration, seeds[index], Path(), where
+                spec, scenario.facts, scenario.duration, seeds[name], Path(), where
             )
             env.process(open_stream(stream, blocks))
             continue
-        lengths_seed, think_seed = seeds[index].spawn(2)
+        lengths_seed, think_seed = seeds[name].spawn(2)
         lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         thinking = thinking_times(
             arrivals.think_time, arrivals.thinking == "exponential", think_seed

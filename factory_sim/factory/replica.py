@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from simpy import Environment, Event
 
-from factory_sim.factory.batch import INSTANT, Batch
+from factory_sim.factory.batch import Batch
 from factory_sim.factory.moment import COMPLETION, PLAN, Moment
 from factory_sim.factory.request import Request
+from factory_sim.factory.stretch import INSTANT
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import simpy
+from pydantic import BaseModel
 
 from factory_sim import __version__
+from factory_sim.catalog import Fact
 from factory_sim.factory.build import Factory, StepTimes, roofline
 from factory_sim.factory.layout import Fleet, Layout, lay_out
 from factory_sim.factory.replica import Replica
@@ -239,29 +242,24 @@ def _record(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> 
 
 def _kinds(layout: Layout) -> dict[str, int]:
     """Return how many of the catalogue figures behind the run are of each kind."""
-    from factory_sim.catalog import Fact
-
-    kinds: dict[str, int] = {}
-
-    def visit(thing: object) -> None:
-        if isinstance(thing, Fact):
-            kinds[thing.kind] = kinds.get(thing.kind, 0) + 1
-        elif isinstance(thing, dict):
-            for value in thing.values():
-                visit(value)
-        elif hasattr(type(thing), "model_fields"):
-            for field in type(thing).model_fields:
-                visit(getattr(thing, field))
-
-    for rack in {rack.system.name: rack for rack in layout.site.racks}.values():
-        visit(rack.system)
+    systems = {rack.system.name: rack.system for rack in layout.site.racks}
+    found: Counter[str] = Counter()
+    for entry in systems.values():
+        found.update(_kinds_in(entry))
     for fleet in layout.fleets:
-        for entry in (
-            fleet.accelerator,
-            fleet.model,
-            fleet.engine,
-            fleet.efficiency,
-            fleet.power_curve,
-        ):
-            visit(entry)
-    return dict(sorted(kinds.items()))
+        for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
+            found.update(_kinds_in(part))
+        found.update(_kinds_in(fleet.power_curve))
+    return dict(sorted(found.items()))
+
+
+def _kinds_in(thing: object) -> Iterator[str]:
+    """Yield the kind of every Fact inside an entry of the catalogue."""
+    if isinstance(thing, Fact):
+        yield thing.kind
+    elif isinstance(thing, BaseModel):
+        for _, value in thing:
+            yield from _kinds_in(value)
+    elif isinstance(thing, dict):
+        for value in thing.values():
+            yield from _kinds_in(value)

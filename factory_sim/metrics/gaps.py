@@ -88,8 +88,9 @@ class GapHistogram:
         self._sum_squares += float((sequences * steps * squares).sum())
         # A stretch may cross several bins: one row for each, with the steps that fall in it.
         low, high = _bin(first), _bin(first + growth * last)
-        rows = np.repeat(np.arange(len(low)), high - low + 1)
-        bins = np.arange(len(rows)) - np.repeat(np.cumsum(high - low + 1) - (high + 1), high - low + 1)
+        crossings = high - low + 1
+        rows = np.repeat(np.arange(len(low)), crossings)
+        bins = np.arange(len(rows)) - np.repeat(np.cumsum(crossings) - (high + 1), crossings)
         below = steps[rows].copy()  # steps that end in this bin or a lower one
         crossed = bins < high[rows]
         at = rows[crossed]

@@ -37,6 +37,7 @@ def request_table(
     never had is NaN. slo_met: completed, within every limit of its deployment's promise.
     """
     parts = []
+    names = list(raw)
     for deployment, rows in raw.items():
         stream = rows["stream"]
         late = np.asarray(back_s)[stream] if len(rows) else np.zeros(0)
@@ -53,10 +54,8 @@ def request_table(
             pd.DataFrame(
                 {
                     "request_id": rows["number"],
-                    "workload": pd.Categorical.from_codes(stream, categories=list(streams)),
-                    "deployment": pd.Categorical.from_codes(
-                        np.full(len(rows), list(raw).index(deployment)), categories=list(raw)
-                    ),
+                    "workload": _named(stream, streams),
+                    "deployment": _named(np.full(len(rows), names.index(deployment)), names),
                     "replica": rows["replica"],
                     "archetype": rows["archetype"],
                     "arrival_s": rows["arrival_s"],
@@ -68,9 +67,7 @@ def request_table(
                     "output_tokens": rows["emitted"],
                     "cached_tokens": rows["cached"],
                     "preemptions": rows["preemptions"],
-                    "outcome": pd.Categorical.from_codes(
-                        rows["outcome"], categories=list(OUTCOMES)
-                    ),
+                    "outcome": _named(rows["outcome"], OUTCOMES),
                     "slo_met": met,
                     "measured": rows["arrival_s"] >= warmup_s,
                 }
@@ -78,3 +75,7 @@ def request_table(
         )
     table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     return table.sort_values("request_id", kind="stable", ignore_index=True)
+
+
+def _named(codes: np.ndarray, names: Sequence[str]) -> pd.Categorical[str]:
+    return pd.Categorical.from_codes(codes.astype(np.int64), categories=pd.Index(list(names)))

@@ -205,10 +205,10 @@ def _verdict(measured: pd.DataFrame, share: Share) -> Summary:
         if name == "tpot":
             values = values[~(completed & single)]
             completed = completed[~(completed & single)]
-        values = values.where(completed, np.inf).to_numpy()
+        waited = values.where(completed, np.inf).to_numpy()
         entry: Summary = {"limit_ms": limit_s * 1e3, "met": True}
-        if len(values):
-            value = float(np.quantile(values, share.percentile / 100, method="higher"))
+        if len(waited):
+            value = float(np.quantile(waited, share.percentile / 100, method="higher"))
             entry["met"] = value <= limit_s * 1e3
             if value < np.inf:
                 entry["value_ms"] = value

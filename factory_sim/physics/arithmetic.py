@@ -33,16 +33,15 @@ BYTES_PER_WEIGHT = {
 
 
 class Gemm(NamedTuple):
-    """A dense matrix product on one GPU: T x `inner` times `inner` x `outer`, `count` of them."""
+    """A dense matrix product on one GPU: T x `inner` times `inner` x `outer`."""
 
     inner: float
     outer: float
-    count: float = 1.0
 
     @property
     def weights(self) -> float:
-        """Return the number of weights of all `count` products."""
-        return self.inner * self.outer * self.count
+        """Return the number of weights."""
+        return self.inner * self.outer
 
 
 class Experts(NamedTuple):
@@ -154,11 +153,6 @@ def embedding_weights(model: Model, tp: int = 1) -> float:
     """Return the number of weights of embedding and output head on one GPU."""
     tables = 1 if model.tied_embeddings else 2
     return tables * model.vocab * model.hidden / tp
-
-
-def parameters(model: Model) -> float:
-    """Return the number of weights of the whole model."""
-    return layer_weights(model) + embedding_weights(model)
 
 
 def kv_bytes_per_token_layer(model: Model, tp: int, kv_bytes: float) -> float:

@@ -31,8 +31,8 @@ class PowerModel:
     def clock_factor(self, clock: float) -> float:
         """Return dynamic power at `clock` (share of the reference) over that at the reference."""
         if clock >= self.voltage_floor:
-            return clock**self.clock_exponent
-        return self.voltage_floor**self.clock_exponent * clock / self.voltage_floor
+            return float(clock**self.clock_exponent)
+        return float(self.voltage_floor**self.clock_exponent) * clock / self.voltage_floor
 
     def at(self, clock: float) -> StepPower:
         """Return the power of steps run at `clock`."""
@@ -64,7 +64,7 @@ class StepPower:
             return 0.0
         compute = self.compute_weight * (busy_compute_s / duration_s) ** self.compute_exponent
         memory = self.memory_weight * (busy_memory_s / duration_s) ** self.memory_exponent
-        activity = 1.0 - (1.0 - compute) * (1.0 - memory)
+        activity: float = 1.0 - (1.0 - compute) * (1.0 - memory)
         return duration_s * (self.idle_w + self.span_w * activity)
 
     def power_w(self, cost: Cost) -> float:

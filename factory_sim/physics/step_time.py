@@ -179,9 +179,8 @@ class Roofline:
         self, gemm: work.Gemm, tokens: Array, weight_bytes: float, flops: float
     ) -> list[Array]:
         gpu = self._gpu
-        moved = weight_bytes * gemm.weights + tokens * work.ACTIVATION_BYTES * (
-            (gemm.inner + gemm.outer) * gemm.count
-        )
+        activations = tokens * work.ACTIVATION_BYTES * (gemm.inner + gemm.outer)
+        moved = weight_bytes * gemm.weights + activations
         return self._operator(
             2.0 * tokens * gemm.weights / (flops * gpu.gemm_compute),
             np.where(tokens > 0, moved, 0.0) / (gpu.bandwidth * gpu.gemm_memory),

@@ -13,7 +13,7 @@ from factory_sim.errors import Problem
 
 @pytest.fixture
 def report(monkeypatch):
-    """What `factory_sim.scenario.check` finds."""
+    """What `factory_sim.check` finds."""
     report = SimpleNamespace(
         sections={
             "Site": {"grid limit": "200 kW", "racks": "5 of dgx-h100 fit"},
@@ -21,7 +21,7 @@ def report(monkeypatch):
         },
         problems=[],
     )
-    monkeypatch.setattr(factory_sim.scenario, "check", lambda _: report, raising=False)
+    monkeypatch.setattr(factory_sim, "check", lambda _: report, raising=False)
     return report
 
 

@@ -1,0 +1,157 @@
+"""What a scenario comes to before it runs: room for the cache, watts, racks, ideal rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.build import roofline, workload_seeds
+from factory_sim.factory.layout import Fleet, Layout, lay_out
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.ideal import ideal
+from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
+
+Section = dict[str, str]
+
+ENOUGH = 1_000_000
+"""Requests drawn to see the load of an open workload."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a scenario comes to, in sections of labelled lines, and every problem found."""
+
+    sections: dict[str, Section] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+def check(scenario: Scenario) -> Check:
+    """Return what `scenario` comes to, without running it."""
+    problems: list[Problem] = []
+    sections: dict[str, Section] = {}
+    lengths: dict[str, tuple[float, float, float]] = {}
+    for name, spec in scenario.workload.items():
+        try:
+            lengths[name] = mean_lengths(
+                spec, scenario.facts, Path(), f"workload.{name}", scenario.duration
+            )
+            sections[f"Workload {name}"] = _workload(scenario, name, lengths[name])
+        except InputError as error:
+            problems += error.problems
+    try:
+        layout = lay_out(scenario)
+    except InputError as error:
+        return Check({}, (*error.problems, *problems))
+    found = {"Site": _site(layout), "Power": _power(layout)}
+    for fleet in layout.fleets:
+        own = [lengths[n] for n, s in scenario.workload.items() if s.deployment == fleet.name]
+        found[f"Deployment {fleet.name}"] = _deployment(fleet, own[0] if own else None)
+    return Check(found | sections, tuple(problems))
+
+
+def _site(layout: Layout) -> Section:
+    servers = sum(len(rack.servers) for rack in layout.site.racks)
+    systems = ", ".join(sorted({rack.system.title for rack in layout.site.racks}))
+    found = {
+        "racks": f"{len(layout.site.racks)}, with {servers} servers and "
+        f"{len(layout.site.gpus)} GPUs",
+        "system": systems,
+    }
+    if layout.spare_gpus:
+        found["spare GPUs"] = f"{layout.spare_gpus}, in no replica; they draw idle power"
+    return found
+
+
+def _power(layout: Layout) -> Section:
+    site, scenario = layout.site, layout.scenario
+    limit = scenario.site.grid_limit
+    low_w = limit.min_over(0.0, scenario.duration)
+    high_w = limit.max_over(0.0, scenario.duration)
+    idle, peak, nameplate_w = site.idle(), site.peak(), site.nameplate_it_w()
+    falls = "" if low_w == high_w else f", {low_w / 1e3:,.1f} kW at its lowest"
+    rows = {
+        "grid limit": f"{high_w / 1e3:,.1f} kW{falls}",
+        "PUE": f"{site.pue:.3f}",
+        "nameplate": f"{nameplate_w / 1e3:,.1f} kW of IT, {nameplate_w * site.pue / 1e3:,.1f} kW "
+        "at the meter",
+    }
+    for label, watts in (("all GPUs at their limit", peak), ("idle", idle)):
+        rows[label] = (
+            f"GPUs {watts.gpu / 1e3:,.1f} kW, servers {watts.server / 1e3:,.1f} kW, all IT "
+            f"{watts.it / 1e3:,.1f} kW, meter {watts.grid / 1e3:,.1f} kW"
+        )
+    rows["provisioned"] = f"{layout.provisioned_grid_w / 1e3:,.1f} kW at the meter"
+    rows["nameplate over limit"] = f"{nameplate_w * site.pue / low_w:.0%}"
+    rows["peak over limit"] = f"{peak.grid / low_w:.0%}" + (
+        "; the cap can bind" if peak.grid > low_w else "; the cap never binds"
+    )
+    return rows
+
+
+def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:
+    memory, spec = fleet.memory, fleet.spec
+    parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
+    rows = {
+        "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
+        f"{fleet.precision}, KV cache in {spec.kv_precision}",
+        "replicas": f"{len(fleet.replicas)} of {fleet.gpus_per_replica} {fleet.accelerator.title}",
+        "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
+        f"{fleet.max_num_seqs} sequences",
+        "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
+        f"{memory.weight_bytes / 1e9:.1f}, activations {memory.activation_bytes / 1e9:.1f}, "
+        f"runtime {memory.runtime_bytes / 1e9:.1f}"
+        + (f", windows {memory.window_bytes / 1e9:.1f}" if memory.window_bytes else "")
+        + f", KV cache {memory.kv_bytes / 1e9:.1f}",
+        "KV capacity": f"{memory.tokens:,} tokens a replica, in {memory.blocks:,} blocks of "
+        f"{memory.block_tokens}",
+    }
+    if lengths is None:
+        return rows
+    prompt, output, cached = lengths
+    held = memory.tokens / (prompt + output / 2)
+    most = max(1, min(fleet.max_num_seqs, int(held)))
+    best = ideal(roofline(fleet, 1.0), prompt, output, cached, most)
+    rows["largest batch"] = f"{most} requests of mean length: " + (
+        "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
+    )
+    tokens = best.requests_per_s * output
+    rows["ideal rate"] = (
+        f"{tokens:,.0f} output tokens/s a replica, {tokens * len(fleet.replicas):,.0f} in all "
+        f"({best.requests_per_s * len(fleet.replicas):,.1f} requests/s), with batches of "
+        f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
+    )
+    return rows
+
+
+def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:
+    spec, where = scenario.workload[name], f"workload.{name}"
+    prompt, output, cached = means
+    rows = {
+        "to": spec.deployment,
+        "arrivals": spec.arrivals.process,
+        "mean lengths": f"{prompt:,.0f} prompt tokens"
+        + (f" ({cached:,.0f} of them cached)" if cached else "")
+        + f", {output:,.0f} output tokens",
+    }
+    for report in trace_reports(spec, Path(), where):
+        rows["trace"] = str(report)
+    if isinstance(spec.arrivals, ClosedArrivals):
+        rows["load"] = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
+        return rows
+    seed = workload_seeds(scenario)[name]
+    blocks = open_blocks(spec, scenario.facts, scenario.duration, seed, Path(), where)
+    requests, seconds = 0, scenario.duration
+    for block in blocks:
+        requests += len(block.arrival_s)
+        if requests >= ENOUGH:
+            seconds = float(block.arrival_s[-1])
+            break
+    rate = requests / seconds
+    rows["load"] = (
+        f"{requests:,} requests in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
+        f"{rate * output:,.0f} output tokens/s in the mean"
+    )
+    return rows

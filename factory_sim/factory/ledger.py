@@ -1,0 +1,88 @@
+"""Where a replica's time and energy went, booked stretch by stretch.
+
+A shopkeeper's till roll: a stretch is a line of a few sums, and what they mean in causes is
+worked out when somebody asks. Decode steps of the same number of sequences cost the same but
+for their context, so counting the steps and the context tokens is enough.
+"""
+
+from __future__ import annotations
+
+from operator import mul
+
+from factory_sim.metrics.totals import Totals
+from factory_sim.physics.step_time import Cost, StepTime
+
+
+class Ledger:
+    """Running sums of one replica; seconds and joules are those of each of its GPUs.
+
+    energy_j is without idle time. kv_full_s: time of decode steps run while work waited for
+    KV blocks. sequence_s: sequences in a step times its duration.
+    """
+
+    __slots__ = (
+        "_context",
+        "_mixed",
+        "_steps",
+        "_windowed",
+        "busy_s",
+        "energy_j",
+        "kv_full_s",
+        "output_tokens",
+        "sequence_s",
+    )
+
+    def __init__(self) -> None:
+        self.busy_s = self.energy_j = self.output_tokens = 0.0
+        self.kv_full_s = self.sequence_s = 0.0
+        self._steps: dict[int, float] = {}  # decode steps, by their sequences
+        self._context = self._windowed = 0.0  # tokens attended in them, summed
+        self._mixed = [0.0, 0.0, 0.0, 0.0]  # compute, memory, network, host of other steps
+
+    def copy(self) -> Ledger:
+        """Return a ledger with the same sums, to add to."""
+        other = Ledger()
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        other._steps, other._mixed = self._steps.copy(), self._mixed.copy()
+        return other
+
+    def decode(self, sequences: int, steps: float, context: float, windowed: float) -> None:
+        """Book the causes of decode steps that attended to so many context tokens in all."""
+        self._steps[sequences] = self._steps.get(sequences, 0.0) + steps
+        self._context += context
+        self._windowed += windowed
+
+    def mixed(self, cost: Cost, share: float = 1.0) -> None:
+        """Book the causes of (`share` of) a step with prompt chunks."""
+        mixed = self._mixed
+        mixed[0] += share * cost[1]
+        mixed[1] += share * cost[2]
+        mixed[2] += share * cost[3]
+        mixed[3] += share * cost[4]
+
+    def totals(self, step_time: StepTime) -> Totals:
+        """Return the sums by cause. step_time: of any clock; causes are at the reference."""
+        compute, memory, network, host = self._mixed
+        costs = [step_time.decode(sequences) for sequences in self._steps]
+        counts = self._steps.values()
+        near, far = step_time.per_windowed, step_time.per_context
+        compute += sum(map(mul, counts, [cost.compute_s for cost in costs]))
+        compute += self._context * far.compute_s + self._windowed * near.compute_s
+        memory += sum(map(mul, counts, [cost.memory_s for cost in costs]))
+        memory += self._context * far.memory_s + self._windowed * near.memory_s
+        network += sum(map(mul, counts, [cost.network_s for cost in costs]))
+        host += sum(map(mul, counts, [cost.host_s for cost in costs]))
+        throttled = self.busy_s - self.kv_full_s - (compute + memory + network + host)
+        return Totals(
+            self.busy_s,
+            compute,
+            memory,
+            network,
+            host,
+            throttled,
+            self.kv_full_s,
+            self.energy_j,
+            self.output_tokens,
+            self.sequence_s,
+        )
