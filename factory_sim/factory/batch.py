@@ -236,10 +236,14 @@ class Batch:
         stretch.start_s = now
         stretch.kv_blocked = False
         stretch.step_time, stretch.power = self.step_time, self.power
-        self.chunks, self._owners, self._completing = [], [], 0
+        if self.chunks:
+            self.chunks, self._owners, self._completing = [], [], 0
         self._decodes = True
         self._growing = 0
-        self.policy.fill(self)
+        if self.waiting or self.prefilling:
+            self.policy.fill(self)
+        else:
+            self.make_room()  # with no prompt to compute, any policy decodes
         n = self.decoding
         if self.chunks:
             n = n if self._decodes else 0
@@ -247,13 +251,13 @@ class Batch:
             return True
         if not n:
             return False
+        steps = self._steps_ahead(n)
         windows = self.windows
         if windows is None:
-            stretch.decode(n, self.context + n, 0, 0)
+            stretch.decode(steps, n, self.context + n, 0, 0)
         else:
             attended = windows.context + windows.filling
-            stretch.decode(n, self.context + n, attended, windows.filling)
-        stretch.last(self._steps_ahead(n))
+            stretch.decode(steps, n, self.context + n, attended, windows.filling)
         if self.due:
             stretch.cut(self._next_due_s())
         return True

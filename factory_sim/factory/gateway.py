@@ -61,18 +61,25 @@ class Gateway:
 
     def arrive(self, request: Request) -> None:
         """Show a request to a replica; note it as rejected if that refuses it."""
-        number = self.router.choose(self._load())
+        outstanding = self.outstanding if not self._staleness_s else self._stale()
+        number = self.router.choose(outstanding)
         request.replica = number
+        now = self.env.now
         if self.replicas[number].submit(request):
             self.outstanding[number] += 1
-            self._count(1)
+            self._request_s += self.inside * (now - self._last_s)
+            self._last_s = now
+            self.inside += 1
         else:
-            self._note(request, self.env.now, "rejected")
+            self._note(request, now, "rejected")
 
     def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
         """Note how a request ended, and tell its client if it waits for the answer."""
         self.outstanding[replica.number] -= 1
-        self._count(-1)
+        now = self.env.now
+        self._request_s += self.inside * (now - self._last_s)
+        self._last_s = now
+        self.inside -= 1
         self._note(request, time, outcome)
 
     def close(self) -> None:
@@ -90,18 +97,11 @@ class Gateway:
         """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""
         return np.frombuffer(bytes(self.rows), dtype=ROW)
 
-    def _load(self) -> list[int]:
-        if not self._staleness_s:
-            return self.outstanding
+    def _stale(self) -> list[int]:
+        """Return the load as of the last look, and look again if that is too long ago."""
         if self.env.now - self._seen_s >= self._staleness_s:
             self._seen, self._seen_s = self.outstanding.copy(), self.env.now
         return self._seen
-
-    def _count(self, change: int) -> None:
-        now = self.env.now
-        self._request_s += self.inside * (now - self._last_s)
-        self._last_s = now
-        self.inside += change
 
     def _note(self, request: Request, end_s: float, outcome: str) -> None:
         self.rows += _PACK(

@@ -74,10 +74,7 @@ def simulate(
         scenario.warmup,
         {fleet.name: _promise(fleet) for fleet in layout.fleets},
     )
-    header = factory.meter.header()
-    timeseries = pd.DataFrame(
-        np.asarray(factory.meter.columns).reshape(-1, len(header)), columns=header
-    )
+    timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
     shares = [
         _share(factory, fleet, before, after, raw[fleet.name], lags) for fleet in layout.fleets

@@ -64,8 +64,8 @@ class Stretch:
         self.sequences = decoding + chunks
         self.tokens = decoding + completing
 
-    def decode(self, n: int, context: int, windowed: int, filling: int) -> None:
-        """Make it decode steps of `n` sequences; `last` says how many."""
+    def decode(self, steps: int, n: int, context: int, windowed: int, filling: int) -> None:
+        """Make it `steps` decode steps of `n` sequences."""
         self.mixed = False
         self.cost = cost = self.step_time.decode(n)
         self.decoding = self.sequences = self.tokens = n
@@ -78,9 +78,6 @@ class Stretch:
             per_token_s = self.step_time.per_windowed[0]
             self.first_s += per_token_s * windowed
             self.growth_s += per_token_s * filling
-
-    def last(self, steps: int) -> None:
-        """Let the stretch have so many steps."""
         self.steps = steps
         self.end_s = self.start_s + steps * (self.first_s + self.growth_s * (steps - 1) / 2)
 
@@ -90,17 +87,18 @@ class Stretch:
 
     def cut(self, time: float) -> bool:
         """End at the first boundary at `time` or later; return whether that is earlier."""
+        first, half, last = self.first_s, self.growth_s / 2, self.steps - 1
         target = time - self.start_s - INSTANT
-        if self.steps <= 1 or self.duration(self.steps - 1) < target:
+        if last < 1 or last * (first + half * (last - 1)) < target:
             return False
         steps = max(1, math.ceil(self._steps_in(target)))
-        while steps > 1 and self.duration(steps - 1) >= target:
+        # Mend what rounding may have done to the root.
+        while steps > 1 and (steps - 1) * (first + half * (steps - 2)) >= target:
             steps -= 1
-        while self.duration(steps) < target:
+        while steps * (first + half * (steps - 1)) < target:
             steps += 1
-        if steps >= self.steps:
-            return False
-        self.last(steps)
+        self.steps = steps
+        self.end_s = self.start_s + steps * (first + half * (steps - 1))
         return True
 
     def steps_by(self, now: float) -> float:
@@ -133,12 +131,21 @@ class Stretch:
         The middle step stands for all while contexts grow little; its error and that of
         Simpson's rule are under 0.1 % (tests compare them with the plain sum).
         """
+        cost, power, half = self.cost, self.power, (steps - 1) / 2
         if self.mixed:
-            return steps * self.power.energy_j(self.first_s, self.cost[5], self.cost[6])
-        last = steps - 1
-        if last * self.decoding > 0.1 * self.context or last * self.filling > 0.1 * self.windowed:
+            return steps * power.energy_j(cost[0], cost[5], cost[6])
+        grown = self.decoding * half
+        if grown > 0.05 * self.context or self.filling * half > 0.05 * self.windowed:
             return self._simpson(steps)
-        return steps * self._step_j(last / 2)
+        context = self.context + grown
+        far = self.step_time.per_context
+        computing_s, moving_s = cost[5] + context * far[5], cost[6] + context * far[6]
+        if self.windowed:
+            windowed = self.windowed + self.filling * half
+            near = self.step_time.per_windowed
+            computing_s += windowed * near[5]
+            moving_s += windowed * near[6]
+        return steps * power.energy_j(self.first_s + self.growth_s * half, computing_s, moving_s)
 
     def _simpson(self, steps: float) -> float:
         """Return the joules of the first `steps` decode steps, on each GPU.

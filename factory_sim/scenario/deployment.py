@@ -43,7 +43,7 @@ class EngineSpec(Frozen):
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     gpu_memory_utilization: Annotated[Share, Field(gt=0, le=1)] | None = None
-    max_queue: Annotated[int, Field(ge=0, strict=True)] | None = None
+    max_queue: Count | None = None
 
     @model_validator(mode="after")
     def _budget_has_a_use(self) -> EngineSpec:
