@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from simpy import Environment
+
+from factory_sim.factory.timetable import Timetable
 
 
 @pytest.fixture
-def env() -> Environment:
-    return Environment()
+def env() -> Timetable:
+    return Timetable()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from simpy import Environment
 
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
@@ -26,6 +25,7 @@ from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.manager import Manager
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING
+from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.scenario import Scenario
@@ -57,7 +57,7 @@ def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
 
 
 class Factory:
-    """A factory ready to run: the SimPy environment and everything that lives in it.
+    """A factory ready to run: the SimPy timetable and everything that lives in it.
 
     step_time: makes the step-time model of a fleet at a clock. debug: recount requests,
     tokens and KV blocks at every boundary.
@@ -67,7 +67,7 @@ class Factory:
         self, layout: Layout, step_time: StepTimes = roofline, debug: bool = False
     ) -> None:
         scenario = layout.scenario
-        self.env = env = Environment()
+        self.env = env = Timetable()
         self.layout = layout
         router_seeds = _seeds(scenario)[1].spawn(len(layout.fleets))
         self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
@@ -89,7 +89,7 @@ class Factory:
 
 
 def _gateway(
-    env: Environment,
+    env: Timetable,
     fleet: Fleet,
     gaps: GapHistogram,
     step_time: StepTimes,
@@ -124,7 +124,7 @@ def _gateway(
 
 
 def _streams(
-    env: Environment,
+    env: Timetable,
     scenario: Scenario,
     layout: Layout,
     gateways: dict[str, Gateway],

@@ -7,11 +7,11 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from simpy import Environment, Event
+from simpy import Event
 
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.moment import ARRIVAL, Moment
 from factory_sim.factory.request import Request
+from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.workload.stream import Block
 
 Story = Generator[Event, Any, None]
@@ -30,7 +30,7 @@ class Stream:
 
     def __init__(
         self,
-        env: Environment,
+        env: Timetable,
         gateway: Gateway,
         number: int,
         lag_s: float,
@@ -60,7 +60,7 @@ class Stream:
 
 def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
     """Send each request at its own time, as users do who do not know of each other."""
-    env, lag_s, arrive = stream.env, stream.lag_s, stream.gateway.arrive
+    at, lag_s, arrive = stream.env.at, stream.lag_s, stream.gateway.arrive
     for block in blocks:
         for arrival_s, prompt, output, cached, archetype in zip(
             block.arrival_s.tolist(),
@@ -70,7 +70,7 @@ def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
             block.archetype.tolist(),
             strict=True,
         ):
-            yield Moment(env, arrival_s + lag_s - env.now, ARRIVAL)
+            yield at(arrival_s + lag_s, ARRIVAL)
             arrive(stream.request(arrival_s, prompt, output, cached, archetype))
 
 
@@ -93,11 +93,11 @@ def closed_client(
     for _ in budget:
         request = stream.request(env.now, *next(draws))
         answer = request.client = env.event()
-        yield Moment(env, stream.lag_s, ARRIVAL)
+        yield env.at(env.now + stream.lag_s, ARRIVAL)
         stream.gateway.arrive(request)
         outcome = yield answer
         refused_s = RETRY_AFTER_S if outcome == "rejected" else 0.0
-        yield Moment(env, back_s + next(thinking) + refused_s, ARRIVAL)
+        yield env.at(env.now + back_s + next(thinking) + refused_s, ARRIVAL)
         if env.now >= end_s:
             return
 

@@ -7,6 +7,7 @@ for their context, so counting the steps and the context tokens is enough.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from operator import mul
 
 from factory_sim.metrics.totals import Totals
@@ -17,26 +18,27 @@ class Ledger:
     """Running sums of one replica; seconds and joules are those of each of its GPUs.
 
     energy_j is without idle time. kv_full_s: time of decode steps run while work waited for
-    KV blocks. sequence_s: sequences in a step times its duration.
+    KV blocks. sequence_s: sequences in a step times its duration. steps: decode steps, by
+    their sequences; context, windowed: tokens attended to in them, summed.
     """
 
     __slots__ = (
-        "_context",
         "_mixed",
-        "_steps",
-        "_windowed",
         "busy_s",
+        "context",
         "energy_j",
         "kv_full_s",
         "output_tokens",
         "sequence_s",
+        "steps",
+        "windowed",
     )
 
     def __init__(self) -> None:
         self.busy_s = self.energy_j = self.output_tokens = 0.0
         self.kv_full_s = self.sequence_s = 0.0
-        self._steps: dict[int, float] = {}  # decode steps, by their sequences
-        self._context = self._windowed = 0.0  # tokens attended in them, summed
+        self.steps: defaultdict[int, float] = defaultdict(float)
+        self.context = self.windowed = 0.0
         self._mixed = [0.0, 0.0, 0.0, 0.0]  # compute, memory, network, host of other steps
 
     def copy(self) -> Ledger:
@@ -44,14 +46,8 @@ class Ledger:
         other = Ledger()
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        other._steps, other._mixed = self._steps.copy(), self._mixed.copy()
+        other.steps, other._mixed = self.steps.copy(), self._mixed.copy()
         return other
-
-    def decode(self, sequences: int, steps: float, context: float, windowed: float) -> None:
-        """Book the causes of decode steps that attended to so many context tokens in all."""
-        self._steps[sequences] = self._steps.get(sequences, 0.0) + steps
-        self._context += context
-        self._windowed += windowed
 
     def mixed(self, cost: Cost, share: float = 1.0) -> None:
         """Book the causes of (`share` of) a step with prompt chunks."""
@@ -64,13 +60,13 @@ class Ledger:
     def totals(self, step_time: StepTime) -> Totals:
         """Return the sums by cause. step_time: of any clock; causes are at the reference."""
         compute, memory, network, host = self._mixed
-        costs = [step_time.decode(sequences) for sequences in self._steps]
-        counts = self._steps.values()
+        costs = [step_time.decode(sequences) for sequences in self.steps]
+        counts = self.steps.values()
         near, far = step_time.per_windowed, step_time.per_context
         compute += sum(map(mul, counts, [cost.compute_s for cost in costs]))
-        compute += self._context * far.compute_s + self._windowed * near.compute_s
+        compute += self.context * far.compute_s + self.windowed * near.compute_s
         memory += sum(map(mul, counts, [cost.memory_s for cost in costs]))
-        memory += self._context * far.memory_s + self._windowed * near.memory_s
+        memory += self.context * far.memory_s + self.windowed * near.memory_s
         network += sum(map(mul, counts, [cost.network_s for cost in costs]))
         host += sum(map(mul, counts, [cost.host_s for cost in costs]))
         throttled = self.busy_s - self.kv_full_s - (compute + memory + network + host)

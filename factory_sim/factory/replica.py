@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from simpy import Environment, Event
+from simpy import Event
 
 from factory_sim.factory.batch import Batch
-from factory_sim.factory.moment import COMPLETION, PLAN, Moment
 from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT
+from factory_sim.factory.timetable import COMPLETION, PLAN, Timetable
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime
@@ -39,7 +39,7 @@ class Replica:
 
     def __init__(
         self,
-        env: Environment,
+        env: Timetable,
         number: int,
         gpus: Sequence[int],
         batch: Batch,
@@ -121,15 +121,14 @@ class Replica:
         if self.batch.due:
             for request in self.batch.expire(end):
                 self._leave(self, request, end, "timed_out")
-        if self.env.peek() > end + INSTANT:
+        if self.env.quiet_until(end + INSTANT):
             self._plan()
         else:
             self._await_instant()
 
     def _await_instant(self) -> None:
         """Plan once everything that happens at this very time has happened."""
-        delay = self._boundary_s + INSTANT - self.env.now
-        self._next = Moment(self.env, delay, PLAN, self._instant_over)
+        self._next = self.env.at(self._boundary_s + INSTANT, PLAN, self._instant_over)
 
     def _instant_over(self, event: Event) -> None:
         if event is self._next:
@@ -144,15 +143,11 @@ class Replica:
         batch.max_running = self._wanted_running
         if batch.plan(self._boundary_s):
             self._stepping = True
-            self._set_out()
+            self._next = self.env.at(batch.stretch.end_s, COMPLETION, self._boundary)
         else:
             self._next = None
         if self._debug:
             batch.check()
-
-    def _set_out(self) -> None:
-        delay = self.batch.stretch.end_s - self.env.now
-        self._next = Moment(self.env, delay, COMPLETION, self._boundary)
 
     def _change(self) -> None:
         if self._stepping:
@@ -160,5 +155,6 @@ class Replica:
 
     def _cut(self, time: float) -> None:
         """End the stretch at its first boundary at `time` or later, if that is sooner."""
-        if self.batch.stretch.cut(time):
-            self._set_out()
+        stretch = self.batch.stretch
+        if stretch.cut(time):
+            self._next = self.env.at(stretch.end_s, COMPLETION, self._boundary)

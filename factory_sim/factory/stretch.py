@@ -117,13 +117,10 @@ class Stretch:
         elif self.kv_blocked:
             ledger.kv_full_s += busy_s
         else:
-            half = (steps - 1) / 2
-            ledger.decode(
-                self.decoding,
-                steps,
-                steps * (self.context + self.decoding * half),
-                steps * (self.windowed + self.filling * half),
-            )
+            n, half = self.decoding, (steps - 1) / 2
+            ledger.steps[n] += steps
+            ledger.context += steps * (self.context + n * half)
+            ledger.windowed += steps * (self.windowed + self.filling * half)
 
     def energy_j(self, steps: float) -> float:
         """Return the joules of the first `steps` steps, on each GPU.

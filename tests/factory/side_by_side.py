@@ -10,14 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from simpy import Environment
-
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.moment import ARRIVAL, Moment
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
+from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
@@ -148,7 +146,7 @@ def reference(case: Case) -> ReferenceRun:
 
 def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
-    env = Environment()
+    env = Timetable()
     gaps = GapHistogram()
     batch = Batch(
         BATCHING[case.policy](case.max_num_batched_tokens),
@@ -175,7 +173,7 @@ def engine(case: Case) -> EngineRun:
             leave(replica, request, env.now, "rejected")
 
     for request in sorted(requests, key=lambda request: request.arrival_s):
-        Moment(env, request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
+        env.at(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
     for time_s, clock in case.clock_changes:
         change = env.timeout(time_s)
         change.callbacks.append(lambda _, clock=clock: replica.set_clock(clock))

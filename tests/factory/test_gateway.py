@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simpy import Environment
 
 from factory_sim.factory.gateway import OUTCOMES, Gateway
-from factory_sim.factory.moment import ARRIVAL, Moment
 from factory_sim.factory.request import Request
 from factory_sim.factory.routing import ROUTING
+from factory_sim.factory.timetable import ARRIVAL, Timetable
 from tests.factory.test_replica import build
 
 
-def gateway(env: Environment, policy: str, replicas: int = 2, stale_s: float = 0.0) -> Gateway:
+def gateway(env: Timetable, policy: str, replicas: int = 2, stale_s: float = 0.0) -> Gateway:
     made = Gateway(env, ROUTING[policy](np.random.default_rng(0)), stale_s)
     for number in range(replicas):
         replica = build(env, made.leave, max_queue=1, slots=1)
@@ -25,10 +24,10 @@ def gateway(env: Environment, policy: str, replicas: int = 2, stale_s: float = 0
 
 def send(to: Gateway, number: int, at: float, output: int) -> None:
     request = Request(number, at, 1, output)
-    Moment(to.env, at, ARRIVAL, lambda _: to.arrive(request))
+    to.env.at(at, ARRIVAL, lambda _: to.arrive(request))
 
 
-def test_round_robin_goes_round(env: Environment) -> None:
+def test_round_robin_goes_round(env: Timetable) -> None:
     door = gateway(env, "round-robin", replicas=3)
     for number in range(6):
         send(door, number, at=10.0 * number, output=1)
@@ -36,7 +35,7 @@ def test_round_robin_goes_round(env: Environment) -> None:
     assert door.table()["replica"].tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_least_outstanding_sees_the_completions_of_its_own_instant(env: Environment) -> None:
+def test_least_outstanding_sees_the_completions_of_its_own_instant(env: Timetable) -> None:
     door = gateway(env, "least-outstanding")
     send(door, 0, at=0.0, output=9)
     send(door, 1, at=0.5, output=2)
@@ -48,7 +47,7 @@ def test_least_outstanding_sees_the_completions_of_its_own_instant(env: Environm
 
 
 @pytest.mark.parametrize(("stale_s", "replica"), [(0.0, 1), (5.0, 0)])
-def test_stale_figures_mislead(env: Environment, stale_s: float, replica: int) -> None:
+def test_stale_figures_mislead(env: Timetable, stale_s: float, replica: int) -> None:
     door = gateway(env, "least-outstanding", stale_s=stale_s)
     send(door, 0, at=0.0, output=9)
     send(door, 1, at=1.5, output=1)
@@ -57,7 +56,7 @@ def test_stale_figures_mislead(env: Environment, stale_s: float, replica: int) -
     assert rows["replica"].tolist() == [0, replica]
 
 
-def test_every_end_is_noted_and_the_stays_add_up(env: Environment) -> None:
+def test_every_end_is_noted_and_the_stays_add_up(env: Timetable) -> None:
     door = gateway(env, "round-robin", replicas=1)
     send(door, 0, at=0.0, output=4)
     send(door, 1, at=0.5, output=9)

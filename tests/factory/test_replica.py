@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simpy import Environment
 
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.clients import Stream, closed_client
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.moment import ARRIVAL, Moment
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
 from factory_sim.factory.routing import ROUTING
+from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from tests.factory.side_by_side import Toy, toy_power
 
@@ -33,7 +32,7 @@ def one_second(clock: float) -> Speed:
 
 
 def build(
-    env: Environment,
+    env: Timetable,
     leave: Leave,
     policy: str = "chunked",
     slots: int = 4,
@@ -53,7 +52,7 @@ def build(
     return Replica(env, 0, [0], batch, one_second, leave, debug=True)
 
 
-def logged(env: Environment, log: Log, **options: Any) -> Replica:
+def logged(env: Timetable, log: Log, **options: Any) -> Replica:
     """Return a replica that logs (time, number, outcome, admitted, first token, tokens)."""
 
     def leave(replica: Replica, request: Request, time: float, outcome: str) -> None:
@@ -66,14 +65,14 @@ def logged(env: Environment, log: Log, **options: Any) -> Replica:
 
 def send(replica: Replica, number: int, at: float, prompt: int, output: int, **more: Any) -> None:
     request = Request(number, at, prompt, output, **more)
-    Moment(replica.env, at, ARRIVAL, lambda _: replica.submit(request))
+    replica.env.at(at, ARRIVAL, lambda _: replica.submit(request))
 
 
 def clock(replica: Replica, at: float, share: float) -> None:
     replica.env.timeout(at).callbacks.append(lambda _: replica.set_clock(share))
 
 
-def test_a_long_answer_is_one_event(env: Environment, log: Log) -> None:
+def test_a_long_answer_is_one_event(env: Timetable, log: Log) -> None:
     replica = logged(env, log, blocks=300)
     send(replica, 0, at=0.0, prompt=4, output=1001)
     events = 0
@@ -84,7 +83,7 @@ def test_a_long_answer_is_one_event(env: Environment, log: Log) -> None:
     assert events <= 5  # arrival, the end of its instant, prefill, answer
 
 
-def test_an_arrival_ends_the_stretch_at_the_next_step(env: Environment, log: Log) -> None:
+def test_an_arrival_ends_the_stretch_at_the_next_step(env: Timetable, log: Log) -> None:
     replica = logged(env, log)
     send(replica, 0, at=0.0, prompt=1, output=100)
     send(replica, 1, at=10.25, prompt=1, output=2)
@@ -94,7 +93,7 @@ def test_an_arrival_ends_the_stretch_at_the_next_step(env: Environment, log: Log
     assert log[1:] == [(100.0, 0, "completed", 0.0, 1.0, 100)]
 
 
-def test_a_clock_change_holds_from_the_next_step(env: Environment, log: Log) -> None:
+def test_a_clock_change_holds_from_the_next_step(env: Timetable, log: Log) -> None:
     replica = logged(env, log)
     send(replica, 0, at=0.0, prompt=1, output=10)
     clock(replica, 3.5, 0.5)  # from 4 on
@@ -105,7 +104,7 @@ def test_a_clock_change_holds_from_the_next_step(env: Environment, log: Log) -> 
     assert log == [(12.0, 0, "completed", 0.0, 1.0, 10)]
 
 
-def test_a_deadline_acts_at_the_next_step(env: Environment, log: Log) -> None:
+def test_a_deadline_acts_at_the_next_step(env: Timetable, log: Log) -> None:
     replica = logged(env, log, slots=1)
     send(replica, 0, at=0.0, prompt=1, output=50, due_s=7.5)
     send(replica, 1, at=1.0, prompt=1, output=1, due_s=3.0)
@@ -118,7 +117,7 @@ def test_a_deadline_acts_at_the_next_step(env: Environment, log: Log) -> None:
     ]
 
 
-def test_a_deadline_already_past_acts_at_the_next_step_too(env: Environment, log: Log) -> None:
+def test_a_deadline_already_past_acts_at_the_next_step_too(env: Timetable, log: Log) -> None:
     replica = logged(env, log, slots=1)
     send(replica, 0, at=0.0, prompt=1, output=9)
     send(replica, 1, at=4.5, prompt=1, output=1, due_s=2.0)
@@ -131,7 +130,7 @@ def test_a_deadline_already_past_acts_at_the_next_step_too(env: Environment, log
     ]
 
 
-def test_completion_control_and_arrival_at_one_instant(env: Environment, log: Log) -> None:
+def test_completion_control_and_arrival_at_one_instant(env: Timetable, log: Log) -> None:
     replica = logged(env, log, slots=1)
     send(replica, 0, at=0.0, prompt=1, output=2, due_s=2.0)  # done at 2: not timed out
     send(replica, 1, at=2.0, prompt=1, output=1)  # finds the slot free
@@ -144,7 +143,7 @@ def test_completion_control_and_arrival_at_one_instant(env: Environment, log: Lo
 
 
 @pytest.mark.parametrize("early_s", [-0.4e-9, 0.0, 0.4e-9])
-def test_times_within_an_instant_are_equal(env: Environment, log: Log, early_s: float) -> None:
+def test_times_within_an_instant_are_equal(env: Timetable, log: Log, early_s: float) -> None:
     replica = logged(env, log, slots=1, max_queue=1)
     send(replica, 0, at=0.0, prompt=1, output=2)
     send(replica, 1, at=0.5, prompt=1, output=1, due_s=2.0)
@@ -158,7 +157,7 @@ def test_times_within_an_instant_are_equal(env: Environment, log: Log, early_s: 
     ]
 
 
-def test_the_last_come_is_preempted_and_returns(env: Environment, log: Log) -> None:
+def test_the_last_come_is_preempted_and_returns(env: Timetable, log: Log) -> None:
     replica = logged(env, log, blocks=4, block_tokens=2)
     send(replica, 0, at=0.0, prompt=2, output=5)
     send(replica, 1, at=0.0, prompt=2, output=4)
@@ -173,7 +172,7 @@ def test_the_last_come_is_preempted_and_returns(env: Environment, log: Log) -> N
     assert replica.batch.gaps.count == 4 + 3
 
 
-def test_back_from_preemption_with_the_same_last_step(env: Environment, log: Log) -> None:
+def test_back_from_preemption_with_the_same_last_step(env: Timetable, log: Log) -> None:
     # Whole-prompt prefills do not count as decode steps: 1 is to finish at the very decode
     # step that was its last before it was preempted.
     replica = logged(env, log, policy="continuous", blocks=4, block_tokens=2)
@@ -197,7 +196,7 @@ def test_back_from_preemption_with_the_same_last_step(env: Environment, log: Log
         ("static", [(6.0, 0, "completed", 0.0, 1.0, 6), (8.0, 1, "completed", 6.0, 7.0, 2)]),
     ],
 )
-def test_policies(env: Environment, log: Log, policy: str, expected: Log) -> None:
+def test_policies(env: Timetable, log: Log, policy: str, expected: Log) -> None:
     replica = logged(env, log, policy=policy, budget=8)
     send(replica, 0, at=0.0, prompt=2, output=6)
     send(replica, 1, at=2.5, prompt=12, output=2)
@@ -206,7 +205,7 @@ def test_policies(env: Environment, log: Log, policy: str, expected: Log) -> Non
 
 
 def test_a_held_back_sequence_that_gives_up_takes_only_its_own_gap(
-    env: Environment, log: Log
+    env: Timetable, log: Log
 ) -> None:
     # 0 and then 1 are held back by prefills; 0 gives up, 1 goes on with a gap of two seconds.
     replica = logged(env, log, policy="continuous")
@@ -223,7 +222,7 @@ def test_a_held_back_sequence_that_gives_up_takes_only_its_own_gap(
     assert (gaps.count, gaps.mean_s()) == (1, 2.0)
 
 
-def test_what_is_refused_leaves_no_trace(env: Environment, log: Log) -> None:
+def test_what_is_refused_leaves_no_trace(env: Timetable, log: Log) -> None:
     replica = logged(env, log, slots=1, blocks=2, block_tokens=2, max_queue=1)
     assert not replica.submit(Request(0, 0.0, prompt=3, output=3))  # five tokens in four places
     assert replica.submit(Request(1, 0.0, prompt=3, output=2))
@@ -234,7 +233,7 @@ def test_what_is_refused_leaves_no_trace(env: Environment, log: Log) -> None:
     assert replica.batch.kv.free == 2
 
 
-def test_a_client_that_returns_at_once_arrives_at_that_instant(env: Environment) -> None:
+def test_a_client_that_returns_at_once_arrives_at_that_instant(env: Timetable) -> None:
     gateway = Gateway(env, ROUTING["round-robin"](np.random.default_rng(0)), 0.0)
     gateway.replicas.append(build(env, gateway.leave, slots=2))
     gateway.outstanding.append(0)
@@ -248,7 +247,7 @@ def test_a_client_that_returns_at_once_arrives_at_that_instant(env: Environment)
     assert stays == [(0.0, 0.0, 3.0), (3.0, 3.0, 4.0), (4.0, 4.0, 6.0)]
 
 
-def test_totals_in_the_middle_of_a_stretch(env: Environment, log: Log) -> None:
+def test_totals_in_the_middle_of_a_stretch(env: Timetable, log: Log) -> None:
     replica = logged(env, log)
     send(replica, 0, at=0.0, prompt=1, output=9)
     seen = []
