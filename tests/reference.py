@@ -368,9 +368,14 @@ def run_reference(
     changes = list(clock_changes)
     _, clock = changes.pop(0)
     plan = _Plan()
-    now = arrivals[0][1].request.arrival_s if arrivals else 0.0
 
-    while True:
+    def next_accepted_s() -> float | None:
+        while arrivals and replica.refuses(arrivals[0][1].request):
+            replica.join(*arrivals.pop(0))
+        return arrivals[0][1].request.arrival_s if arrivals else None
+
+    now = next_accepted_s()
+    while now is not None:
         while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
             replica.join(*arrivals.pop(0))
         replica.finish(plan, now)
@@ -384,16 +389,13 @@ def run_reference(
         plan = plan_step(replica, now)
         if plan.empty:
             assert not replica.running and not replica.waiting
-            while arrivals and replica.refuses(arrivals[0][1].request):
-                replica.join(*arrivals.pop(0))
-            if not arrivals:
-                return run
-            now = arrivals[0][1].request.arrival_s
+            now = next_accepted_s()
             continue
 
         step = _measure(replica, plan, now, clock, physics_by_clock[clock])
         run.steps.append(step)
         now = step.end_s
+    return run
 
 
 def _measure(

@@ -73,11 +73,9 @@ class Batch:
         "max_running",
         "max_waiting",
         "policy",
-        "power",
         "prefilling",
         "recomputed_tokens",
         "running",
-        "step_time",
         "stretch",
         "waiting",
         "windows",
@@ -93,8 +91,7 @@ class Batch:
         max_waiting: float,
         gaps: Gaps,
     ) -> None:
-        self.policy, self.step_time, self.power = policy, step_time, power
-        self.kv, self.gaps = kv, gaps
+        self.policy, self.kv, self.gaps = policy, kv, gaps
         self.max_running, self.max_waiting = max_running, max_waiting
         self.waiting: deque[Request] = deque()
         self.running: dict[Request, None] = {}  # in the order of admission
@@ -235,7 +232,6 @@ class Batch:
         stretch = self.stretch
         stretch.start_s = now
         stretch.kv_blocked = False
-        stretch.step_time, stretch.power = self.step_time, self.power
         if self.chunks:
             self.chunks, self._owners, self._completing = [], [], 0
         self._decodes = True
@@ -291,8 +287,9 @@ class Batch:
                     finished.append(request)
         elif n:
             self._stall(n)
-        for index, request in enumerate(self._owners):
-            self._prefilled(request, self.chunks[index].length, end, finished)
+        if self.chunks:
+            for request, chunk in zip(self._owners, self.chunks, strict=True):
+                self._prefilled(request, chunk.length, end, finished)
         return end, finished
 
     def check(self) -> None:
@@ -343,11 +340,12 @@ class Batch:
     def _mixed_cost(self, n: int) -> Cost:
         """Return the cost of a step with prompt chunks and `n` decoding sequences."""
         if not n:
-            return self.step_time.mixed(0, 0, 0, self.chunks, self._completing)
+            return self.stretch.step_time.mixed(0, 0, 0, self.chunks, self._completing)
         windows = self.windows
         windowed = 0 if windows is None else windows.context + windows.filling
         sampled = n + self._completing
-        return self.step_time.mixed(n, self.context + n, windowed, self.chunks, sampled)
+        mixed = self.stretch.step_time.mixed
+        return mixed(n, self.context + n, windowed, self.chunks, sampled)
 
     def _prefilled(
         self, request: Request, length: int, now: float, finished: list[Request]

@@ -91,7 +91,7 @@ class Replica:
         if self._stepping:
             ledger = ledger.copy()
             batch.stretch.book(ledger, batch.stretch.steps_by(self.env.now))
-        return ledger.totals(batch.step_time)
+        return ledger.totals(batch.stretch.step_time)
 
     def drawn(self) -> tuple[float, float, float]:
         """Return busy seconds, joules (of each GPU) and output tokens until now."""
@@ -139,7 +139,7 @@ class Replica:
         batch = self.batch
         if self._wanted_clock != self.clock:
             self.clock = self._wanted_clock
-            batch.step_time, batch.power = self._speed_at(self.clock)
+            batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
         batch.max_running = self._wanted_running
         if batch.plan(self._boundary_s):
             self._stepping = True

@@ -127,7 +127,7 @@ def assert_same_requests(slow: ReferenceRun, fast: EngineRun) -> None:
 
 def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
     batch = fast.batch
-    totals = batch.ledger.totals(batch.step_time)
+    totals = batch.ledger.totals(batch.stretch.step_time)
     assert batch.kv.free == batch.kv.total
     assert batch.recomputed_tokens == sum(record.recomputed for record in slow)
     assert batch.input_tokens == sum(r.request.prompt for r in slow if r.emitted)
@@ -152,7 +152,7 @@ def assert_same_blame(slow: ReferenceRun, fast: EngineRun, case: Case) -> None:
         for step in slow.steps
         if not step.prefilled and step.waiting and step.running < case.max_num_seqs
     )
-    totals = fast.batch.ledger.totals(fast.batch.step_time)
+    totals = fast.batch.ledger.totals(fast.batch.stretch.step_time)
     assert totals.kv_full_s == pytest.approx(kv_full_s, rel=1e-6, abs=SAME)
 
 
