@@ -128,7 +128,7 @@ class Batch:
         kv = self.kv
         if len(self.waiting) >= self.max_waiting:
             return False
-        if kv.blocks(request.prompt + request.output - 1) > kv.total:
+        if request.prompt + request.output - 1 > kv.total * kv.block_tokens:
             return False
         self.waiting.append(request)
         if request.due_s != math.inf:

@@ -61,6 +61,7 @@ class Stream:
 def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
     """Send each request at its own time, as users do who do not know of each other."""
     at, lag_s, arrive = stream.env.at, stream.lag_s, stream.gateway.arrive
+    request = stream.request
     for block in blocks:
         for arrival_s, prompt, output, cached, archetype in zip(
             block.arrival_s.tolist(),
@@ -71,7 +72,7 @@ def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
             strict=True,
         ):
             yield at(arrival_s + lag_s, ARRIVAL)
-            arrive(stream.request(arrival_s, prompt, output, cached, archetype))
+            arrive(request(arrival_s, prompt, output, cached, archetype))
 
 
 def closed_client(

@@ -59,9 +59,10 @@ class Replica:
         """Queue a request; return False if it is refused."""
         batch, now = self.batch, self.env.now
         if self._stepping and now >= batch.stretch.end_s - INSTANT:
-            self._end_stretch()  # completions come first in their instant
-        # Time-outs come before arrivals: one that is past already acts after this instant.
-        request.due_s = max(request.due_s, now + 2.0 * INSTANT)
+            self._boundary(self._next)  # completions come first in their instant
+        if request.due_s < now + 2.0 * INSTANT:
+            # Time-outs come before arrivals: one that is past already acts after this instant.
+            request.due_s = now + 2.0 * INSTANT
         if not batch.enqueue(request):
             return False
         if self._next is None:
@@ -98,21 +99,20 @@ class Replica:
         ledger, stretch = self.batch.ledger, self.batch.stretch
         if not self._stepping:
             return ledger.busy_s, ledger.energy_j, ledger.output_tokens
-        steps = stretch.steps_by(self.env.now)
+        now = self.env.now
+        steps = stretch.steps_by(now)
         return (
-            ledger.busy_s + stretch.duration(steps),
+            ledger.busy_s + min(now, stretch.end_s) - stretch.start_s,
             ledger.energy_j + stretch.energy_j(steps),
             ledger.output_tokens + stretch.tokens * steps,
         )
 
     # -- from boundary to boundary -----------------------------------------------------
 
-    def _boundary(self, event: Event) -> None:
+    def _boundary(self, event: Event | None) -> None:
         """A stretch of steps ends: let the finished go, then see what this instant brings."""
-        if event is self._next:  # or else the boundary has been moved
-            self._end_stretch()
-
-    def _end_stretch(self) -> None:
+        if event is not self._next:
+            return  # an arrival or a control change has moved the boundary
         self._stepping = False
         end, finished = self.batch.advance()
         self._boundary_s = end

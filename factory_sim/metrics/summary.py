@@ -86,39 +86,43 @@ def summarise(
     requests: pd.DataFrame, timeseries: pd.DataFrame, window: Window, shares: Sequence[Share]
 ) -> Summary:
     """Return the summary of a run from its tables and what its deployments did."""
-    summary = _counts(requests) | {"window_s": {"start": window.start_s, "end": window.end_s}}
-    summary |= _latencies(requests, shares)
-    output = sum(share.totals.output_tokens for share in shares) / window.seconds
-    total = output + sum(share.input_tokens for share in shares) / window.seconds
+    services = {
+        share.name: _service(requests[requests["deployment"] == share.name], window, [share])
+        for share in shares
+    }
+    site = services[shares[0].name] if len(shares) == 1 else _service(requests, window, shares)
+    output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
+    summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
-    summary |= _goodput(requests, window, shares)
     summary |= _power(timeseries, window, output, total)
-    summary |= _time_lost(shares, window.seconds)
     summary["utilisation"] = _utilisation(shares, window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
-    recomputed = sum(share.recomputed_tokens for share in shares)
-    if recomputed:
-        summary["recomputed_tokens"] = recomputed
     summary["deployments"] = {
-        share.name: _deployment(requests, timeseries, window, share) for share in shares
+        share.name: services[share.name] | _own(timeseries, window, share) for share in shares
     }
     return summary
 
 
-def _deployment(
-    requests: pd.DataFrame, timeseries: pd.DataFrame, window: Window, share: Share
-) -> Summary:
-    own = requests[requests["deployment"] == share.name]
-    output = share.totals.output_tokens / window.seconds
-    total = output + share.input_tokens / window.seconds
-    summary = _counts(own) | _latencies(own, [share])
-    summary |= {"replicas": share.replicas, "gpus": share.gpus}
-    summary |= _rates(output, total, share.gpus)
-    summary |= _goodput(own, window, [share])
+def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) -> Summary:
+    """Return how the requests of these deployments were served, and what they cost in time."""
+    output = sum(share.totals.output_tokens for share in shares) / window.seconds
+    total = output + sum(share.input_tokens for share in shares) / window.seconds
+    summary = _counts(requests) | _latencies(requests, shares)
+    summary |= _rates(output, total, sum(share.gpus for share in shares))
+    summary |= _goodput(requests, window, shares)
+    summary |= _time_lost(shares, window.seconds)
+    recomputed = sum(share.recomputed_tokens for share in shares)
+    if recomputed:
+        summary["recomputed_tokens"] = recomputed
+    return summary
+
+
+def _own(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
+    """Return what only a deployment has: its replicas, its GPUs and their watts."""
+    summary: Summary = {"replicas": share.replicas, "gpus": share.gpus}
     summary["gpu_power_w"] = share.gpu_j / window.seconds / share.gpus
     if share.totals.output_tokens:
         summary["gpu_energy_per_output_token_j"] = share.gpu_j / share.totals.output_tokens
-    summary |= _time_lost([share], window.seconds)
     summary["utilisation"] = _utilisation([share], window, timeseries, f"{share.name}.")
     return summary
 

@@ -102,9 +102,9 @@ class Roofline:
         self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
-        most = max(max_tokens, max_sequences)
-        self._body = _Table(self._per_token(np.arange(most + 1, dtype=float)))
-        self._head = _Table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
+        self._most = most = max(max_tokens, max_sequences)
+        self._body = _table(self._per_token(np.arange(most + 1, dtype=float)))
+        self._head = _table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
         # Asked for at every boundary: the table's own look-up is the method.
         self.decode = [self._decode_cost(n) for n in range(max_sequences + 1)].__getitem__
 
@@ -137,8 +137,11 @@ class Roofline:
                     compute_s += computing_s
                 scaled_s = computing_s / self._clock
                 duration_s += scaled_s if scaled_s > moving_s else moving_s
-        body = self._body[tokens] if tokens < len(self._body) else self._large(tokens)
-        head = self._head[sampled]
+        if tokens <= self._most:
+            body = _row(self._body, tokens * _ROW_BYTES)
+        else:  # beyond the table, as static batching makes them
+            body = _row(_table(self._per_token(np.array([float(tokens)]))), 0)
+        head = _row(self._head, sampled * _ROW_BYTES)
         return Cost(
             duration_s + body[0] + head[0],
             compute_s + body[1] + head[1],
@@ -149,13 +152,10 @@ class Roofline:
             busy_memory_s + body[6] + head[6],
         )
 
-    def _large(self, tokens: int) -> tuple[float, ...]:
-        """Return the row of a step beyond the table, as static batching makes them."""
-        return _Table(self._per_token(np.array([float(tokens)])))[0]
-
     def _decode_cost(self, n: int) -> Cost:
         host_s = self._host.per_step_s + self._host.per_sequence_s * n
-        parts = (self._body[n], self._head[n], Cost(host_s, host_s=host_s))
+        body, head = _row(self._body, n * _ROW_BYTES), _row(self._head, n * _ROW_BYTES)
+        parts = (body, head, Cost(host_s, host_s=host_s))
         return Cost._make(map(sum, zip(*parts, strict=True)))
 
     def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
@@ -305,18 +305,10 @@ class PrefillAttention(NamedTuple):
         return self.per_pair_s * seen, self.per_token_s * context
 
 
-_ROW = Struct("=7d")
+# A table of Cost terms keeps each row in one piece of memory: rows are read at random.
+_row = Struct("=7d").unpack_from
+_ROW_BYTES = 7 * 8
 
 
-class _Table:
-    """Rows of Cost terms, each in one piece of memory: they are read at random."""
-
-    def __init__(self, columns: list[Array]) -> None:
-        self._bytes = np.column_stack(columns).astype("=f8").tobytes()
-        self._length = len(columns[0])
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, row: int) -> tuple[float, ...]:
-        return _ROW.unpack_from(self._bytes, row * _ROW.size)
+def _table(columns: list[Array]) -> bytes:
+    return np.column_stack(columns).astype("=f8").tobytes()

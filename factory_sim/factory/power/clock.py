@@ -18,9 +18,12 @@ class Clock:
 
     def decide(self, level: float, reading: Reading, lines: list[Line]) -> float:
         """Return the clock to run at."""
+        target_w = reading.limit_w * (1.0 - self._margin)
+        under = reading.watts.grid <= target_w
+        if under and level == 1.0:
+            return level
         curve = lines[0].fleet.power
         floor = max(line.fleet.power_curve.clock_floor.value for line in lines)
-        target_w = reading.limit_w * (1.0 - self._margin)
         dynamic_w = (reading.watts.grid - reading.idle_grid_w) / curve.clock_factor(level)
 
         def fits(clock: float) -> bool:
@@ -28,9 +31,9 @@ class Clock:
 
         step = round((1.0 - level) / self._step)
         last = int((1.0 - floor) / self._step + 1e-9)
-        if fits(level):
+        if under:
             higher = 1.0 - (step - 1) * self._step
-            return higher if step > 0 and fits(higher) else level
+            return higher if fits(higher) else level
         while step < last and not fits(1.0 - step * self._step):
             step += 1
         return 1.0 - step * self._step
