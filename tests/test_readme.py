@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -25,46 +28,75 @@ def blocks(language: str, heading: str = "") -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def run_cli(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+def run_cli(*arguments: str) -> str:
     """Return what `factory-sim` with these arguments prints on standard output."""
-    monkeypatch.setattr(sys, "argv", ["factory-sim", *arguments])
     out = io.StringIO()
-    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as end:
-        main()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        patch.setattr(sys, "argv", ["factory-sim", *arguments])
+        patch.delenv("COLUMNS", raising=False)
+        with pytest.raises(SystemExit) as end:
+            main()
     assert not end.value.code
     return out.getvalue()
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A working directory without a checkout: what runs here needs only what is installed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    yield tmp_path
+class Quickstart(NamedTuple):
+    """The quickstart, run once in a folder without a checkout: it needs what is installed."""
+
+    printed: str
+    folder: Path
 
 
-def test_the_quickstart_prints_the_excerpt(
-    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    printed = run_cli(monkeypatch, "run", "--no-plots")
+@pytest.fixture(scope="module")
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> Quickstart:
+    here = tmp_path_factory.mktemp("quickstart")
+    with contextlib.chdir(here):
+        printed = run_cli("run", "--no-plots")
+    return Quickstart(printed, here / "runs" / "quickstart")
+
+
+def test_the_quickstart_prints_the_excerpt(quickstart: Quickstart) -> None:
     pieces = blocks("text")[0].split("...\n")
-    found = [printed.find(piece.rstrip("\n")) for piece in pieces]
+    found = [quickstart.printed.find(piece.rstrip("\n")) for piece in pieces]
     assert -1 not in found, "the README's excerpt is not what `factory-sim run` prints now"
     assert found == sorted(found)
-    assert printed.endswith("\nrun folder: runs/quickstart\n")
-    assert sorted(path.name for path in (elsewhere / "runs" / "quickstart").iterdir()) == [
-        "requests.parquet",
-        "run.json",
-        "scenario.yaml",
-        "summary.json",
-        "timeseries.parquet",
-    ]
+    assert quickstart.printed.endswith("\nrun folder: runs/quickstart\n")
 
 
-def test_the_python_example_prints_what_it_says(elsewhere: Path) -> None:
+def test_the_quickstart_shows_the_cap_at_work(quickstart: Quickstart) -> None:
+    summary = json.loads((quickstart.folder / "summary.json").read_text(encoding="utf-8"))
+    assert summary["clock"]["share_below_reference"] >= 0.05
+    assert summary["utilisation"]["mean_batch"] > 10
+    assert summary["ttft_ms"]["p99"] > 2 * summary["ttft_ms"]["p50"]  # requests queue
+
+
+def keys_of(found: dict[str, Any]) -> Iterator[str]:
+    """Yield every key at every depth, except the names that a scenario or a run makes up."""
+    for key, value in found.items():
+        yield key
+        if isinstance(value, dict) and key != "versions":
+            inner = value.values() if key == "deployments" else [value]
+            for part in inner:
+                yield from keys_of(part)
+
+
+def test_the_glossary_has_every_key_and_column(quickstart: Quickstart) -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", glossary))))
+    known |= {"measured", "datasheet", "calibrated", "estimate"}  # the kinds of figures
+    folder = quickstart.folder
+    words = set(keys_of(json.loads((folder / "summary.json").read_text(encoding="utf-8"))))
+    words |= set(keys_of(json.loads((folder / "run.json").read_text(encoding="utf-8"))))
+    for table in ("requests", "timeseries"):
+        columns = pq.read_schema(folder / f"{table}.parquet").names
+        words |= {column.rpartition(".")[2] for column in columns}
+    assert words - known == set()
+
+
+def test_the_python_example_prints_what_it_says(tmp_path: Path) -> None:
     (code,) = blocks("python")
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(printed):
         exec(code, {})
     assert printed.getvalue() == blocks("text", "### From Python")[0]
 
@@ -74,15 +106,17 @@ def test_the_scenario_shown_is_the_one_built_in() -> None:
     assert scenario_from(shown) == load()
 
 
-def test_your_own_hardware_runs(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (elsewhere / "mine").mkdir()
-    for text in blocks("yaml", "## Where the numbers come from"):
+def test_your_own_hardware_runs(tmp_path: Path) -> None:
+    below = "## Where the numbers come from"
+    (tmp_path / "mine").mkdir()
+    for text in blocks("yaml", below):
         name = text.partition("\n")[0].removeprefix("# ")
-        (elsewhere / name).write_text(text, encoding="utf-8")
-    (command,) = blocks("sh", "## Where the numbers come from")[0].splitlines()
-    program, verb, *options = command.split()
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    program, verb, *options = blocks("sh", below)[0].split()
     assert (program, verb) == ("factory-sim", "run")
-    assert "4 Acme 1" in run_cli(monkeypatch, "check", *options)
+    with contextlib.chdir(tmp_path):
+        printed = run_cli("check", *options)
+    assert "of 4 Acme 1\n" in printed
 
 
 def test_the_plot_is_there_and_small() -> None:
