@@ -1,1 +1,1 @@
-
+"""ONE run: the SimPy model. Processes and resources, nothing else."""

@@ -1,1 +1,1 @@
-
+"""Request streams: arrivals, lengths and traces, as pure functions of their seeds."""

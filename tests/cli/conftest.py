@@ -8,11 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "report"))
-
-import synthetic
-
 import factory_sim
+from tests.report import synthetic
 
 
 class Progress(NamedTuple):

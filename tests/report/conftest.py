@@ -1,5 +1,6 @@
 import pytest
-import synthetic
+
+from tests.report import synthetic
 
 
 @pytest.fixture(scope="session")

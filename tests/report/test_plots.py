@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from factory_sim.report import folder, plots
 from factory_sim.report.plots import latency, style
 from factory_sim.report.plots.time_axis import POINTS, TimeAxis
+from tests.report import synthetic
 
 
 def saved(run: synthetic.Run) -> folder.SavedRun:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import synthetic
 import yaml
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.report import atomic, folder
+from tests.report import synthetic
 
 TABLES = ["requests.parquet", "run.json", "scenario.yaml", "summary.json", "timeseries.parquet"]
 

@@ -7,12 +7,12 @@ import io
 from pathlib import Path
 
 import pytest
-import synthetic
 from rich.console import Console
 from rich.text import Text
 
 from factory_sim.report.causes import CAUSES
 from factory_sim.report.summary import lines, show
+from tests.report import synthetic
 
 GOLDEN = Path(__file__).parent / "summary.txt"
 
