@@ -27,7 +27,41 @@ def validate(model: type[M], given: Mapping[str, Any], context: Any = None) -> M
     try:
         return model.model_validate(given, context=context)
     except ValidationError as error:
-        raise InputError(list(problems_of(error, model))) from None
+        raise InputError(plain_problems(error, model)) from None
+
+
+def plain_problems(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Return what is wrong as a person would say it: one problem for each thing to mend.
+
+    The branches of a union become one sentence. A list that is too short only because its
+    items are wrong is no problem of its own. An InputError inside keeps its own problems, below
+    the path where it was raised.
+    """
+    found: dict[str, list[str]] = {}
+    for problem, item in zip(problems_of(error, model), error.errors(), strict=True):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, InputError):
+            for inner in cause.problems:
+                path = ".".join(part for part in (problem.path, inner.path) if part)
+                found.setdefault(path, []).append(inner.message)
+        elif item["type"] != "too_short" or not item["input"]:
+            found.setdefault(problem.path, []).append(problem.message)
+    return [
+        Problem(path, message) for path, messages in found.items() for message in _joined(messages)
+    ]
+
+
+def _joined(messages: list[str]) -> list[str]:
+    """Return the messages of one field, those of the form 'must be X, not Y' made one."""
+    first, *others = dict.fromkeys(messages)
+    core, comma, given = first.rpartition(", not ")
+    end = comma + given
+    if not (core.startswith("must be ") and all(m.startswith("must be ") for m in others)):
+        return [first, *others]
+    if not all(message.endswith(end) for message in others):
+        return [first, *others]
+    parts = [core, *(m.removeprefix("must be ").removesuffix(end) for m in others)]
+    return [", or ".join(parts) + end]
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
@@ -83,6 +117,7 @@ def _looks_like_tag(part: int | str) -> bool:
                 "constrained-",
                 "lax-or-strict",
                 "is-instance",
+                "literal[",
             )
         )
     )
@@ -126,10 +161,27 @@ def _sentence(item: Any, known: set[str]) -> str:
         return "is required but missing"
     if kind in ("value_error", "assertion_error"):
         return str(item["ctx"]["error"])
-    text: str = item["msg"]
-    text = text.replace("Input should be", "must be")
-    if kind in ("model_type", "dict_type"):
-        text = "must be a mapping of keys and values"
-    if isinstance(given, str | int | float | bool):
+    if kind == "union_tag_invalid":
+        name = item["ctx"]["discriminator"].strip("'")
+        return f"{name} must be one of {item['ctx']['expected_tags']}, not '{item['ctx']['tag']}'"
+    if kind == "too_short":
+        return f"must hold at least {item['ctx']['min_length']}, not {item['ctx']['actual_length']}"
+    text: str = _KINDS.get(kind) or item["msg"].replace("Input should be", "must be")
+    if given is None:
+        text += ", and is empty"
+    elif isinstance(given, str | int | float | bool):
         text += f", not {given!r}"
     return text
+
+
+_KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(
+        ("model_type", "dict_type", "model_attributes_type"), "must be a mapping of keys and values"
+    ),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list"),
+    "string_type": "must be a text",
+    "finite_number": "must be a finite number",
+}
+"""What pydantic says in a programmer's words, by the kind of its error."""

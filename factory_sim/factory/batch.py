@@ -26,14 +26,14 @@ class Batching(Protocol):
     """A batching policy: decides what one engine step carries.
 
     It calls `admit`, `prefill`, `make_room` and `hold_decodes` of the batch, and never looks
-    at how many tokens a request will produce.
+    at how many tokens a request will produce. joins_running: whether requests may join at the
+    next step boundary while others run.
     """
+
+    joins_running: bool
 
     def fill(self, batch: Batch) -> None:
         """Choose the prompt chunks of the next step, and whether sequences decode in it."""
-
-    def joins(self, batch: Batch) -> bool:
-        """Tell whether a request that arrives now could join at the next step boundary."""
 
 
 class Gaps(Protocol):
@@ -158,7 +158,7 @@ class Batch:
             not self.chunks
             and len(self.waiting) == 1
             and len(self.running) < self.max_running
-            and self.policy.joins(self)
+            and (self.policy.joins_running or not self.running)
         )
 
     # -- the moves of a batching policy ------------------------------------------------

@@ -16,15 +16,17 @@ COMPLETION, CONTROL, ARRIVAL, PLAN = range(4)
 
 
 class Moment(Event):
-    """An event that a timetable has set: it happens, with no value, at its time."""
+    """An event that a timetable has set: it happens, with no value, at its time.
+
+    Only `Timetable.at` makes one; several times a request, so without a constructor.
+    """
 
     _ok = True
     _value = None
     _defused = False
 
-    def __init__(self, env: Timetable, callback: Callable[[Event], None] | None) -> None:
-        self.env = env
-        self.callbacks = [] if callback is None else [callback]
+
+_new = Moment.__new__
 
 
 class Timetable(Environment):
@@ -35,7 +37,9 @@ class Timetable(Environment):
 
     def at(self, time: float, rank: int, callback: Callable[[Event], None] | None = None) -> Moment:
         """Return a new event at `time` (now, if that has passed); `callback` is told of it."""
-        moment = Moment(self, callback)
+        moment = _new(Moment)
+        moment.env = self
+        moment.callbacks = [] if callback is None else [callback]
         now = self._now
         heappush(self._queue, (time if time > now else now, rank, next(self._eid), moment))  # type: ignore[misc]
         return moment

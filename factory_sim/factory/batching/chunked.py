@@ -11,6 +11,8 @@ class Chunked:
     max_tokens: the token budget of one step.
     """
 
+    joins_running = True
+
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
 
@@ -27,7 +29,3 @@ class Chunked:
             if admitted is None:
                 return
             budget -= batch.prefill(admitted, budget)
-
-    def joins(self, batch: Batch) -> bool:
-        """A request may join at any step."""
-        return True

@@ -11,6 +11,8 @@ class Continuous:
     max_tokens: the most prompt tokens of one prefill step; a longer prompt goes alone.
     """
 
+    joins_running = True
+
     def __init__(self, max_tokens: int) -> None:
         self.max_tokens = max_tokens
 
@@ -26,7 +28,3 @@ class Continuous:
             batch.hold_decodes()
         else:
             batch.make_room()
-
-    def joins(self, batch: Batch) -> bool:
-        """A request may join at any step."""
-        return True

@@ -12,6 +12,8 @@ class Static:
     empty.
     """
 
+    joins_running = False
+
     def fill(self, batch: Batch) -> None:
         """Take a new batch when the last one is gone; else decode."""
         if batch.running:
@@ -19,7 +21,3 @@ class Static:
             return
         while (admitted := batch.admit()) is not None:
             batch.prefill(admitted, admitted.left)
-
-    def joins(self, batch: Batch) -> bool:
-        """A request waits for the running batch to end."""
-        return not batch.running

@@ -1,0 +1,156 @@
+"""Cost per request, as a multiple of a bare SimPy timeout in the same process.
+
+Machines are noisy and differ; the ratio of two things measured side by side holds. Each is
+taken as the least of several rounds, the two in turn.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import simpy
+from pytest_benchmark.fixture import BenchmarkFixture
+
+import factory_sim as fs
+from factory_sim.factory.build import Factory, roofline
+from factory_sim.factory.layout import lay_out
+from factory_sim.physics.ideal import ideal
+from factory_sim.scenario.scenario import Scenario
+
+AZURE = Path(__file__).parents[3] / "shared/data/traces/azure2023_conv.csv"
+AZURE_CHAT = Path(__file__).parents[2] / "configs/azure_chat.yaml"
+FOUR = ("deployments.chat.replicas=4", "racks.0.servers_per_rack=4", "site.grid_limit=80 kW")
+
+timed = pytest.mark.benchmark(timer=time.process_time)
+needs_trace = pytest.mark.skipif(
+    not AZURE.exists(), reason="needs ../shared/data/traces/azure2023_conv.csv"
+)
+
+
+def bare_timeout_s(cycles: int = 100_000) -> float:
+    """Return the seconds that one cycle of a process in a bare `env.timeout` loop takes."""
+
+    def ticking(env: simpy.Environment) -> Iterator[simpy.Event]:
+        while True:
+            yield env.timeout(1)
+
+    env = simpy.Environment()
+    env.process(ticking(env))
+    started = time.process_time()
+    env.run(until=cycles)
+    return (time.process_time() - started) / cycles
+
+
+def timeouts_per_request(
+    benchmark: BenchmarkFixture, scenario: Scenario, rounds: int
+) -> tuple[float, fs.Run]:
+    """Return what a request costs in bare timeouts, and the last run. Prints the speed."""
+    bare: list[float] = []
+    run = benchmark.pedantic(
+        fs.simulate,
+        setup=lambda: bare.append(bare_timeout_s()) or ((scenario,), {}),
+        rounds=rounds,
+        warmup_rounds=1,
+    )
+    requests, least_s = len(run.requests), benchmark.stats.stats.min
+    ratio = least_s / requests / min(bare)
+    benchmark.extra_info["bare timeouts a request"] = ratio
+    print(
+        f"\n{scenario.name}: {ratio:.1f} bare timeouts a request; "
+        f"{requests / least_s:,.0f} requests/s, "
+        f"{run.record['simulated_s'] / least_s:,.0f} simulated seconds/s"
+    )
+    return ratio, run
+
+
+def azure(*overrides: str) -> Scenario:
+    return fs.load(AZURE_CHAT, [f"workload.chat.arrivals.path={AZURE}", *overrides])
+
+
+def synthetic(rate: float, requests: int, *overrides: str) -> Scenario:
+    """Return one replica under Poisson arrivals with the lengths of the Azure conversations."""
+    arrivals = f"{{process: poisson, rate: {rate} /s, requests: {requests}}}"
+    return fs.load(
+        AZURE_CHAT,
+        [
+            f"workload.chat.arrivals={arrivals}",
+            "workload.chat.lengths=azure-conv-2023",
+            f"duration={2 * requests / rate} s",
+            "drain=10 h",
+            *overrides,
+        ],
+    )
+
+
+@needs_trace
+@timed
+@pytest.mark.parametrize("overrides", [(), FOUR], ids=["one replica", "four replicas"])
+def test_an_hour_of_conversations_costs_few_timeouts(
+    benchmark: BenchmarkFixture, overrides: tuple[str, ...]
+) -> None:
+    ratio, run = timeouts_per_request(benchmark, azure(*overrides), rounds=8)
+    assert len(run.requests) == 19_366
+    assert run.summary["requests_completed"] == 19_366
+    assert ratio <= 60
+
+
+@needs_trace
+@pytest.mark.parametrize("overrides", [(), FOUR], ids=["one replica", "four replicas"])
+def test_few_events_a_request(overrides: tuple[str, ...]) -> None:
+    # One control tick in the whole run: what is left is the requests' own.
+    factory = Factory(lay_out(azure(*overrides, "power.period=1 h")))
+    factory.env.run(until=3600.0)
+    events = next(factory.env._eid)
+    requests = sum(stream.sent for stream in factory.streams)
+    print(f"\n{events / requests:.2f} events a request")
+    assert requests == 19_366
+    assert events <= 6 * requests
+
+
+@timed
+def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixture) -> None:
+    squeezed = (
+        "deployments.chat.parallelism.tp=4",
+        "deployments.chat.engine.gpu_memory_utilization=0.6",
+    )
+    (fleet,) = lay_out(synthetic(1.0, 10, *squeezed)).fleets
+    most = min(fleet.max_num_seqs, fleet.memory.tokens // 1260)
+    best = ideal(roofline(fleet, 1.0), 1155.0, 211.0, 0.0, most)
+    overload = synthetic(1.2 * best.requests_per_s, 5000, *squeezed)
+    ratio, run = timeouts_per_request(benchmark, overload, rounds=3)
+    assert run.requests["preemptions"].sum() > 200
+    assert run.summary["time_lost"]["kv_full"] > 0.1
+    assert ratio <= 120
+
+
+def test_memory_per_request_is_a_row() -> None:
+    small, large = synthetic(5.0, 2_000), synthetic(5.0, 12_000)
+    fs.simulate(small)
+    peaks = []
+    for scenario in (small, large):
+        tracemalloc.start()
+        run = fs.simulate(scenario)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert run.summary["requests_completed"] == len(run.requests)
+    bytes_each = (peaks[1] - peaks[0]) / 10_000
+    print(f"\n{bytes_each:.0f} bytes a request")
+    assert bytes_each < 1024
+
+
+@pytest.mark.slow
+def test_cost_is_flat_from_ten_thousand_to_a_million_requests() -> None:
+    """The two in turn, in seconds a request of this machine, the least of each."""
+    few_s, many_s = [], []
+    for _ in range(2):
+        for requests, found in ((10_000, few_s), (1_000_000, many_s)):
+            scenario = synthetic(5.0, requests)
+            started = time.process_time()
+            fs.simulate(scenario)
+            found.append((time.process_time() - started) / requests)
+    print(f"\n{min(few_s) * 1e6:.1f} and {min(many_s) * 1e6:.1f} us a request")
+    assert min(many_s) <= 1.2 * min(few_s)
