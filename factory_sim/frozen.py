@@ -98,10 +98,13 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[s
             continue
         else:
             path.append(str(part))
-            here = [a for c in _containers(here) for a in get_args(c)[-1:] or ()] or [
-                a for c in _containers(here) for a in get_args(c)[:1]
-            ]
+            here = [_element(c) for c in _containers(here) if get_args(c)]
     return path, known
+
+
+def _element(container: Any) -> Any:
+    """Return the type of a container's values: X of dict[str, X], list[X] and tuple[X, ...]."""
+    return [part for part in get_args(container) if part is not Ellipsis][-1]
 
 
 def _looks_like_tag(part: int | str) -> bool:
@@ -166,12 +169,16 @@ def _sentence(item: Any, known: set[str]) -> str:
         return f"{name} must be one of {item['ctx']['expected_tags']}, not '{item['ctx']['tag']}'"
     if kind == "too_short":
         return f"must hold at least {item['ctx']['min_length']}, not {item['ctx']['actual_length']}"
-    text: str = _KINDS.get(kind) or item["msg"].replace("Input should be", "must be")
+    text: str = _KINDS.get(kind) or _must(item["msg"])
     if given is None:
         text += ", and is empty"
     elif isinstance(given, str | int | float | bool):
         text += f", not {given!r}"
     return text
+
+
+def _must(message: str) -> str:
+    return message.replace("Input should", "must").replace("String should", "must")
 
 
 _KINDS = {
