@@ -1,16 +1,36 @@
 """factory_sim simulates an AI factory: megawatts in, tokens out.
 
-import factory_sim as fs
-run = fs.simulate(fs.load())
-run.summary["output_tokens_per_s"], run.requests, run.timeseries
+    import factory_sim as fs
+    run = fs.simulate(fs.load())
+    run.summary["output_tokens_per_s"], run.requests, run.timeseries
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
 
-from factory_sim.factory.check import Check, check
-from factory_sim.factory.run import Progress, Run, simulate
-from factory_sim.scenario.load import load
+if TYPE_CHECKING:
+    from factory_sim.factory.check import Check, check
+    from factory_sim.factory.run import Progress, Run, simulate
+    from factory_sim.scenario.load import load
 
 __all__ = ["Check", "Progress", "Run", "__version__", "check", "load", "simulate"]
+
+_HOMES = {
+    "Check": "factory.check",
+    "check": "factory.check",
+    "Progress": "factory.run",
+    "Run": "factory.run",
+    "simulate": "factory.run",
+    "load": "scenario.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `factory-sim --help` needs none of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'factory_sim' has no attribute {name!r}")
+    return getattr(import_module(f"factory_sim.{_HOMES[name]}"), name)

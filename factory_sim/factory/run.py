@@ -40,7 +40,10 @@ class Run:
 
 
 class Progress(NamedTuple):
-    """How far a run has come: simulated seconds, and requests in and out."""
+    """How far a run has come: simulated seconds, and requests in and out.
+
+    end_s is when arrivals stop; draining may take a run past it.
+    """
 
     now_s: float
     end_s: float
@@ -105,7 +108,7 @@ def _play(
         if progress is not None:
             done = sum(len(g.rows) // g.row_bytes for g in factory.gateways.values())
             sent = sum(stream.sent for stream in factory.streams)
-            progress(Progress(env.now, limit_s, done, sent))
+            progress(Progress(env.now, scenario.duration, done, sent))
 
     def advance(until_s: float) -> None:
         for stop_s in _stops(env.now, until_s, scenario.duration / 200):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 BATCHES = 20
 PERCENTILES = (50, 90, 95, 99)
@@ -32,7 +32,7 @@ def half_widths(values: NDArray[np.float64]) -> dict[str, float]:
     if size < 2:
         return {}
     batches = values[: size * BATCHES].reshape(BATCHES, size)
-    t = float(stats.t.ppf(0.975, BATCHES - 1)) / np.sqrt(BATCHES)
+    t = float(stdtrit(BATCHES - 1, 0.975)) / np.sqrt(BATCHES)
     found = {"mean": t * float(batches.mean(axis=1).std(ddof=1))}
     for p in PERCENTILES:
         if size * (100 - p) / 100 >= 5:
