@@ -277,7 +277,7 @@ def _fleet(scenario: Scenario, name: str, spec: Deployment, free: dict[str, list
         batching=batching,
         max_num_seqs=max_num_seqs,
         max_step_tokens=max_tokens,
-        gpu=_gpu(accelerator, arithmetic, efficiency, tp),
+        gpu=physics_of(accelerator, arithmetic, efficiency, tp),
         shard=shard,
         host=Host(engine.per_step.value, engine.per_sequence.value, engine.per_request.value),
         power=PowerModel(
@@ -295,9 +295,13 @@ def _fleet(scenario: Scenario, name: str, spec: Deployment, free: dict[str, list
     )
 
 
-def _gpu(
+def physics_of(
     accelerator: Accelerator, arithmetic: Precision, efficiency: Family, tp: int
 ) -> GpuPhysics:
+    """Return the numbers of an accelerator, at this arithmetic, that step times need.
+
+    Raises InputError where one of them is not published.
+    """
     return GpuPhysics(
         flops=accelerator.need(f"flops.{arithmetic}"),
         flops_bf16=accelerator.need("flops.bf16"),

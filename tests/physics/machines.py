@@ -1,0 +1,36 @@
+"""Shards of real models on real GPUs, for tests of the physics."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from factory_sim.catalog import Precision, load_catalog
+from factory_sim.factory.layout import physics_of
+from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
+from factory_sim.physics.hardware import Host, Shard
+from factory_sim.physics.step_time import Roofline
+
+NO_HOST = Host(0.0, 0.0, 0.0)
+
+
+def shard(model: str, precision: Precision = "bf16", tp: int = 1, ep: int = 1) -> Shard:
+    return Shard(load_catalog().model(model), tp, ep, BYTES_PER_WEIGHT[precision], 2.0)
+
+
+@cache
+def roofline(
+    model: str,
+    gpu: str = "h100-sxm",
+    precision: Precision = "bf16",
+    tp: int = 1,
+    ep: int = 1,
+    clock: float = 1.0,
+    host: Host = NO_HOST,
+    most: int = 256,
+) -> Roofline:
+    facts = load_catalog()
+    accelerator = facts.accelerator(gpu)
+    arithmetic = accelerator.arithmetic(precision)
+    efficiency = facts.efficiency(accelerator.family, arithmetic)
+    chip = physics_of(accelerator, arithmetic, efficiency, tp)
+    return Roofline(chip, shard(model, precision, tp, ep), host, clock, most, 512)
