@@ -1,8 +1,8 @@
 """factory_sim simulates an AI factory: megawatts in, tokens out.
 
-    import factory_sim as fs
-    run = fs.simulate(fs.load())
-    run.summary["output_tokens_per_s"], run.requests, run.timeseries
+import factory_sim as fs
+run = fs.simulate(fs.load())
+run.summary["output_tokens_per_s"], run.requests, run.timeseries
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
+from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.layout import Fleet, Layout
+from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.manager import Manager
@@ -38,7 +39,7 @@ StepTimes = Callable[[Fleet, float], StepTime]
 def roofline(fleet: Fleet, clock: float) -> StepTime:
     """Return the step-time model of a fleet at a clock."""
     return Roofline(
-        fleet.gpu, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
+        fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
 
 

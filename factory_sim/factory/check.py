@@ -7,7 +7,8 @@ from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import roofline, workload_seeds
-from factory_sim.factory.layout import Fleet, Layout, lay_out
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal
 from factory_sim.scenario.scenario import Scenario

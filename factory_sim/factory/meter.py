@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy import Environment
 
-from factory_sim.factory.layout import Fleet
+from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.site import Site, Watts
 from factory_sim.scenario.signal import Signal

@@ -17,15 +17,14 @@ from pydantic import BaseModel
 from factory_sim import __version__
 from factory_sim.catalog import Fact
 from factory_sim.factory.build import Factory, StepTimes, roofline
-from factory_sim.factory.layout import Fleet, Layout, lay_out
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.replica import Replica
+from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
 from factory_sim.metrics.summary import Share, Summary, Window, summarise
 from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.scenario import Scenario
-
-SCHEMA_VERSION = 1
-"""Version of the run folder's tables and keys; it rises when one of them changes meaning."""
 
 
 @dataclass(frozen=True)

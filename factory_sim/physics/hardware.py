@@ -9,8 +9,8 @@ from factory_sim.physics import arithmetic as work
 
 
 @dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU: peaks (flop/s, bytes/s) and the shares of them that kernels reach.
+class Chip:
+    """One accelerator: peaks (flop/s, bytes/s) and the shares of them that kernels reach.
 
     The shares hold at the reference clock, which is the clock of a prefill at the board's
     power limit. per_layer_s is the launch overhead of one layer; the all-reduce costs its

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.hardware import Gpu, Host, Shard
+from factory_sim.physics.hardware import Chip, Host, Shard
 
 Array = NDArray[np.float64]
 
@@ -85,14 +85,14 @@ class Roofline:
 
     def __init__(
         self,
-        gpu: Gpu,
+        chip: Chip,
         shard: Shard,
         host: Host,
         clock: float,
         max_sequences: int,
         max_tokens: int,
     ) -> None:
-        self._gpu, self._shard, self._host, self._clock = gpu, shard, host, clock
+        self._chip, self._shard, self._host, self._clock = chip, shard, host, clock
         window = shard.model.window
         self.window = window.tokens if window else 0
         windowed = window.layers if window else 0
@@ -178,27 +178,27 @@ class Roofline:
     def _gemm(
         self, gemm: work.Gemm, tokens: Array, weight_bytes: float, flops: float
     ) -> list[Array]:
-        gpu = self._gpu
+        chip = self._chip
         activations = tokens * work.ACTIVATION_BYTES * (gemm.inner + gemm.outer)
         moved = weight_bytes * gemm.weights + activations
         return self._operator(
-            2.0 * tokens * gemm.weights / (flops * gpu.gemm_compute),
-            np.where(tokens > 0, moved, 0.0) / (gpu.bandwidth * gpu.gemm_memory),
+            2.0 * tokens * gemm.weights / (flops * chip.gemm_compute),
+            np.where(tokens > 0, moved, 0.0) / (chip.bandwidth * chip.gemm_memory),
         )
 
     def _experts(self, routed: work.Experts, tokens: Array) -> list[Array]:
-        gpu, shard = self._gpu, self._shard
+        chip, shard = self._chip, self._shard
         pairs = tokens * routed.token_share
         moved = shard.bytes_per_weight * routed.touched(tokens) * routed.weights_each
         moved = moved + pairs * work.ACTIVATION_BYTES * (routed.inner + 2 * routed.outer)
         return self._operator(
-            2.0 * pairs * routed.weights_each / (gpu.flops * gpu.gemm_compute),
-            moved / (gpu.bandwidth * gpu.gemm_memory),
+            2.0 * pairs * routed.weights_each / (chip.flops * chip.gemm_compute),
+            moved / (chip.bandwidth * chip.gemm_memory),
         )
 
     def _per_token(self, tokens: Array) -> list[Array]:
         """Return the Cost terms of all layers that depend on the tokens in the step alone."""
-        gpu, shard, model = self._gpu, self._shard, self._shard.model
+        chip, shard, model = self._chip, self._shard, self._shard.model
         bpw = shard.bytes_per_weight
         total = [np.zeros_like(tokens) for _ in Cost._fields]
 
@@ -207,11 +207,11 @@ class Roofline:
                 total[index] = total[index] + layers * term
 
         for gemm in work.attention_gemms(model, shard.tp):
-            add(model.layers, self._gemm(gemm, tokens, bpw, gpu.flops))
+            add(model.layers, self._gemm(gemm, tokens, bpw, chip.flops))
         dense = work.dense_layers(model)
         if dense:
             for gemm in work.mlp_gemms(model, model.intermediate / shard.tp):
-                add(dense, self._gemm(gemm, tokens, bpw, gpu.flops))
+                add(dense, self._gemm(gemm, tokens, bpw, chip.flops))
         routed = work.experts(model, shard.tp, shard.ep)
         if routed is not None:
             moe = work.moe_layers(model)
@@ -219,7 +219,7 @@ class Roofline:
             shared = work.shared_intermediate(model) / shard.tp
             if shared:
                 for gemm in work.mlp_gemms(model, shared):
-                    add(moe, self._gemm(gemm, tokens, bpw, gpu.flops))
+                    add(moe, self._gemm(gemm, tokens, bpw, chip.flops))
         # Two norms with their residuals (each reads two vectors and writes two), the rotary
         # embedding and the gate: what touches every token between the products.
         columns = 8.0 * model.hidden + 3.0 * self._mlp_columns()
@@ -227,7 +227,10 @@ class Roofline:
             model.layers,
             self._operator(
                 0.0,
-                tokens * work.ACTIVATION_BYTES * columns / (gpu.bandwidth * gpu.elementwise_memory),
+                tokens
+                * work.ACTIVATION_BYTES
+                * columns
+                / (chip.bandwidth * chip.elementwise_memory),
             ),
         )
         # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.).
@@ -235,11 +238,11 @@ class Roofline:
         if n > 1:
             sent = tokens * work.ACTIVATION_BYTES * model.hidden * 2.0 * (n - 1) / n
             reduce_s = np.where(
-                tokens > 0, gpu.allreduce_latency_s + sent / (gpu.link * gpu.network), 0.0
+                tokens > 0, chip.allreduce_latency_s + sent / (chip.link * chip.network), 0.0
             )
             total[0] = total[0] + 2 * model.layers * reduce_s
             total[3] = total[3] + 2 * model.layers * reduce_s
-        launch_s = np.where(tokens > 0, model.layers * gpu.per_layer_s, 0.0)
+        launch_s = np.where(tokens > 0, model.layers * chip.per_layer_s, 0.0)
         total[0] = total[0] + launch_s
         total[4] = total[4] + launch_s
         return total
@@ -259,27 +262,27 @@ class Roofline:
         """Return the Cost terms of the output head, in bf16, on the sampled sequences only."""
         model = self._shard.model
         gemm = work.Gemm(model.hidden, model.vocab / self._shard.tp)
-        return self._gemm(gemm, sampled, work.BYTES_PER_WEIGHT["bf16"], self._gpu.flops_bf16)
+        return self._gemm(gemm, sampled, work.BYTES_PER_WEIGHT["bf16"], self._chip.flops_bf16)
 
     def _attend(self, layers: int) -> Cost:
         """Return the cost of a context token that a decoding sequence attends to."""
-        gpu, shard = self._gpu, self._shard
+        chip, shard = self._chip, self._shard
         flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
         moved = shard.kv_bytes_per_token_layer * layers
         terms = self._operator(
-            np.array([flops / (gpu.flops_bf16 * gpu.attention_compute)]),
-            np.array([moved / (gpu.bandwidth * gpu.kv_memory)]),
+            np.array([flops / (chip.flops_bf16 * chip.attention_compute)]),
+            np.array([moved / (chip.bandwidth * chip.kv_memory)]),
         )
         return Cost._make(float(term[0]) for term in terms)
 
     def _prefill_attention(self, layers: int, window: float | None) -> PrefillAttention:
-        gpu, shard = self._gpu, self._shard
+        chip, shard = self._chip, self._shard
         flops = work.prefill_flops_per_pair_layer(shard.model, shard.tp) * layers
         moved = shard.kv_bytes_per_token_layer * layers
         return PrefillAttention(
             window,
-            flops / (gpu.flops_bf16 * gpu.attention_compute),
-            moved / (gpu.bandwidth * gpu.kv_memory),
+            flops / (chip.flops_bf16 * chip.attention_compute),
+            moved / (chip.bandwidth * chip.kv_memory),
         )
 
 

@@ -18,7 +18,6 @@ import os
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,9 +26,9 @@ import pandas as pd
 import yaml
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.report.atomic import recover, replacing, sync
-
-SCHEMA_VERSION = 1
+from factory_sim.report.saved import SavedRun
 
 
 class Described(Protocol):
@@ -51,17 +50,6 @@ class Result(Protocol):
     def scenario(self) -> Described: ...
     @property
     def record(self) -> Mapping[str, Any]: ...
-
-
-@dataclass(frozen=True)
-class SavedRun:
-    """A run as its folder holds it: plain tables and mappings, nothing alive."""
-
-    summary: dict[str, Any]
-    requests: pd.DataFrame
-    timeseries: pd.DataFrame
-    scenario: dict[str, Any]
-    record: dict[str, Any]
 
 
 class PlotWarning(UserWarning):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from factory_sim.catalog import Precision, load_catalog
-from factory_sim.factory.layout import physics_of
+from factory_sim.factory.fleet import chip_of
 from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Roofline
@@ -32,5 +32,5 @@ def roofline(
     accelerator = facts.accelerator(gpu)
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)
-    chip = physics_of(accelerator, arithmetic, efficiency, tp)
+    chip = chip_of(accelerator, arithmetic, efficiency, tp)
     return Roofline(chip, shard(model, precision, tp, ep), host, clock, most, 512)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_sim.catalog import load_catalog
+from factory_sim.factory.fleet import power_of
 from factory_sim.physics.power import PowerModel
 from factory_sim.physics.step_time import Chunk
 from tests.physics.machines import roofline
@@ -19,17 +20,7 @@ shares = st.floats(0.0, 1.0)
 def power(gpu: str = "h100-sxm") -> PowerModel:
     facts = load_catalog()
     accelerator = facts.accelerator(gpu)
-    curve = facts.power_curve(accelerator.family)
-    return PowerModel(
-        accelerator.need("idle"),
-        accelerator.need("tdp"),
-        curve.compute_weight.value,
-        curve.compute_exponent.value,
-        curve.memory_weight.value,
-        curve.memory_exponent.value,
-        curve.clock_exponent.value,
-        curve.voltage_floor.value,
-    )
+    return power_of(accelerator, facts.power_curve(accelerator.family))
 
 
 @given(st.sampled_from(["h100-sxm", "b200-sxm", "mi300x"]), shares, shares, st.floats(1e-4, 10.0))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import flow, gpu_time, latency, power, style
+from factory_sim.report.saved import SavedRun
 
 PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "latency": latency.draw,

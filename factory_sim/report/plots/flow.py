@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 
-from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
 from factory_sim.report.plots.time_axis import TimeAxis, window_of
+from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import number
 
 _PANELS = ("tokens/s", "waiting\nrequests", "running\nrequests", "KV cache\nin use")

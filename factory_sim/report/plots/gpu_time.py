@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from factory_sim.report.causes import CAUSES, words
-from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
+from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import percent
 
 _COLOURS = {

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
+from factory_sim.report.saved import SavedRun
 from factory_sim.report.summary import promises_of
 from factory_sim.report.text import duration
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from factory_sim.report.folder import SavedRun
 from factory_sim.report.plots import style
 from factory_sim.report.plots.time_axis import TimeAxis, window_of
+from factory_sim.report.saved import SavedRun
 from factory_sim.report.summary import lowered
 from factory_sim.report.text import duration, megawatts
 

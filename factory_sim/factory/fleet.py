@@ -1,0 +1,212 @@
+"""A fleet: one deployment resolved to engine settings, physics, memory and named GPUs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision, System
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.site import Gpu
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Chip, Host, Shard
+from factory_sim.physics.memory import KvMemory, kv_memory
+from factory_sim.physics.power import PowerModel
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.scenario import Scenario
+
+STATIC_STEP_TOKENS = 8192
+"""Prompt tokens whose activations static batching sets memory aside for."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One deployment, resolved: its engine settings, physics, and the GPUs of each replica."""
+
+    name: str
+    spec: Deployment
+    model: Model
+    accelerator: Accelerator
+    engine: Engine
+    efficiency: Family
+    power_curve: PowerCurve
+    precision: Precision
+    batching: str
+    max_num_seqs: int
+    max_step_tokens: int
+    chip: Chip
+    shard: Shard
+    host: Host
+    power: PowerModel
+    memory: KvMemory
+    replicas: tuple[tuple[Gpu, ...], ...]
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """Return the GPUs that one copy of the model spans."""
+        return self.spec.parallelism.tp
+
+
+def make_fleet(
+    scenario: Scenario, name: str, spec: Deployment, free: dict[str, list[Gpu]]
+) -> Fleet:
+    """Return a deployment with its replicas placed on `free` GPUs, which it takes away.
+
+    free: GPUs in no replica yet, by system. Raises InputError for what does not fit.
+    """
+    facts = scenario.facts
+    where = f"deployments.{name}"
+    system = facts.system(spec.system or scenario.racks[0].system)
+    accelerator = facts.accelerator(system.accelerator)
+    model = facts.model(spec.model)
+    engine = facts.engine(spec.engine.profile)
+    precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
+    arithmetic = accelerator.arithmetic(precision)
+    efficiency = facts.efficiency(accelerator.family, arithmetic)
+    curve = facts.power_curve(accelerator.family)
+    tp, ep = spec.parallelism.tp, spec.parallelism.ep
+    _check_parallelism(where, spec, system, model)
+    batching, max_num_seqs, max_tokens = _limits(where, spec, engine)
+    weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
+    shard = Shard(model, tp, ep, weight_bytes, kv_bytes)
+    memory = kv_memory(
+        shard,
+        accelerator.need("hbm"),
+        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+        engine.graph_and_runtime.value,
+        max_num_seqs,
+        max_tokens,
+        engine.defaults.block_tokens,
+    )
+    if memory.blocks < 1:
+        raise InputError(
+            Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, tp))
+        )
+    return Fleet(
+        name=name,
+        spec=spec,
+        model=model,
+        accelerator=accelerator,
+        engine=engine,
+        efficiency=efficiency,
+        power_curve=curve,
+        precision=precision,
+        batching=batching,
+        max_num_seqs=max_num_seqs,
+        max_step_tokens=max_tokens,
+        chip=chip_of(accelerator, arithmetic, efficiency, tp),
+        shard=shard,
+        host=Host(engine.per_step.value, engine.per_sequence.value, engine.per_request.value),
+        power=power_of(accelerator, curve),
+        memory=memory,
+        replicas=_place(spec, where, free.get(system.name, []), tp),
+    )
+
+
+def _check_parallelism(where: str, spec: Deployment, system: System, model: Model) -> None:
+    tp, ep = spec.parallelism.tp, spec.parallelism.ep
+    if tp > system.scaleup_gpus:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.tp",
+                f"{tp} GPUs do not share one scale-up domain; {system.name} has "
+                f"{system.scaleup_gpus}",
+            )
+        )
+    if model.heads % tp:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.tp",
+                f"must divide the {model.heads} heads of {model.name}, not {tp}",
+            )
+        )
+    if ep > 1 and model.moe is None:
+        raise InputError(
+            Problem(f"{where}.parallelism.ep", f"{model.name} has no experts; leave it out")
+        )
+
+
+def _limits(where: str, spec: Deployment, engine: Engine) -> tuple[str, int, int]:
+    """Return the batching policy, the most sequences and the most tokens of a step."""
+    batching = spec.engine.batching or engine.defaults.batching
+    max_num_seqs = spec.engine.max_num_seqs or engine.defaults.max_num_seqs
+    if batching == "static":
+        return batching, max_num_seqs, STATIC_STEP_TOKENS
+    usual = max(engine.defaults.max_num_batched_tokens, max_num_seqs)
+    max_tokens = spec.engine.max_num_batched_tokens or usual
+    if max_tokens < max_num_seqs:
+        raise InputError(
+            Problem(
+                f"{where}.engine.max_num_batched_tokens",
+                f"must be at least max_num_seqs ({max_num_seqs}), not {max_tokens}",
+            )
+        )
+    return batching, max_num_seqs, max_tokens
+
+
+def power_of(accelerator: Accelerator, curve: PowerCurve) -> PowerModel:
+    """Return the power model of an accelerator's board; InputError if a figure is missing."""
+    return PowerModel(
+        idle_w=accelerator.need("idle"),
+        tdp_w=accelerator.need("tdp"),
+        compute_weight=curve.compute_weight.value,
+        compute_exponent=curve.compute_exponent.value,
+        memory_weight=curve.memory_weight.value,
+        memory_exponent=curve.memory_exponent.value,
+        clock_exponent=curve.clock_exponent.value,
+        voltage_floor=curve.voltage_floor.value,
+    )
+
+
+def chip_of(accelerator: Accelerator, arithmetic: Precision, efficiency: Family, tp: int) -> Chip:
+    """Return the numbers of an accelerator, at this arithmetic, that step times need.
+
+    Raises InputError where one of them is not published.
+    """
+    return Chip(
+        flops=accelerator.need(f"flops.{arithmetic}"),
+        flops_bf16=accelerator.need("flops.bf16"),
+        bandwidth=accelerator.need("hbm_bandwidth"),
+        link=accelerator.need("scaleup_bandwidth") if tp > 1 else 1.0,
+        gemm_compute=efficiency.gemm_compute.value,
+        gemm_memory=efficiency.gemm_memory.value,
+        attention_compute=efficiency.attention_compute.value,
+        kv_memory=efficiency.kv_memory.value,
+        elementwise_memory=efficiency.elementwise_memory.value,
+        per_layer_s=efficiency.per_layer.value,
+        allreduce_latency_s=efficiency.allreduce_latency.value,
+        network=efficiency.network.value,
+    )
+
+
+def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, tp: int) -> str:
+    short_gb = (memory.bytes_per_token * memory.block_tokens - memory.kv_bytes) / 1e9
+    return (
+        f"{model.name} does not fit: weights need {memory.weight_bytes / 1e9:.1f} GB a GPU, "
+        f"activations and runtime {(memory.activation_bytes + memory.runtime_bytes) / 1e9:.1f} GB, "
+        f"and a {accelerator.name} has {memory.usable_bytes / 1e9:.1f} GB to use; "
+        f"{short_gb:.1f} GB are missing. Use more GPUs than tp: {tp}, a smaller precision, or "
+        "another accelerator"
+    )
+
+
+def _place(spec: Deployment, where: str, free: list[Gpu], tp: int) -> tuple[tuple[Gpu, ...], ...]:
+    """Take free GPUs for each replica, all of one replica inside one scale-up domain."""
+    wanted = spec.replicas
+    placed: list[tuple[Gpu, ...]] = []
+    for _, members in groupby(list(free), key=lambda gpu: gpu.domain):
+        domain = list(members)
+        while len(domain) >= tp and (wanted == "fill" or len(placed) < wanted):
+            gpus, domain = tuple(domain[:tp]), domain[tp:]
+            placed.append(gpus)
+    if not placed or (wanted != "fill" and len(placed) < wanted):
+        raise InputError(
+            Problem(
+                f"{where}.replicas",
+                f"{wanted} replicas of {tp} GPUs need {tp if wanted == 'fill' else wanted * tp} "
+                f"GPUs in whole scale-up domains; the free GPUs hold {len(placed)}",
+            )
+        )
+    taken = {gpu.index for gpus in placed for gpu in gpus}
+    free[:] = [gpu for gpu in free if gpu.index not in taken]
+    return tuple(placed)
