@@ -183,11 +183,17 @@ def _as_like(fields: Fields, section: Section) -> Fields:
     if pattern is None or "like" in pattern:
         full = [name for name, other in section.items() if "like" not in other]
         raise InputError(Problem("like", f"must name a complete entry: {', '.join(full)}"))
-    taken = {
-        key: {**fact, "kind": "estimate", "note": f"as {like}"} if isinstance(fact, dict) else fact
-        for key, fact in pattern.items()
-    }
+    taken: Fields = {key: _estimated(value, f"as {like}") for key, value in pattern.items()}
     return taken | {key: value for key, value in fields.items() if key != "like"}
+
+
+def _estimated(value: Any, note: str) -> Any:
+    """Return a value with every figure in it marked an estimate."""
+    if not isinstance(value, dict):
+        return value
+    if "value" in value:
+        return {**value, "kind": "estimate", "note": note}
+    return {key: _estimated(inner, note) for key, inner in value.items()}
 
 
 def _find(entries: Mapping[str, E], name: str, noun: str, section: str) -> E:

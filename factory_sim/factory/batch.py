@@ -50,7 +50,8 @@ class Batch:
     """The requests of one replica, waiting and running, and the stretch of steps under way.
 
     blocks: the KV blocks of the replica. max_running: sequences at once; control may change
-    it and `step_time` and `power` between stretches. max_waiting: a longer queue refuses.
+    it, and the stretch's step time and power, between stretches. max_waiting: a longer queue
+    refuses. longest: the most tokens of a request, prompt and answer, that the model takes.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class Batch:
         "_decodes",
         "_finishing",
         "_growing",
+        "_longest",
         "_owners",
         "_stalls",
         "_step",
@@ -90,9 +92,11 @@ class Batch:
         max_running: int,
         max_waiting: float,
         gaps: Gaps,
+        longest: float = math.inf,
     ) -> None:
         self.policy, self.kv, self.gaps = policy, kv, gaps
         self.max_running, self.max_waiting = max_running, max_waiting
+        self._longest = min(longest, kv.total * kv.block_tokens + 1)
         self.waiting: deque[Request] = deque()
         self.running: dict[Request, None] = {}  # in the order of admission
         self.due: list[tuple[float, int, Request]] = []  # time-outs, a heap
@@ -124,11 +128,10 @@ class Batch:
     # -- arrivals and departures -------------------------------------------------------
 
     def enqueue(self, request: Request) -> bool:
-        """Queue a request; refuse it if the queue is full or it could never fit."""
-        kv = self.kv
+        """Queue a request; refuse it if the queue is full or it is longer than can be."""
         if len(self.waiting) >= self.max_waiting:
             return False
-        if request.prompt + request.output - 1 > kv.total * kv.block_tokens:
+        if request.prompt + request.output > self._longest:
             return False
         self.waiting.append(request)
         if request.due_s != math.inf:

@@ -116,6 +116,7 @@ def _gateway(
             fleet.max_num_seqs,
             float("inf") if queue is None else queue,
             gaps,
+            fleet.longest,
         )
         indices = [gpu.index for gpu in gpus]
         replica = Replica(env, number, indices, batch, speed_at, gateway.leave, debug)

@@ -48,8 +48,18 @@ def check(scenario: Scenario) -> Check:
         return Check({}, (*error.problems, *problems))
     found = {"Site": _site(layout), "Power": _power(layout)}
     for fleet in layout.fleets:
-        own = [lengths[n] for n, s in scenario.workload.items() if s.deployment == fleet.name]
+        own = [lengths[n] for n in lengths if scenario.workload[n].deployment == fleet.name]
         found[f"Deployment {fleet.name}"] = _deployment(fleet, own[0] if own else None)
+        for name, (prompt, output, _) in lengths.items():
+            if scenario.workload[name].deployment == fleet.name and prompt + output > fleet.longest:
+                problems.append(
+                    Problem(
+                        f"workload.{name}",
+                        f"a mean request has {prompt + output:,.0f} tokens, and {fleet.name} takes "
+                        f"at most {fleet.longest:,}: nearly all would be rejected; shorten them, "
+                        "or give the replicas more memory or another model",
+                    )
+                )
     return Check(found | sections, tuple(problems))
 
 
@@ -108,6 +118,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         + f", KV cache {memory.kv_bytes / 1e9:.1f}",
         "KV capacity": f"{memory.tokens:,} tokens a replica, in {memory.blocks:,} blocks of "
         f"{memory.block_tokens}",
+        "longest request": f"{fleet.longest:,} tokens, prompt and answer",
     }
     if lengths is None:
         return rows

@@ -42,6 +42,11 @@ class Fleet:
     replicas: tuple[tuple[Gpu, ...], ...]
 
     @property
+    def longest(self) -> int:
+        """Return the most tokens, prompt and answer, of a request that a replica can serve."""
+        return min(self.model.context_max, self.memory.tokens + 1)
+
+    @property
     def gpus_per_replica(self) -> int:
         """Return the GPUs that one copy of the model spans."""
         return self.spec.parallelism.tp

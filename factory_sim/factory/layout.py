@@ -46,6 +46,7 @@ def lay_out(scenario: Scenario) -> Layout:
         gpus = free.setdefault(rack.system.name, [])
         gpus += [gpu for server in rack.servers for gpu in server.gpus]
     fleets = []
+    racks_short = bool(problems)
     # Deployments that count their replicas choose first; 'fill' takes what is left.
     for name, spec in sorted(
         scenario.deployments.items(), key=lambda item: item[1].replicas == "fill"
@@ -54,7 +55,9 @@ def lay_out(scenario: Scenario) -> Layout:
             fleets.append(make_fleet(scenario, name, spec, free))
         except InputError as error:
             problems += [
-                Problem(p.path or f"deployments.{name}", p.message) for p in error.problems
+                Problem(p.path or f"deployments.{name}", p.message)
+                for p in error.problems
+                if not (racks_short and p.path.endswith(".replicas"))  # that follows
             ]
     if problems:
         raise InputError(problems)
@@ -96,12 +99,13 @@ def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
             continue
         count = int((allowed_w - used_w) / need_w + 1e-9)
         if count < 1:
+            missing_w = (need_w + used_w - allowed_w) / scenario.provisioning.oversubscribe
             problems.append(
                 Problem(
                     f"racks.{index}.count",
                     f"no rack fits: one {row.system} rack needs {need_w / 1e3:.1f} kW at the "
                     f"meter ({basis}), and {max(0.0, allowed_w - used_w) / 1e3:.1f} kW are free; "
-                    f"raise site.grid_limit by {(need_w + used_w - allowed_w) / 1e3:.1f} kW, or "
+                    f"raise site.grid_limit by {missing_w / 1e3:.1f} kW, or "
                     "take a smaller racks.servers_per_rack",
                 )
             )

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError, Problem
-from factory_sim.frozen import problems_of
+from factory_sim.frozen import plain_problems
 from factory_sim.scenario.scenario import Scenario
 
 _FILES = ("path", "csv", "catalog")
@@ -49,7 +49,7 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
     try:
         return Scenario.model_validate(given, context={"catalog": facts, "base": Path()})
     except ValidationError as error:
-        raise InputError(list(_problems(error))) from None
+        raise InputError(plain_problems(error, Scenario)) from None
 
 
 def built_in(name: str) -> Path:
@@ -68,17 +68,6 @@ def to_yaml(scenario: Scenario) -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema of a scenario file, for editors."""
     return Scenario.model_json_schema()
-
-
-def _problems(error: ValidationError) -> Iterable[Problem]:
-    for problem, item in zip(problems_of(error, Scenario), error.errors(), strict=True):
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, InputError):
-            prefix = f"{problem.path}." if problem.path else ""
-            for inner in cause.problems:
-                yield Problem(f"{prefix}{inner.path}", inner.message)
-        else:
-            yield problem
 
 
 def _read(source: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def _known(section: str) -> Any:
             try:
                 getattr(catalog, section)(name)
             except InputError as error:
-                raise ValueError("; ".join(p.message for p in error.problems)) from None
+                raise ValueError("; ".join(map(str, error.problems))) from None
         return name
 
     return AfterValidator(check)
