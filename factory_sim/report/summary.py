@@ -251,6 +251,10 @@ def _time_lost(summary: Figures) -> Iterator[str]:
     if "bottleneck" in summary:
         cause = summary["bottleneck"]
         advice = f": {CAUSES[cause].meaning}" if cause in CAUSES else ""
+        refused = summary.get("requests_rejected", 0)
+        if cause == "waiting_for_work" and refused:
+            advice = f", while {refused:,} requests were refused: see max_queue, and the "
+            advice += "longest request that `factory-sim check` names"
         yield from entry("largest loss", f"{words(cause)}{advice}")
 
 

@@ -100,3 +100,14 @@ def test_each_deployment_has_its_own_promise():
 
 def test_every_cause_has_words_that_fit_its_line():
     assert max(len(cause.label) for cause in CAUSES.values()) <= 24
+
+
+def test_idle_gpus_that_refuse_requests_are_not_called_short_of_demand():
+    figures = {
+        "time_lost": {"waiting_for_work": 1.0},
+        "bottleneck": "waiting_for_work",
+        "requests_rejected": 4654,
+    }
+    text = " ".join("\n".join(lines("short", figures, {})).split())
+    assert "while 4,654 requests were refused" in text
+    assert "can take more" not in text
