@@ -120,11 +120,6 @@ class Batch:
         self._decodes = True
         self._growing = 0  # sequences that decode in the step being filled
 
-    @property
-    def outstanding(self) -> int:
-        """Return the requests here that are not finished."""
-        return len(self.waiting) + len(self.running)
-
     # -- arrivals and departures -------------------------------------------------------
 
     def enqueue(self, request: Request) -> bool:

@@ -229,7 +229,7 @@ def test_what_is_refused_leaves_no_trace(env: Timetable, log: Log) -> None:
     assert not replica.submit(Request(2, 0.0, prompt=1, output=1))  # 1 still waits
     env.run()
     assert log == [(2.0, 1, "completed", 0.0, 1.0, 2)]
-    assert replica.batch.outstanding == 0
+    assert not replica.batch.waiting and not replica.batch.running
     assert replica.batch.kv.free == 2
 
 
