@@ -32,7 +32,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     {"cli"},
     {"report"},
-    {"experiments"},
+    {"experiments", "validation", "probe"},
     {"factory"},
     {"metrics", "economics"},
     {"workload", "physics"},
