@@ -26,6 +26,7 @@ from factory_sim.catalog.entries import (
 )
 from factory_sim.catalog.files import Fields, Section, built_in, user_folder
 from factory_sim.catalog.huggingface import read_config
+from factory_sim.catalog.names import plain, spellings
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen, validate
 
@@ -58,7 +59,7 @@ class Catalog:
         The name of an accelerator is no system; the error lists the systems that hold it.
         """
         for accelerator in self.accelerators.values():
-            if _plain(accelerator.name) == _plain(name):
+            if plain(accelerator.name) == plain(name):
                 raise InputError(Problem("", self._holders(accelerator)))
         return _find(self.systems, name, "system", "systems")
 
@@ -74,12 +75,21 @@ class Catalog:
     def model(self, name: str) -> Model:
         """Return the model called `name`, or the one a Hugging Face `config.json` describes.
 
-        A name that ends in .json is a path on disk. Raises InputError with close matches, or
-        naming the file and the key that cannot be read.
+        A name that ends in .json is a path on disk. Another is the catalogue's own, one of the
+        entry's aliases, or either as its publisher writes it (`names.spellings`), in which case
+        the precision that the name speaks of is that of the weights. Raises InputError with
+        close matches, or naming the file and the key that cannot be read.
         """
         if name.endswith(".json"):
             return read_config(Path(name))
-        return _find(self.models, name, "model", "models")
+        known = spellings(name)
+        for spelling, precision in known:
+            for model in self.models.values():
+                if spelling == plain(model.name) or spelling in map(plain, model.aliases):
+                    if precision is None:
+                        return model
+                    return model.model_copy(update={"released_precision": precision})
+        raise _unknown(self.models, name, known[-1].name, "model", "models")
 
     def engine(self, name: str) -> Engine:
         """Return the engine profile called `name`, or raise InputError with close matches."""
@@ -197,16 +207,19 @@ def _estimated(value: Any, note: str) -> Any:
 
 
 def _find(entries: Mapping[str, E], name: str, noun: str, section: str) -> E:
-    wanted = _plain(name)
+    wanted = plain(name)
     for known, entry in entries.items():
-        if _plain(known) == wanted:
+        if plain(known) == wanted:
             return entry
-    close = difflib.get_close_matches(wanted, [_plain(known) for known in entries], n=3, cutoff=0.5)
+    raise _unknown(entries, name, wanted, noun, section)
+
+
+def _unknown(
+    entries: Mapping[str, E], name: str, wanted: str, noun: str, section: str
+) -> InputError:
+    """Return what to raise for `name`: with the entries whose names are close to `wanted`."""
+    close = difflib.get_close_matches(wanted, [plain(known) for known in entries], n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(repr(match) for match in close)}? " if close else ""
-    raise InputError(
+    return InputError(
         Problem("", f"unknown {noun} '{name}'; {guess}`factory-sim catalog {section}` lists all")
     )
-
-
-def _plain(name: Any) -> str:
-    return str(name).strip().lower().replace("_", "-").replace(" ", "-")

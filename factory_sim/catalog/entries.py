@@ -14,7 +14,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.units import Bytes, BytesPerSecond, FlopPerSecond, Seconds, Share, Watts
 
-Precision = Literal["fp32", "bf16", "fp8", "int8", "nvfp4", "mxfp4"]
+Precision = Literal["fp32", "bf16", "fp8", "int8", "int4", "nvfp4", "mxfp4"]
 Kind = Literal["measured", "datasheet", "calibrated", "estimate"]
 PositiveInt = Annotated[int, Field(gt=0)]
 NaturalInt = Annotated[int, Field(ge=0)]
@@ -185,12 +185,14 @@ class Shape(Frozen):
 class Model(Shape):
     """A named decoder: its shape, the precision its weights are released in, and their number.
 
-    parameters: all weights, embeddings included; active_parameters: those that one token
-    passes through. kind and source are those of the shape.
+    aliases: other names of it, each exact. parameters: all weights, embeddings included;
+    active_parameters: those that one token passes through. kind and source are those of the
+    shape.
     """
 
     name: str
     title: str
+    aliases: tuple[str, ...] = ()
     released_precision: Precision
     parameters: Fact[Number]
     active_parameters: Fact[Number] | None = None

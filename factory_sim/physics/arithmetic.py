@@ -25,6 +25,8 @@ BYTES_PER_WEIGHT = {
     "bf16": 2.0,
     "fp8": 1.0,
     "int8": 1.0,
+    # Four bits and one 16-bit scale per 32 weights (compressed-tensors pack-quantized).
+    "int4": 0.5 + 2 / 32,
     # Four bits and one 8-bit scale per 16 (nvfp4) or per 32 (mxfp4) weights:
     # NVIDIA TensorRT NVFP4 format; OCP Microscaling Formats specification v1.0.
     "nvfp4": 0.5 + 1 / 16,

@@ -21,12 +21,65 @@ def test_names_ignore_case_underscores_and_spaces() -> None:
     assert CATALOG.engine("vLLM").name == "vllm"
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "precision"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b", "bf16"),
+        ("meta-llama/Meta-Llama-3.1-70B-Instruct", "llama-3.1-70b", "bf16"),
+        ("nvidia/Llama-3.1-70B-Instruct-FP8", "llama-3.1-70b", "fp8"),
+        ("nvidia/DeepSeek-V3.1-NVFP4", "deepseek-v3.1", "nvfp4"),
+        ("Qwen/Qwen3-235B-A22B-FP8", "qwen3-235b-a22b", "fp8"),
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507-FP8", "qwen3-235b-a22b-2507", "fp8"),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", "qwen3-30b-a3b-2507", "bf16"),
+        ("openai/gpt-oss-120b", "gpt-oss-120b", "mxfp4"),
+        ("google/gemma-3-27b-it", "gemma-3-27b", "bf16"),
+        ("meta-llama/Llama-2-70b-hf", "llama-2-70b", "bf16"),
+        ("llama2-70b-99", "llama-2-70b", "bf16"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b", "bf16"),
+        ("moonshotai/Kimi-K2-Instruct", "kimi-k2", "fp8"),
+    ],
+)
+def test_a_model_is_known_as_its_publisher_writes_it(
+    written: str, name: str, precision: str
+) -> None:
+    model = CATALOG.model(written)
+    assert (model.name, model.released_precision) == (name, precision)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deepseek-ai/DeepSeek-R1-Distill-Llama-70B",  # another model
+        "meta-llama/Llama-3.1-8B-Instruct-AWQ",  # a precision that is not modelled
+        "RedHatAI/Llama-3.1-8B-NVFP4-FP8",  # two precisions
+        "nvidia",
+        "-",
+        "",
+    ],
+)
+def test_a_name_that_only_resembles_one_is_not_taken_for_it(name: str) -> None:
+    with pytest.raises(InputError, match="unknown model"):
+        CATALOG.model(name)
+
+
+def test_what_sounds_alike_is_sought_without_the_organisation() -> None:
+    with pytest.raises(InputError, match=r"did you mean 'llama-3\.1-8b'"):
+        CATALOG.model("meta-llama/Llama-3.1-9B-Instruct")
+
+
+def test_no_two_models_answer_to_one_name() -> None:
+    names = [name for model in CATALOG.models.values() for name in (model.name, *model.aliases)]
+    assert len(set(names)) == len(names)
+    assert all(CATALOG.model(name.upper()).released_precision for name in names)
+    assert all(CATALOG.model(model.name) is model for model in CATALOG.models.values())
+
+
 def test_an_unknown_name_hears_what_sounds_alike() -> None:
     with pytest.raises(InputError) as error:
         CATALOG.model("lama-3.1-70b")
     assert message(error) == (
-        "unknown model 'lama-3.1-70b'; did you mean 'llama-3.1-70b' or 'llama-3.1-405b' or "
-        "'llama-3.1-8b'? `factory-sim catalog models` lists all"
+        "unknown model 'lama-3.1-70b'; did you mean 'llama-3.1-70b' or 'llama-3.3-70b' or "
+        "'llama-3.1-405b'? `factory-sim catalog models` lists all"
     )
 
 
