@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
@@ -160,11 +160,39 @@ class Window(Frozen):
     layers: PositiveInt
 
 
+class Linear(Frozen):
+    """Linear attention: `layers` of the model's layers keep a state of constant size.
+
+    Each of value_heads heads keeps a matrix of key_dim x value_dim numbers in the precision
+    `state`, whatever the context; key_heads groups of heads share queries and keys. The last
+    conv - 1 queries, keys and values are kept too, for a short convolution over them.
+    Gated delta net: Yang et al. 2024. Mamba-2: Dao and Gu 2024, whose heads, groups, state
+    size and head size are value_heads, key_heads, key_dim and value_dim here.
+    """
+
+    kind: Literal["gated-delta-net", "mamba-2"]
+    layers: PositiveInt
+    key_heads: PositiveInt
+    value_heads: PositiveInt
+    key_dim: PositiveInt
+    value_dim: PositiveInt
+    conv: PositiveInt
+    state: Literal["fp32", "bf16"]
+
+    @property
+    def gates(self) -> int:
+        """Return the gates per head: decay, and how much to write where that is its own."""
+        return 2 if self.kind == "gated-delta-net" else 1
+
+
 class Shape(Frozen):
     """The shape of a decoder: everything that its weights, step time and KV cache follow from.
 
-    mlp_matrices: 3 for a gated MLP, 2 for a plain one. intermediate: width of the dense MLP
-    (of the dense layers, where the model is sparse). With `mla`, kv_heads is 1.
+    layers: those that mix tokens, by attention or, as `linear` says, without a KV cache.
+    mlp_layers: how many MLPs there are, where that is not one for each of them.
+    attention_gate: the output of full attention is gated, with a projection as wide as the
+    query's. mlp_matrices: 3 for a gated MLP, 2 for a plain one. intermediate: width of the
+    dense MLP (of the dense layers, where the model is sparse). With `mla`, kv_heads is 1.
     """
 
     layers: PositiveInt
@@ -180,6 +208,37 @@ class Shape(Frozen):
     moe: Moe | None = None
     mla: Mla | None = None
     window: Window | None = None
+    linear: Linear | None = None
+    attention_gate: bool = False
+    mlp_layers: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _layers_add_up(self) -> Shape:
+        apart = (self.window.layers if self.window else 0, self.linear_layers)
+        if sum(apart) > self.layers or self.linear_layers == self.layers:
+            raise InputError(
+                Problem(
+                    "layers",
+                    f"are {self.layers}; {apart[0]} with a window and {apart[1]} with linear "
+                    "attention are too many, at least one must have attention",
+                )
+            )
+        return self
+
+    @property
+    def linear_layers(self) -> int:
+        """Return how many layers have linear attention."""
+        return self.linear.layers if self.linear else 0
+
+    @property
+    def attention_layers(self) -> int:
+        """Return how many layers have attention, with a window or without."""
+        return self.layers - self.linear_layers
+
+    @property
+    def mlps(self) -> int:
+        """Return how many MLPs there are, dense and sparse."""
+        return self.mlp_layers or self.layers
 
 
 class Model(Shape):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from factory_sim.catalog.entries import Model
+from factory_sim.catalog.entries import Linear, Model
 
 ACTIVATION_BYTES = 2.0
 """Activations travel as 16-bit numbers whatever the weights are."""
@@ -84,8 +84,9 @@ def attention_gemms(model: Model, tp: int) -> list[Gemm]:
             Gemm(heads * mla.v, model.hidden),
         ]
     kv_heads = max(model.kv_heads / tp, 1.0)
+    queries = 2 * heads if model.attention_gate else heads
     return [
-        Gemm(model.hidden, (heads + 2 * kv_heads) * model.head_dim),
+        Gemm(model.hidden, (queries + 2 * kv_heads) * model.head_dim),
         Gemm(heads * model.head_dim, model.hidden),
     ]
 
@@ -122,12 +123,12 @@ def experts(model: Model, tp: int, ep: int) -> Experts | None:
 
 def dense_layers(model: Model) -> int:
     """Return how many layers have a dense MLP."""
-    return model.layers if model.moe is None else model.moe.dense_layers
+    return model.mlps if model.moe is None else model.moe.dense_layers
 
 
 def moe_layers(model: Model) -> int:
     """Return how many layers route tokens to experts."""
-    return model.layers - dense_layers(model)
+    return model.mlps - dense_layers(model)
 
 
 def shared_intermediate(model: Model) -> float:
@@ -140,7 +141,9 @@ def shared_intermediate(model: Model) -> float:
 
 def layer_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
     """Return the number of weights of all layers on one GPU (norms and biases left out)."""
-    attention = sum(g.weights for g in attention_gemms(model, tp)) * model.layers
+    attention = sum(g.weights for g in attention_gemms(model, tp)) * model.attention_layers
+    if model.linear is not None:
+        attention += linear_weights(model, model.linear, tp) * model.linear.layers
     dense = sum(g.weights for g in mlp_gemms(model, model.intermediate / tp)) * dense_layers(model)
     routed = experts(model, tp, ep)
     if routed is None:
@@ -182,6 +185,70 @@ def prefill_flops_per_pair_layer(model: Model, tp: int) -> float:
     if model.mla is not None:
         return 2.0 * heads * (model.mla.nope + model.mla.rope + model.mla.v)
     return 4.0 * heads * model.head_dim
+
+
+# -- linear attention ------------------------------------------------------------------
+
+
+def linear_columns(linear: Linear, tp: int) -> tuple[float, float]:
+    """Return the columns of the keys (as many as of the queries) and of the values, one GPU."""
+    keys = max(linear.key_heads / tp, 1.0) * linear.key_dim
+    return keys, linear.value_heads / tp * linear.value_dim
+
+
+def linear_gemms(model: Model, linear: Linear, tp: int) -> list[Gemm]:
+    """Return the projections of one layer with linear attention on one of `tp` GPUs.
+
+    Query, key, value, output gate and the gates of the heads in one; the output.
+    """
+    keys, values = linear_columns(linear, tp)
+    gates = linear.gates * linear.value_heads / tp
+    return [Gemm(model.hidden, 2 * keys + 2 * values + gates), Gemm(values, model.hidden)]
+
+
+def linear_weights(model: Model, linear: Linear, tp: int) -> float:
+    """Return the weights of one layer with linear attention on one GPU."""
+    keys, values = linear_columns(linear, tp)
+    projections = sum(g.weights for g in linear_gemms(model, linear, tp))
+    return projections + linear.conv * (2 * keys + values)
+
+
+def linear_state_bytes(linear: Linear, tp: int) -> float:
+    """Return the bytes one sequence keeps in one layer on one GPU, whatever its context.
+
+    A key_dim x value_dim matrix per head, and the inputs the convolution looks back at.
+    """
+    keys, values = linear_columns(linear, tp)
+    matrices = values * linear.key_dim * BYTES_PER_WEIGHT[linear.state]
+    return matrices + (linear.conv - 1) * (2 * keys + values) * ACTIVATION_BYTES
+
+
+def linear_flops_per_token(linear: Linear, tp: int) -> float:
+    """Return the flops of one token with the states of one layer on one GPU.
+
+    Writing the key-value product into the state and reading it with the query; the delta rule
+    also reads it with the key, to subtract what is there (Dao and Gu 2024; Yang et al. 2024).
+    The products between the tokens of one kernel's chunk of a prompt are fewer, and left out.
+    """
+    products = 3 if linear.kind == "gated-delta-net" else 2
+    _, values = linear_columns(linear, tp)
+    return 2.0 * products * values * linear.key_dim
+
+
+def linear_elements_per_token(linear: Linear, tp: int) -> float:
+    """Return the numbers one token reads and writes between the projections of one layer.
+
+    The convolution reads and writes query, key and value; the states take them and give a
+    value; the gated norm reads that and its gate and writes the output.
+    """
+    keys, values = linear_columns(linear, tp)
+    mixed = 2 * keys + values
+    return 3 * mixed + values + 3 * values
+
+
+def blocks(model: Model) -> float:
+    """Return the layers in pairs of a mixer and an MLP; where each has both, their number."""
+    return (model.layers + model.mlps) / 2
 
 
 def pairs(start: float, length: float, window: float | None = None) -> float:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
@@ -39,11 +39,18 @@ class Scenario(Frozen):
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     catalog: str | None = None
+    _facts: Catalog | None = PrivateAttr(None)
 
     @property
     def facts(self) -> Catalog:
         """Return the catalogue that this scenario's names point into."""
-        return _catalog(self.catalog)
+        return self._facts or _catalog(self.catalog)
+
+    def on(self, facts: Catalog) -> Scenario:
+        """Return the same scenario with its figures taken from another catalogue."""
+        other = self.model_copy()
+        other._facts = facts
+        return other
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> Scenario:

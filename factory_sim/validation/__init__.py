@@ -1,0 +1,1 @@
+"""Predictions held against measurements: cases, their errors, and the parameters fitted to them."""

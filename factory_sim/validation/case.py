@@ -1,0 +1,297 @@
+"""A validation case: what somebody measured, and enough about it to simulate the same.
+
+Like a lab sheet: the sample, the conditions, the readings. It names a GPU, not a site, so
+the case itself builds the smallest site that holds its replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import Field, model_validator
+
+from factory_sim.catalog import Catalog, Precision, System
+from factory_sim.errors import InputError, Problem
+from factory_sim.frozen import Frozen, validate
+from factory_sim.scenario.deployment import EngineSpec
+from factory_sim.scenario.load import scenario_from
+from factory_sim.scenario.scenario import Scenario
+
+Metric = Literal[
+    "ttft_mean_ms",
+    "ttft_p50_ms",
+    "ttft_p90_ms",
+    "ttft_p99_ms",
+    "tpot_mean_ms",
+    "tpot_p50_ms",
+    "itl_p50_ms",
+    "e2e_mean_ms",
+    "e2e_p50_ms",
+    "e2e_p90_ms",
+    "e2e_p99_ms",
+    "output_tok_s",
+    "total_tok_s",
+    "prefill_ms",
+    "gpu_power_w",
+    "server_power_w",
+    "energy_per_output_token_j",
+]
+METRICS: tuple[str, ...] = get_args(Metric)
+Count = Annotated[int, Field(gt=0, strict=True)]
+Reading = Annotated[float, Field(gt=0)]
+
+FOREVER_S = 1e8
+"""When arrivals would stop if their number did not end them, and how long a run may drain."""
+
+
+class Parallelism(Frozen):
+    """How the GPUs share the model: tensor, pipeline, expert and (attention) data parallelism.
+
+    ep over more GPUs than tp * dp means that attention is tensor-parallel over all of them,
+    as `--enable-expert-parallel` without data parallelism does. dp of a model without experts
+    is that many replicas.
+    """
+
+    tp: Count = 1
+    pp: Count = 1
+    ep: Count = 1
+    dp: Count = 1
+
+
+class CaseEngine(EngineSpec):
+    """The engine as it was started. prefix_caching: whether `lengths.cached` can hit."""
+
+    prefix_caching: bool = True
+
+
+class Case(Frozen):
+    """One measurement and its conditions (DESIGN: validation case).
+
+    load: `kind` and the keys of a scenario's arrivals; `timeout` is the client's, `steady`
+    takes rates, power and ITL while the load is held, without its ramps. measured: readings
+    by metric. gpu: an accelerator; system: the server it sat in, where that matters (watts at
+    the wall). round_trip: network time between client and engine.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    gpu: str
+    model: str
+    precision: Precision | Literal["fp16"] = "bf16"
+    kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
+    parallelism: Parallelism = Parallelism()
+    engine: CaseEngine = CaseEngine()
+    load: dict[str, Any]
+    lengths: dict[str, Any] | str | None = None
+    measured: Annotated[dict[Metric, Reading], Field(min_length=1)]
+    system: str | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def _load_is_known(self) -> Case:
+        kind = self.load.get("kind")
+        if kind not in LOADS:
+            raise ValueError(f"load.kind must be one of {', '.join(LOADS)}, not {kind!r}")
+        needs = {"closed": "requests", "static": "batch", "offline": "requests"}.get(kind)
+        if needs is not None and needs not in self.load:
+            raise ValueError(f"load.{needs} is required with kind: {kind}, for example {needs}: 64")
+        if kind == "open" and not {"requests", "duration"} & set(self.load):
+            raise ValueError("load.requests is required with kind: open, for example 4800")
+        return self
+
+    @model_validator(mode="after")
+    def _cache_can_hit(self) -> Case:
+        cached = self.lengths.get("cached", 0) if isinstance(self.lengths, dict) else 0
+        if cached and not self.engine.prefix_caching:
+            raise ValueError("lengths.cached needs engine.prefix_caching; drop one of the two")
+        return self
+
+    @property
+    def replicas(self) -> int:
+        """Return the copies of the model: dp of them, where it is only replication."""
+        return self.parallelism.dp
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """Return the GPUs of one copy of the model."""
+        parallel = self.parallelism
+        return max(parallel.tp * parallel.dp, parallel.ep) // parallel.dp
+
+
+LOADS = ("open", "closed", "offline", "static", "trace")
+_OF_THE_CASE = ("kind", "arrivals", "timeout", "steady", "batch", "round_trip")
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Return the cases of a YAML file; InputError with every problem of every case."""
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(Problem(str(path), "there is no such file")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem(str(path), f"cannot be read: {error}")) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(Problem(f"{path}{line}", "is not valid YAML")) from None
+    if not isinstance(given, list) or not given:
+        raise InputError(Problem(str(path), "must be a list of cases, each with '- id: ...'"))
+    return cases_from(given, str(path), path.resolve().parent)
+
+
+def cases_from(given: list[Any], shown: str, base: Path) -> list[Case]:
+    """Return the cases that plain data describe. base: where relative trace files start."""
+    cases: list[Case] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for number, fields in enumerate(given):
+        name = fields.get("id", number) if isinstance(fields, Mapping) else number
+        where = f"{shown}: {name}"
+        if not isinstance(fields, Mapping):
+            problems.append(Problem(where, "a case must be a mapping of keys and values"))
+            continue
+        if str(name) in seen:
+            problems.append(Problem(where, "this id is taken by an earlier case; ids are unique"))
+        seen.add(str(name))
+        try:
+            cases.append(validate(Case, _anchored(dict(fields), base)))
+        except InputError as error:
+            problems += [
+                Problem(f"{where}: {p.path}" if p.path else where, p.message)
+                for p in error.problems
+            ]
+    if problems:
+        raise InputError(problems)
+    return cases
+
+
+def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
+    load = fields.get("load")
+    if isinstance(load, Mapping) and isinstance(load.get("path"), str):
+        fields["load"] = {**load, "path": str(base / load["path"])}
+    return fields
+
+
+def scenario_of(case: Case, facts: Catalog) -> Scenario:
+    """Return the scenario that repeats a case's measurement.
+
+    Raises InputError, with paths of the case, for what cannot be simulated.
+    """
+    problems = list(_not_simulated(case, facts))
+    if problems:
+        raise InputError(problems)
+    tp = case.gpus_per_replica
+    ep = tp if case.parallelism.ep > 1 else 1
+    system = _system(case, facts)
+    servers = -(-tp * case.replicas // system.gpus_per_server)
+    sent: dict[str, Any] = {"deployment": "served", "arrivals": _arrivals(case.load)}
+    sent |= {key: case.load[key] for key in ("timeout", "round_trip") if key in case.load}
+    lengths = case.lengths
+    if isinstance(lengths, dict) and "cached" in lengths:
+        lengths = {key: value for key, value in lengths.items() if key != "cached"}
+        sent["cached"] = _whole(case.lengths["cached"])  # type: ignore[index]
+    if isinstance(lengths, dict):
+        lengths = {key: _whole(value) for key, value in lengths.items()}
+    if lengths is not None:
+        sent["lengths"] = lengths
+    engine = case.engine.model_dump(exclude={"prefix_caching"}, exclude_none=True)
+    if case.load["kind"] == "static":
+        engine |= {"batching": "static", "max_num_seqs": case.load["batch"]}
+    duration = case.load.get("duration", f"{FOREVER_S} s")
+    given = {
+        "name": "case",
+        "duration": duration,
+        "drain": f"{FOREVER_S} s",
+        "site": {"grid_limit": "1 TW", "pue": 1.0},
+        "racks": [{"system": system.name, "count": 1, "servers_per_rack": servers}],
+        # Nobody guards a cap here, and `measure` reads the ledgers itself.
+        "power": {"policy": "none", "period": f"{FOREVER_S} s"},
+        "deployments": {
+            "served": {
+                "model": case.model,
+                "precision": case.precision,
+                "kv_precision": case.kv_precision,
+                "parallelism": {"tp": tp, "ep": ep},
+                "replicas": case.replicas,
+                "engine": engine,
+                "system": system.name,
+            }
+        },
+        "workload": {"sent": sent},
+    }
+    try:
+        return scenario_from(given).on(facts)
+    except InputError as error:
+        raise InputError(Problem(_of_case(p.path), p.message) for p in error.problems) from None
+
+
+def _not_simulated(case: Case, facts: Catalog) -> list[Problem]:
+    """Return why a case is beyond the simulator, if it is."""
+    problems = []
+    parallel = case.parallelism
+    if parallel.pp > 1:
+        problems.append(Problem("parallelism.pp", "pipeline parallelism is not simulated yet"))
+    try:
+        facts.accelerator(case.gpu)
+        model = facts.model(case.model)
+        facts.engine(case.engine.profile)
+    except InputError as error:
+        return [*problems, *error.problems]
+    if parallel.dp > 1 and model.moe is not None:
+        problems.append(
+            Problem("parallelism.dp", "attention data parallelism is not simulated yet")
+        )
+    return problems
+
+
+def _system(case: Case, facts: Catalog) -> System:
+    """Return the server of a case: the one it names, or the first that holds its GPU."""
+    if case.system is not None:
+        return facts.system(case.system)
+    gpu = facts.accelerator(case.gpu).name
+    needed = case.gpus_per_replica
+    for system in facts.systems.values():
+        if system.accelerator == gpu and system.scaleup_gpus >= needed:
+            return system
+    raise InputError(
+        Problem(
+            "gpu",
+            f"no system of the catalogue holds {needed} of '{gpu}' in one scale-up domain; add "
+            "one to systems.yaml of your own catalog folder",
+        )
+    )
+
+
+def _arrivals(load: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scenario's arrivals from the short form of a case."""
+    kind = load["kind"]
+    keys = {key: value for key, value in load.items() if key not in _OF_THE_CASE}
+    if kind == "static":
+        return {**keys, "process": "offline", "requests": load["batch"]}
+    if kind == "open":
+        keys.pop("duration", None)
+        return {**keys, "process": load.get("arrivals", "poisson")}
+    return {**keys, "process": kind}
+
+
+def _whole(length: Any) -> Any:
+    """Return a length as a scenario has it: a measured mean, such as 574.9, is rounded."""
+    return round(length) if isinstance(length, float) else length
+
+
+_PATHS = {
+    "deployments.served.": "",
+    "workload.sent.arrivals": "load",
+    "workload.sent.": "",
+    "racks.0.system": "system",
+}
+
+
+def _of_case(path: str) -> str:
+    for prefix, own in _PATHS.items():
+        if path.startswith(prefix):
+            return own + path.removeprefix(prefix)
+    return path

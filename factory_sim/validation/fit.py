@@ -1,0 +1,227 @@
+"""Fitting parameters to measurements: least squares on what the real engine simulates.
+
+Residuals are log(simulated / measured), parameters are fitted as logarithms around the value
+and spread that were known before (a Gaussian prior), and rare large misses count linearly
+(soft L1). Every case that a parameter touches is run again for its derivative, so nothing
+stands between the engine and the fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from factory_sim.catalog import Catalog, load_catalog
+from factory_sim.validation.case import Case
+from factory_sim.validation.parameters import fact_of
+from factory_sim.validation.runner import Outcome, Task, run_tasks
+
+Array = NDArray[np.float64]
+
+STEP = 0.02
+"""Relative step of the finite differences: above the noise of a changed schedule."""
+
+ROBUST = 0.15
+"""Log residuals beyond this count linearly, as the other half of a heavy tail."""
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A parameter to fit: its name, what it was before, and how sure that is (log spread)."""
+
+    name: str
+    value: float
+    spread: float
+    low: float = 0.0
+    high: float = math.inf
+
+
+@dataclass(frozen=True)
+class Target:
+    """A case to fit to, the metrics that count, and the weight of its residuals."""
+
+    case: Case
+    metrics: tuple[str, ...]
+    weight: float = 1.0
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Fitted values; the covariance of their logarithms; derivatives and residuals by row.
+
+    rows: (target number, metric) of each residual. The covariance takes rows of one group
+    (a model, say) to err together: errors of a model's cases are no independent draws.
+    """
+
+    knobs: tuple[Knob, ...]
+    values: dict[str, float]
+    covariance: Array
+    jacobian: Array
+    residuals: Array
+    rows: list[tuple[int, str]]
+    cost: float
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Return the standard error of each value, relative."""
+        spread = np.sqrt(np.diag(self.covariance))
+        return {k.name: float(s) for k, s in zip(self.knobs, spread, strict=True)}
+
+
+def touches(case: Case, knob: str, facts: Catalog) -> bool:
+    """Tell whether a parameter has a part in a case at all."""
+    section, entry, _ = knob.split(".")
+    accelerator = facts.accelerator(case.gpu)
+    if section == "engines":
+        return facts.engine(case.engine.profile).name == entry
+    if section == "power":
+        return facts.power_curve(accelerator.family).family == entry
+    precision = "bf16" if case.precision == "fp16" else case.precision
+    family = facts.efficiency(accelerator.family, accelerator.arithmetic(precision))
+    return facts.families[entry] == family
+
+
+def fit(
+    targets: Sequence[Target],
+    knobs: Sequence[Knob],
+    pool: Executor,
+    folder: Path | None = None,
+    rounds: int = 12,
+) -> Fit:
+    """Return the parameters under which the engine comes nearest to the targets."""
+    problem = _Problem(targets, knobs, pool, folder)
+    start = np.zeros(len(knobs))
+    low = [math.log(max(k.low, 1e-12) / k.value) for k in knobs]
+    high = [math.log(k.high / k.value) if k.high < math.inf else 20.0 for k in knobs]
+    found = least_squares(
+        problem.residuals,
+        start,
+        jac=problem.jacobian,  # type: ignore[arg-type]
+        bounds=(low, high),
+        loss=problem.loss,
+        x_scale=[k.spread for k in knobs],
+        ftol=1e-3,
+        xtol=1e-3,
+        max_nfev=rounds,
+    )
+    residuals, jacobian = problem.residuals(found.x), problem.jacobian(found.x)
+    values = {k.name: k.value * math.exp(x) for k, x in zip(knobs, found.x, strict=True)}
+    measured = len(residuals) - len(knobs)
+    groups = [targets[number].group for number, _ in problem.rows]
+    covariance = _covariance(jacobian, residuals, measured, groups)
+    return Fit(
+        tuple(knobs), values, covariance, jacobian, residuals, problem.rows, float(found.cost)
+    )
+
+
+class _Problem:
+    """Residuals and derivatives of a fit, with the last runs remembered."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        knobs: Sequence[Knob],
+        pool: Executor,
+        folder: Path | None,
+    ) -> None:
+        self.targets, self.knobs, self.pool, self.folder = targets, knobs, pool, folder
+        facts = load_catalog(folder)
+        for knob in knobs:
+            fact_of(facts, knob.name)
+        self.touching = [
+            [n for n, t in enumerate(targets) if touches(t.case, knob.name, facts)]
+            for knob in knobs
+        ]
+        self.rows = [(n, metric) for n, t in enumerate(targets) for metric in t.metrics]
+        self._seen: dict[bytes, list[Outcome]] = {}
+
+    def residuals(self, x: Array) -> Array:
+        """Return weighted log residuals of every row, then the distance of x from the prior."""
+        outcomes = self._run(x)
+        logs = [_log_error(outcomes[n], metric) for n, metric in self.rows]
+        weights = [self.targets[n].weight for n, _ in self.rows]
+        prior = x / np.array([k.spread for k in self.knobs])
+        # A spread of one is a residual of ROBUST: prior and data in the same coin.
+        return np.concatenate([np.array(logs) * np.array(weights), prior * ROBUST])
+
+    def jacobian(self, x: Array) -> Array:
+        """Return the derivatives of `residuals` by forward differences."""
+        base = self._run(x)
+        tasks, places = [], []
+        for column, numbers in enumerate(self.touching):
+            moved = x.copy()
+            moved[column] += STEP
+            values = self._values(moved)
+            for n in numbers:
+                tasks.append(Task(self.targets[n].case, values, self.folder))
+                places.append((column, n))
+        row_of: dict[int, list[tuple[int, str]]] = {}
+        for row, (n, metric) in enumerate(self.rows):
+            row_of.setdefault(n, []).append((row, metric))
+        jacobian = np.zeros((len(self.rows) + len(self.knobs), len(self.knobs)))
+        for (column, n), outcome in zip(places, run_tasks(tasks, self.pool), strict=True):
+            for row, metric in row_of.get(n, []):
+                change = _log_error(outcome, metric) - _log_error(base[n], metric)
+                jacobian[row, column] = self.targets[n].weight * change / STEP
+        for column, knob in enumerate(self.knobs):
+            jacobian[len(self.rows) + column, column] = ROBUST / knob.spread
+        return jacobian
+
+    def loss(self, z: Array) -> Array:
+        """Soft L1 for the measured rows; the prior stays Gaussian (scipy's rho, rho', rho'')."""
+        scaled = z / ROBUST**2
+        t = 1.0 + scaled
+        rho = np.array([2.0 * (np.sqrt(t) - 1.0), 1.0 / np.sqrt(t), -0.5 / t**1.5])
+        rho *= np.array([[ROBUST**2], [1.0], [1.0 / ROBUST**2]])
+        tail = len(self.rows)
+        rho[0, tail:], rho[1, tail:], rho[2, tail:] = z[tail:], 1.0, 0.0
+        return rho
+
+    def _values(self, x: Array) -> dict[str, float]:
+        return {k.name: k.value * math.exp(v) for k, v in zip(self.knobs, x, strict=True)}
+
+    def _run(self, x: Array) -> list[Outcome]:
+        key = x.tobytes()
+        if key not in self._seen:
+            values = self._values(x)
+            tasks = [Task(target.case, values, self.folder) for target in self.targets]
+            self._seen = {key: run_tasks(tasks, self.pool)}
+        return self._seen[key]
+
+
+def _log_error(outcome: Outcome, metric: str) -> float:
+    """Return log(simulated / measured); a case that stops running counts as no residual."""
+    if metric not in outcome.simulated:
+        return 0.0
+    return math.log(outcome.simulated[metric] / outcome.case.measured[metric])  # type: ignore[index]
+
+
+def _covariance(
+    jacobian: Array, residuals: Array, measured: int, groups: Sequence[str]
+) -> Array:
+    """Return the covariance of the log parameters, clustered by group (Liang, Zeger 1986).
+
+    bread = (J'J)^-1; meat = sum over groups of (J_g' r_g)(J_g' r_g)', times G/(G-1); the prior
+    rows add their own information. Never below the plain s^2 (J'J)^-1.
+    """
+    bread = np.linalg.inv(jacobian.T @ jacobian)
+    size = max(1, measured - jacobian.shape[1])
+    plain = bread * float(np.sum(residuals[:measured] ** 2)) / size
+    names = sorted(set(groups))
+    if len(names) < 3:
+        return np.asarray(plain)
+    meat = np.zeros_like(bread)
+    for name in names:
+        rows = [row for row, group in enumerate(groups) if group == name]
+        score = jacobian[rows].T @ residuals[rows]
+        meat += np.outer(score, score)
+    clustered = bread @ meat @ bread * len(names) / (len(names) - 1)
+    return clustered if np.trace(clustered) > np.trace(plain) else plain

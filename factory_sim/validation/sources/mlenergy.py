@@ -1,0 +1,64 @@
+"""ML.ENERGY: vLLM 0.11.1 on H100 and B200, throughput, ITL, GPU watts and joules per token.
+
+All requests are sent at the start and `max_num_seqs` caps the batch; the figures are those
+of the steady state. The table has no prompt lengths: those below are our estimates, and
+matter little beside answers of hundreds to thousands of tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from factory_sim.validation.sources.names import GPUS, model_of
+
+SOURCE = "https://github.com/ml-energy/leaderboard (v3 data), vLLM 0.11.1"
+PROMPT = {"lm-arena-chat": 350, "gpqa": 250}
+"""Estimates: single chat turns of a public arena; graduate-level questions with four choices."""
+
+SPREAD = 0.6
+"""Sigma of the lognormal that answers are drawn from: an estimate; only their mean is given."""
+
+
+def cases(folder: Path) -> list[dict[str, Any]]:
+    """Return one case per row of a text workload."""
+    table = pd.read_csv(folder / "measured" / "mlenergy_v3_llm.csv")
+    table = table[table["workload"].isin(PROMPT)]
+    # A software fault of the source: steps of 32 ms for an 8B model.
+    dense = table["architecture"] == "Dense Transformer"
+    table = table[~((table["gpu"] == "B200") & (table["workload"] == "gpqa") & dense)]
+    repeats = table.groupby("id").cumcount()
+    return [
+        _case(row, repeat)
+        for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
+    ]
+
+
+def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
+    batch = int(row["batch_or_concurrency"])
+    return {
+        "id": row["id"] + (f"|repeat-{repeat}" if repeat else ""),
+        "source": SOURCE,
+        "gpu": GPUS[row["gpu"]],
+        "model": model_of(row["model"]),
+        "precision": {"bfloat16": "bf16"}.get(row["precision"], row["precision"]),
+        "parallelism": {key: int(row[key]) for key in ("tp", "pp", "ep", "dp")},
+        "engine": {
+            "profile": "vllm",
+            "max_num_seqs": batch,
+            "max_num_batched_tokens": max(8192, batch),
+        },
+        "load": {"kind": "offline", "requests": 2 * batch + 128, "steady": True},
+        "lengths": {
+            "prompt": {"lognormal": {"mean": PROMPT[row["workload"]], "sigma": SPREAD}},
+            "output": {"lognormal": {"mean": row["output_tokens"], "sigma": SPREAD}},
+        },
+        "measured": {
+            "output_tok_s": row["output_tok_s"],
+            "itl_p50_ms": row["itl_p50_ms"],
+            "gpu_power_w": row["avg_gpu_power_w"],
+            "energy_per_output_token_j": row["energy_per_output_token_J"],
+        },
+    }
