@@ -17,6 +17,7 @@ class KvMemory:
     activation_bytes: float
     runtime_bytes: float
     window_bytes: float
+    state_bytes: float
     bytes_per_token: float
     block_tokens: int
 
@@ -29,6 +30,7 @@ class KvMemory:
             - self.activation_bytes
             - self.runtime_bytes
             - self.window_bytes
+            - self.state_bytes
         )
 
     @property
@@ -56,14 +58,20 @@ def kv_memory(
     usable = HBM as the device reports it * utilization. Activations are those of the largest
     step (`max_step_tokens`): the residual stream, its copy and the widest MLP intermediate in
     16 bits, and fp32 logits of `max_num_seqs` sequences. Layers with a sliding window keep at
-    most that window per sequence: their share is set aside for max_num_seqs sequences, and
-    only the other layers grow with the context.
+    most that window per sequence: their share is set aside for max_num_seqs sequences, as are
+    the states of layers with linear attention, and only the other layers grow with the
+    context. Where every layer with attention has a window, none is set aside: each is taken to
+    keep the whole context, which is safe, and exact up to the window.
     """
     model = shard.model
     window = model.window
     windowed_layers = window.layers if window else 0
+    if windowed_layers == model.attention_layers:
+        windowed_layers = 0
     window_tokens = min(window.tokens, model.context_max) if window else 0
     per_layer = shard.kv_bytes_per_token_layer
+    linear = model.linear
+    state = linear.layers * work.linear_state_bytes(linear, shard.tp) if linear else 0.0
     widest = max(
         model.intermediate if work.dense_layers(model) else 0,
         (model.moe.active * model.moe.intermediate) if model.moe else 0,
@@ -76,6 +84,7 @@ def kv_memory(
         + 4.0 * max_num_seqs * model.vocab,
         runtime_bytes=runtime_bytes,
         window_bytes=per_layer * windowed_layers * window_tokens * max_num_seqs,
-        bytes_per_token=per_layer * (model.layers - windowed_layers),
+        state_bytes=state * max_num_seqs,
+        bytes_per_token=per_layer * (model.attention_layers - windowed_layers),
         block_tokens=block_tokens,
     )

@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from factory_sim.catalog.entries import Linear
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 
@@ -96,12 +97,13 @@ class Roofline:
         window = shard.model.window
         self.window = window.tokens if window else 0
         windowed = window.layers if window else 0
-        full = shard.model.layers - windowed
+        full = shard.model.attention_layers - windowed
         self.per_context = self._attend(full)
         self.per_windowed = self._attend(windowed)
         self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
+        self._state = self._keep_state()
         self._most = most = max(max_tokens, max_sequences)
         self._body = _table(self._per_token(np.arange(most + 1, dtype=float)))
         self._head = _table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
@@ -124,6 +126,11 @@ class Roofline:
             memory_s += windowed * near[2]
             busy_compute_s += windowed * near[5]
             busy_memory_s += windowed * near[6]
+        if self._state is not None:
+            held_s = (sequences + len(chunks)) * self._state[2]
+            duration_s += held_s
+            memory_s += held_s
+            busy_memory_s += held_s
         tokens = sequences
         for start, length in chunks:
             tokens += length
@@ -155,7 +162,9 @@ class Roofline:
     def _decode_cost(self, n: int) -> Cost:
         host_s = self._host.per_step_s + self._host.per_sequence_s * n
         body, head = _row(self._body, n * _ROW_BYTES), _row(self._head, n * _ROW_BYTES)
-        parts = (body, head, Cost(host_s, host_s=host_s))
+        parts = [body, head, Cost(host_s, host_s=host_s)]
+        if self._state is not None:
+            parts.append(Cost._make(n * term for term in self._state))
         return Cost._make(map(sum, zip(*parts, strict=True)))
 
     def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
@@ -207,7 +216,9 @@ class Roofline:
                 total[index] = total[index] + layers * term
 
         for gemm in work.attention_gemms(model, shard.tp):
-            add(model.layers, self._gemm(gemm, tokens, bpw, chip.flops))
+            add(model.attention_layers, self._gemm(gemm, tokens, bpw, chip.flops))
+        if model.linear is not None:
+            add(model.linear.layers, self._linear(model.linear, tokens))
         dense = work.dense_layers(model)
         if dense:
             for gemm in work.mlp_gemms(model, model.intermediate / shard.tp):
@@ -222,9 +233,10 @@ class Roofline:
                     add(moe, self._gemm(gemm, tokens, bpw, chip.flops))
         # Two norms with their residuals (each reads two vectors and writes two), the rotary
         # embedding and the gate: what touches every token between the products.
+        blocks = work.blocks(model)
         columns = 8.0 * model.hidden + 3.0 * self._mlp_columns()
         add(
-            model.layers,
+            blocks,
             self._operator(
                 0.0,
                 tokens
@@ -240,15 +252,15 @@ class Roofline:
             reduce_s = np.where(
                 tokens > 0, chip.allreduce_latency_s + sent / (chip.link * chip.network), 0.0
             )
-            total[0] = total[0] + 2 * model.layers * reduce_s
-            total[3] = total[3] + 2 * model.layers * reduce_s
-        launch_s = np.where(tokens > 0, model.layers * chip.per_layer_s, 0.0)
+            total[0] = total[0] + 2 * blocks * reduce_s
+            total[3] = total[3] + 2 * blocks * reduce_s
+        launch_s = np.where(tokens > 0, blocks * chip.per_layer_s, 0.0)
         total[0] = total[0] + launch_s
         total[4] = total[4] + launch_s
         return total
 
     def _mlp_columns(self) -> float:
-        """Return the mean MLP columns a token passes on this GPU, over all layers."""
+        """Return the mean MLP columns a token passes on this GPU, over all blocks."""
         model, tp = self._shard.model, self._shard.tp
         dense = work.dense_layers(model) * model.intermediate
         routed = 0.0
@@ -256,7 +268,7 @@ class Roofline:
             routed = work.moe_layers(model) * (
                 model.moe.active * model.moe.intermediate + work.shared_intermediate(model)
             )
-        return (dense + routed) / model.layers / tp
+        return (dense + routed) / work.blocks(model) / tp
 
     def _output_head(self, sampled: Array) -> list[Array]:
         """Return the Cost terms of the output head, in bf16, on the sampled sequences only."""
@@ -274,6 +286,33 @@ class Roofline:
             np.array([moved / (chip.bandwidth * chip.kv_memory)]),
         )
         return Cost._make(float(term[0]) for term in terms)
+
+    def _linear(self, linear: Linear, tokens: Array) -> list[Array]:
+        """Return the Cost terms of one layer with linear attention, but for its state."""
+        chip, shard = self._chip, self._shard
+        total = self._operator(
+            tokens
+            * work.linear_flops_per_token(linear, shard.tp)
+            / (chip.flops_bf16 * chip.attention_compute),
+            tokens
+            * work.ACTIVATION_BYTES
+            * work.linear_elements_per_token(linear, shard.tp)
+            / (chip.bandwidth * chip.elementwise_memory),
+        )
+        for gemm in work.linear_gemms(shard.model, linear, shard.tp):
+            terms = self._gemm(gemm, tokens, shard.bytes_per_weight, chip.flops)
+            total = [one + other for one, other in zip(total, terms, strict=True)]
+        return total
+
+    def _keep_state(self) -> Cost | None:
+        """Return what reading and writing the states of one sequence, or one chunk, costs."""
+        chip, shard = self._chip, self._shard
+        linear = shard.model.linear
+        if linear is None:
+            return None
+        moved = 2.0 * linear.layers * work.linear_state_bytes(linear, shard.tp)
+        moved_s = moved / (chip.bandwidth * chip.kv_memory)
+        return Cost(moved_s, memory_s=moved_s, busy_memory_s=moved_s)
 
     def _prefill_attention(self, layers: int, window: float | None) -> PrefillAttention:
         chip, shard = self._chip, self._shard
