@@ -10,14 +10,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from factory_sim.catalog.config_keys import Config, maybe, whole
 from factory_sim.catalog.entries import Model, Precision, Shape
+from factory_sim.catalog.hybrid import Hybrid, is_hybrid, read_hybrid
 from factory_sim.catalog.weights import active_weights, total_weights
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import validate
 
-Config = dict[str, Any]
-
-PLAIN_MLP = {"bloom", "gpt2", "gpt_neox", "opt", "falcon", "starcoder2", "nemotron", "gpt_bigcode"}
+PLAIN_MLP = {
+    *("bloom", "gpt2", "gpt_neox", "opt", "falcon", "starcoder2"),
+    *("nemotron", "nemotron_h", "gpt_bigcode"),
+}
 TIED_BY_DEFAULT = {"bloom", "gpt2", "opt", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text"}
 WINDOW_ON_EVERY_LAYER = {"mistral", "mixtral", "phi3", "starcoder2"}
 NOT_ATTENTION = ("mamba", "ssm_", "linear_num_", "linear_attn", "attn_layer_period", "rwkv")
@@ -54,7 +57,7 @@ def _model(given: Config, path: Path) -> Model:
     outside = {key: given[key] for key in _SHARED_KEYS if key in given and key not in text}
     config = outside | text
     for key in config:
-        if key.startswith(NOT_ATTENTION):
+        if key.startswith(NOT_ATTENTION) and not is_hybrid(config):
             raise InputError(
                 Problem(key, "describes layers that are not attention, which are not modelled")
             )
@@ -83,54 +86,62 @@ _SHARED_KEYS = ("quantization_config", "tie_word_embeddings", "torch_dtype", "dt
 
 
 def _shape(config: Config) -> dict[str, Any]:
-    hidden = _whole(config, "hidden_size", "n_embd", "n_embed")
-    heads = _whole(config, "num_attention_heads", "n_head")
+    hidden = whole(config, "hidden_size", "n_embd", "n_embed")
+    heads = whole(config, "num_attention_heads", "n_head")
     kind = config.get("model_type", "")
-    layers = _whole(config, "num_hidden_layers", "n_layer")
-    context = _whole(config, "max_position_embeddings", "n_positions", "seq_length")
+    hybrid = read_hybrid(config)
+    layers = hybrid.layers if hybrid else whole(config, "num_hidden_layers", "n_layer")
+    context = whole(config, "max_position_embeddings", "n_positions", "seq_length")
     mla = _mla(config)
-    head_dim = _maybe(config, "head_dim") or (mla["v"] if mla else None) or hidden // heads
+    head_dim = maybe(config, "head_dim", "attention_head_dim") or (mla["v"] if mla else None)
     return {
         "layers": layers,
         "hidden": hidden,
         "heads": heads,
         # Latent attention keeps one compressed vector per token, whatever the heads.
-        "kv_heads": 1 if mla else _maybe(config, "num_key_value_heads") or heads,
-        "head_dim": head_dim,
+        "kv_heads": 1 if mla else maybe(config, "num_key_value_heads") or heads,
+        "head_dim": head_dim or hidden // heads,
         "intermediate": _intermediate(config, hidden),
         "mlp_matrices": 2 if kind in PLAIN_MLP else 3,
-        "vocab": _whole(config, "vocab_size"),
+        "vocab": whole(config, "vocab_size"),
         "context_max": context,
         "tied_embeddings": bool(config.get("tie_word_embeddings", kind in TIED_BY_DEFAULT)),
-        "moe": _moe(config, layers),
+        "moe": _moe(config, layers, hybrid),
         "mla": mla,
         "window": _window(config, layers, context),
+        **(hybrid.shape if hybrid else {}),
     }
 
 
 def _intermediate(config: Config, hidden: int) -> int:
-    if config.get("model_type") in PLAIN_MLP and not _maybe(config, "intermediate_size", "n_inner"):
+    if maybe(config, "moe_intermediate_size") and not maybe(config, "intermediate_size"):
+        return whole(config, "moe_intermediate_size")  # no layer is dense
+    if config.get("model_type") in PLAIN_MLP and not maybe(config, "intermediate_size", "n_inner"):
         return 4 * hidden  # the width these architectures have unless they say otherwise
-    return _whole(config, "intermediate_size_mlp", "intermediate_size", "n_inner")
+    return whole(config, "intermediate_size_mlp", "intermediate_size", "n_inner")
 
 
-def _moe(config: Config, layers: int) -> dict[str, Any] | None:
-    experts = _maybe(config, "n_routed_experts", "num_local_experts", "num_experts")
+def _moe(config: Config, layers: int, hybrid: Hybrid | None) -> dict[str, Any] | None:
+    experts = maybe(config, "n_routed_experts", "num_local_experts", "num_experts")
     if not experts or experts == 1:
         return None
-    dense = _maybe(config, "first_k_dense_replace") or 0
+    dense = maybe(config, "first_k_dense_replace") or 0
     listed = config.get("mlp_only_layers") or []
-    step = _maybe(config, "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1
+    step = maybe(config, "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1
     if step > 1:
         dense = layers - layers // step
-    shared_width = _maybe(config, "shared_expert_intermediate_size")
-    shared = _maybe(config, "n_shared_experts") or (1 if shared_width else 0)
+    if hybrid is not None:
+        dense = hybrid.dense_layers
+    shared_width = maybe(
+        config, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"
+    )
+    shared = maybe(config, "n_shared_experts") or (1 if shared_width else 0)
     if config.get("model_type", "").startswith("llama4"):
         shared = 1  # every Llama 4 layer with experts has one shared expert beside them
     return {
         "experts": experts,
-        "active": _whole(config, "num_experts_per_tok"),
-        "intermediate": _whole(config, "moe_intermediate_size", "intermediate_size"),
+        "active": whole(config, "num_experts_per_tok"),
+        "intermediate": whole(config, "moe_intermediate_size", "intermediate_size"),
         "shared_experts": shared,
         "shared_intermediate": shared_width,
         "dense_layers": dense + len(listed),
@@ -138,24 +149,24 @@ def _moe(config: Config, layers: int) -> dict[str, Any] | None:
 
 
 def _mla(config: Config) -> dict[str, Any] | None:
-    if not _maybe(config, "kv_lora_rank"):
+    if not maybe(config, "kv_lora_rank"):
         return None
     return {
-        "q_lora": _maybe(config, "q_lora_rank"),
-        "kv_lora": _whole(config, "kv_lora_rank"),
-        "nope": _whole(config, "qk_nope_head_dim"),
-        "rope": _whole(config, "qk_rope_head_dim"),
-        "v": _whole(config, "v_head_dim"),
+        "q_lora": maybe(config, "q_lora_rank"),
+        "kv_lora": whole(config, "kv_lora_rank"),
+        "nope": whole(config, "qk_nope_head_dim"),
+        "rope": whole(config, "qk_rope_head_dim"),
+        "v": whole(config, "v_head_dim"),
     }
 
 
 def _window(config: Config, layers: int, context: int) -> dict[str, int] | None:
-    tokens = _maybe(config, "sliding_window", "attention_chunk_size")
+    tokens = maybe(config, "sliding_window", "attention_chunk_size")
     if not tokens or tokens >= context or config.get("use_sliding_window") is False:
         return None
     kind = config.get("model_type", "")
     types = config.get("layer_types")
-    pattern = _maybe(config, "sliding_window_pattern", "_sliding_window_pattern")
+    pattern = maybe(config, "sliding_window_pattern", "_sliding_window_pattern")
     if isinstance(types, list):
         local = sum(name in ("sliding_attention", "chunked_attention") for name in types)
     elif pattern:
@@ -195,22 +206,3 @@ def _precision(config: Config) -> Precision:
         )
     dtype = str(config.get("torch_dtype") or config.get("dtype") or "bfloat16")
     return "fp32" if dtype == "float32" else "bf16"
-
-
-def _whole(config: Config, *keys: str) -> int:
-    value = _maybe(config, *keys)
-    if value is None:
-        also = f" (or {', '.join(keys[1:])})" if keys[1:] else ""
-        raise InputError(Problem(keys[0], f"is required but missing{also}"))
-    return value
-
-
-def _maybe(config: Config, *keys: str) -> int | None:
-    for key in keys:
-        value = config.get(key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InputError(Problem(key, f"must be a whole number, not {value!r}"))
-        return value
-    return None

@@ -36,7 +36,7 @@ ALL = [
 def test_every_section_has_its_entries() -> None:
     assert len(CATALOG.accelerators) == 20
     assert len(CATALOG.systems) == 16
-    assert len(CATALOG.models) == 68
+    assert len(CATALOG.models) == 76
     assert set(CATALOG.engines) == {"vllm", "sglang", "trtllm", "ideal"}
 
 
@@ -101,8 +101,10 @@ def test_a_dgx_h100_provisions_what_semianalysis_provisions() -> None:
 def weights(model: Model, experts: int) -> float:
     """h: hidden, i: intermediate, d: head_dim, m: matrices of an MLP, V: vocabulary, L: layers.
 
-    V h (1 if tied else 2) + L (attention + MLP); attention 2 h H d + 2 h H_kv d, or latent;
-    MLP m h i, or (experts + shared) m h i_e + h E on the layers that are sparse.
+    V h (1 if tied else 2) + L (attention + MLP); attention 2 h H d + 2 h H_kv d, or latent,
+    and h H d more where it is gated; MLP m h i, or (experts + shared) m h i_e + h E on the
+    layers that are sparse. With linear attention of K key and W value columns: h (2 K + 3 W)
+    and the convolution (2 K + W) c; the gates of the heads are left out here (below 0.1 %).
     """
     h, m = model.hidden, model.mlp_matrices
     if (a := model.mla) is not None:
@@ -116,12 +118,20 @@ def weights(model: Model, experts: int) -> float:
         )
     else:
         attention = 2 * h * model.head_dim * (model.heads + model.kv_heads)
-    mlp = model.layers * m * h * model.intermediate
+        attention += h * model.heads * model.head_dim if model.attention_gate else 0
+    mlps = model.mlp_layers or model.layers
+    mlp = mlps * m * h * model.intermediate
     if (e := model.moe) is not None:
-        sparse = (experts + e.shared_experts) * m * h * e.intermediate + h * e.experts
-        mlp = (model.layers - e.dense_layers) * sparse + e.dense_layers * m * h * model.intermediate
+        shared = e.shared_experts * (e.shared_intermediate or e.intermediate)
+        sparse = m * h * (experts * e.intermediate + shared) + h * e.experts
+        mlp = (mlps - e.dense_layers) * sparse + e.dense_layers * m * h * model.intermediate
+    mixers = model.layers * attention
+    if (n := model.linear) is not None:
+        keys, values = n.key_heads * n.key_dim, n.value_heads * n.value_dim
+        linear = h * (2 * keys + 3 * values) + n.conv * (2 * keys + values)
+        mixers = (model.layers - n.layers) * attention + n.layers * linear
     embeddings = model.vocab * h * (1 if model.tied_embeddings else 2)
-    return embeddings + model.layers * attention + mlp
+    return embeddings + mixers + mlp
 
 
 @pytest.mark.parametrize("name", sorted(CATALOG.models))
@@ -156,6 +166,13 @@ CARDS = [
     ("glm-5", 744, 40),
     ("deepseek-v3.1", 671, 37),
     ("kimi-k2.5", 1030, 32),
+    ("qwen3-next-80b-a3b", 80, 3.3),
+    ("qwen3.5-27b", 27, 27),
+    ("qwen3.5-122b-a10b", 122, 10),
+    ("qwen3.5-397b-a17b", 397, 17),
+    ("nemotron-nano-9b-v2", 8.9, 8.9),
+    ("nemotron-nano-12b-v2", 12.3, 12.3),
+    ("nemotron-3-nano-30b-a3b", 31.6, 3.6),
 ]
 
 

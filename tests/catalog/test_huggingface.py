@@ -37,6 +37,7 @@ def same_shape(read: Model, known: str) -> bool:
     shape = [
         *("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "mlp_matrices"),
         *("vocab", "tied_embeddings", "moe", "mla", "window", "released_precision"),
+        *("linear", "attention_gate", "mlp_layers", "context_max"),
     ]
     catalogued = load_catalog().model(known)
     return all(getattr(read, field) == getattr(catalogued, field) for field in shape)
@@ -177,6 +178,115 @@ def test_alternating_windows_and_mxfp4(read: Any) -> None:
         "quantization_config": {"quant_method": "mxfp4"},
     }
     assert same_shape(read(config), "gpt-oss-120b")
+
+
+QWEN_NEXT = {
+    "model_type": "qwen3_next",
+    "num_hidden_layers": 48,
+    "full_attention_interval": 4,
+    "hidden_size": 2048,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "intermediate_size": 5120,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "num_experts": 512,
+    "num_experts_per_tok": 10,
+    "mlp_only_layers": [],
+    "vocab_size": 151936,
+    "max_position_embeddings": 262144,
+    "tie_word_embeddings": False,
+}
+
+NEMOTRON = {
+    "model_type": "nemotron_h",
+    "num_hidden_layers": 62,
+    "hybrid_override_pattern": "M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M*-M-M-M-M-",
+    "hidden_size": 5120,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "mamba_num_heads": 128,
+    "mamba_head_dim": 80,
+    "ssm_state_size": 128,
+    "n_groups": 8,
+    "conv_kernel": 4,
+    "intermediate_size": 20480,
+    "vocab_size": 131072,
+    "max_position_embeddings": 131072,
+}
+
+
+def test_three_layers_of_four_with_a_gated_delta_net(read: Any) -> None:
+    model = read(QWEN_NEXT)
+    assert model.parameters.value == pytest.approx(79.7e9, rel=0.001)
+    assert model.linear == load_catalog().model("qwen3-next-80b-a3b").linear
+    assert (model.linear_layers, model.attention_layers, model.attention_gate) == (36, 12, True)
+    types = ["linear_attention"] * 3 + ["full_attention"]
+    newer = QWEN_NEXT | {
+        "model_type": "qwen3_5_moe_text",
+        "num_hidden_layers": 60,
+        "layer_types": types * 15,
+        "hidden_size": 4096,
+        "num_attention_heads": 32,
+        "linear_num_value_heads": 64,
+        "intermediate_size": None,
+        "moe_intermediate_size": 1024,
+        "shared_expert_intermediate_size": 1024,
+        "vocab_size": 248320,
+        "mamba_ssm_dtype": "float32",
+    }
+    text = {key: value for key, value in newer.items() if value is not None}
+    found = read({"model_type": "qwen3_5_moe", "tie_word_embeddings": False, "text_config": text})
+    known = load_catalog().model("qwen3.5-397b-a17b")
+    assert found.parameters.value == pytest.approx(known.parameters.value, rel=0.001)
+    assert same_shape(found, known.name) or found.moe != known.moe  # a shared width spelled out
+    assert (found.linear, found.attention_gate) == (known.linear, True)
+
+
+def test_a_nemotron_spells_its_layers_out(read: Any) -> None:
+    assert same_shape(read(NEMOTRON), "nemotron-nano-12b-v2")
+    with_experts = NEMOTRON | {
+        "hybrid_override_pattern": "MEM*E-",
+        "n_routed_experts": 8,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 1024,
+        "moe_shared_expert_intermediate_size": 2048,
+    }
+    model = read(with_experts)
+    assert (model.layers, model.linear_layers, model.mlp_layers) == (3, 2, None)
+    assert model.moe == Moe(
+        experts=8,
+        active=2,
+        intermediate=1024,
+        shared_experts=1,
+        shared_intermediate=2048,
+        dense_layers=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"hybrid_override_pattern": "MM-X"}, "must have one letter a layer (M, *, - or E), not"),
+        ({"hybrid_override_pattern": "M-M-"}, "layers: are 2; 0 with a window and 2 with linear"),
+        ({"mamba_ssm_cache_dtype": "int8"}, "must be one of float32, bfloat16, float16, not"),
+        ({"moe_latent_size": 64}, "moe_latent_size: describes experts in a latent space"),
+        ({"ssm_state_size": None}, "ssm_state_size: is required but missing"),
+    ],
+)
+def test_a_hybrid_that_cannot_be_read(read: Any, change: dict[str, Any], told: str) -> None:
+    config = {k: v for k, v in (NEMOTRON | change).items() if v is not None}
+    with pytest.raises(InputError) as error:
+        read(config)
+    assert told in str(error.value)
 
 
 def test_bloom_has_other_names_a_plain_mlp_and_tied_embeddings(read: Any) -> None:

@@ -37,6 +37,8 @@ def test_names_ignore_case_underscores_and_spaces() -> None:
         ("llama2-70b-99", "llama-2-70b", "bf16"),
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b", "bf16"),
         ("moonshotai/Kimi-K2-Instruct", "kimi-k2", "fp8"),
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "nemotron-nano-9b-v2", "bf16"),
+        ("nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16", "nemotron-nano-12b-v2", "bf16"),
     ],
 )
 def test_a_model_is_known_as_its_publisher_writes_it(

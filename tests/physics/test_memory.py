@@ -50,6 +50,23 @@ def test_a_model_that_does_not_fit_has_no_blocks() -> None:
     assert memory("llama-3.1-70b", 1).kv_bytes < 0
 
 
+@pytest.mark.parametrize("tp", [1, 4])
+def test_linear_attention_keeps_a_state_per_sequence_and_no_cache(tp: int) -> None:
+    kept = memory("nemotron-nano-9b-v2", tp, max_num_seqs=100)
+    # 27 Mamba-2 layers: 128 heads of 80 x 128 in fp32, and 3 inputs of the convolution.
+    matrices, inputs = 128 * 80 * 128 * 4, 3 * (2 * 8 * 128 + 128 * 80) * 2
+    assert kept.state_bytes == 100 * 27 * (matrices + inputs) / tp
+    assert kept.bytes_per_token == 4 * 2 * 8 * 128 * 2 / tp  # of the four layers with attention
+    assert memory("llama-3.1-8b", tp).state_bytes == 0
+
+
+def test_a_model_whose_every_layer_slides_has_blocks_for_the_whole_context() -> None:
+    kept = memory("starcoder2-7b", 1)
+    assert kept.window_bytes == 0
+    assert kept.bytes_per_token == 32 * 2 * 4 * 128 * 2
+    assert kept.blocks > 0
+
+
 def test_windows_are_set_aside_for_every_sequence() -> None:
     few, many = memory("gpt-oss-20b", 1, max_num_seqs=1), memory("gpt-oss-20b", 1, max_num_seqs=101)
     # 12 sliding layers keep 128 tokens of 8 KV heads of 64: keys and values of 2 bytes.

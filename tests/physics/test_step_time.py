@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from factory_sim.physics.hardware import Host
-from factory_sim.physics.step_time import Chunk, Cost
-from tests.physics.machines import roofline
+from factory_sim.catalog import load_catalog
+from factory_sim.physics.hardware import Host, Shard
+from factory_sim.physics.step_time import Chunk, Cost, Roofline
+from tests.physics.machines import NO_HOST, roofline
 
 TABLE = Path(__file__).parents[3] / "shared/data/step_times_aiconfigurator.csv.gz"
-MODELS = ("llama-3.1-8b", "llama-3.1-70b", "gpt-oss-20b", "deepseek-v3", "qwen3-30b-a3b")
+MODELS = (
+    *("llama-3.1-8b", "llama-3.1-70b", "gpt-oss-20b", "deepseek-v3", "qwen3-30b-a3b"),
+    *("qwen3.5-35b-a3b", "nemotron-nano-9b-v2"),
+)
 
 
 def causes(cost: Cost) -> float:
@@ -63,6 +67,25 @@ def test_more_work_takes_longer_and_a_lower_clock_too(model: str) -> None:
     assert 1.05 < ratio < 1 / 0.6  # compute follows the clock, the rest does not
     decode = slow.decode(1).duration_s / fast.decode(1).duration_s
     assert 1.0 <= decode < 1.1  # memory-bound
+
+
+def test_a_state_is_read_and_written_once_a_step_whatever_the_context() -> None:
+    model = load_catalog().model("qwen3-next-80b-a3b")
+    assert model.linear is not None
+    chip = roofline(model.name, tp=4)._chip
+    steps = []
+    for state in ("bf16", "fp32"):
+        linear = model.linear.model_copy(update={"state": state})
+        part = Shard(model.model_copy(update={"linear": linear}), 4, 1, 2.0, 2.0)
+        steps.append(Roofline(chip, part, NO_HOST, 1.0, 64, 512))
+    # What two more bytes a number cost: 36 layers, 32 heads of 128 x 128 on four GPUs.
+    more = 2 * 36 * 32 * 128 * 128 * 2 / 4 / (chip.bandwidth * chip.kv_memory)
+    half, full = steps
+    assert full.decode(50).memory_s - half.decode(50).memory_s == pytest.approx(50 * more)
+    chunks = [Chunk(0, 100), Chunk(4000, 300)]
+    found = [step.mixed(7, 7 * 5000, 0, chunks, 9) for step in steps]
+    assert found[1].duration_s - found[0].duration_s == pytest.approx(9 * more)
+    assert found[1].compute_s == found[0].compute_s
 
 
 def test_beyond_the_table_is_like_inside_it() -> None:
