@@ -186,12 +186,15 @@ def chip_of(accelerator: Accelerator, arithmetic: Precision, efficiency: Family,
 
 def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, tp: int) -> str:
     short_gb = (memory.bytes_per_token * memory.block_tokens - memory.kv_bytes) / 1e9
+    kept = memory.window_bytes + memory.state_bytes
     return (
         f"{model.name} does not fit: weights need {memory.weight_bytes / 1e9:.1f} GB a GPU, "
         f"activations and runtime {(memory.activation_bytes + memory.runtime_bytes) / 1e9:.1f} GB, "
-        f"and a {accelerator.name} has {memory.usable_bytes / 1e9:.1f} GB to use; "
-        f"{short_gb:.1f} GB are missing. Use more GPUs than tp: {tp}, a smaller precision, or "
-        "another accelerator"
+        + (f"windows and states of max_num_seqs sequences {kept / 1e9:.1f} GB, " if kept else "")
+        + f"and a {accelerator.name} has {memory.usable_bytes / 1e9:.1f} GB to use; "
+        f"{short_gb:.1f} GB are missing. Use more GPUs than tp: {tp}, a smaller precision, "
+        + ("a lower engine.max_num_seqs, " if kept else "")
+        + "or another accelerator"
     )
 
 

@@ -87,6 +87,18 @@ def test_a_model_too_big_names_what_is_missing() -> None:
     (problem,) = found("deployments.chat.precision=bf16", "deployments.chat.parallelism.tp=1")
     assert "llama-3.1-70b does not fit: weights need 141.1 GB a GPU" in problem
     assert "GB are missing" in problem
+    assert "max_num_seqs" not in problem
+
+
+def test_states_too_many_for_the_memory_name_the_setting_that_mends_it() -> None:
+    (problem,) = found(
+        "deployments.chat.model=nemotron-nano-9b-v2",
+        "deployments.chat.precision=bf16",
+        "deployments.chat.parallelism.tp=1",
+        "deployments.chat.engine.max_num_seqs=512",
+    )
+    assert "windows and states of max_num_seqs sequences 73.5 GB" in problem
+    assert "a lower engine.max_num_seqs" in problem
 
 
 def test_files_in_overrides_start_from_the_working_directory(
