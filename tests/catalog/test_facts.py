@@ -34,8 +34,8 @@ ALL = [
 
 
 def test_every_section_has_its_entries() -> None:
-    assert len(CATALOG.accelerators) == 20
-    assert len(CATALOG.systems) == 16
+    assert len(CATALOG.accelerators) == 27
+    assert len(CATALOG.systems) == 23
     assert len(CATALOG.models) == 76
     assert set(CATALOG.engines) == {"vllm", "sglang", "trtllm", "ideal"}
 
