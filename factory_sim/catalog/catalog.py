@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from factory_sim.catalog import calibration
+from factory_sim.catalog.calibration import lay_over
 from factory_sim.catalog.entries import (
     Accelerator,
     Cooling,
@@ -139,7 +141,7 @@ def _built_in() -> Catalog:
 
 
 def _read(folder: Path | None) -> Catalog:
-    shipped = built_in()
+    shipped = lay_over(built_in(), calibration.shipped())
     own = user_folder(folder) if folder else {}
     problems: list[Problem] = []
 
@@ -202,7 +204,8 @@ def _estimated(value: Any, note: str) -> Any:
     if not isinstance(value, dict):
         return value
     if "value" in value:
-        return {**value, "kind": "estimate", "note": note}
+        rest = {key: inner for key, inner in value.items() if key != "error"}
+        return {**rest, "kind": "estimate", "note": note}
     return {key: _estimated(inner, note) for key, inner in value.items()}
 
 

@@ -24,12 +24,16 @@ T = TypeVar("T")
 
 
 class Fact(Frozen, Generic[T]):
-    """One figure: `value` in SI units, its `kind`, its `source` and, where needed, a `note`."""
+    """One figure: `value` in SI units, its `kind`, its `source` and, where needed, a `note`.
+
+    error: its standard error as a share of the value, where a fit has found one.
+    """
 
     value: T
     kind: Kind
     source: Annotated[str, Field(min_length=1)]
     note: str = ""
+    error: Share | None = None
 
 
 class Accelerator(Frozen):
@@ -244,6 +248,8 @@ class Shape(Frozen):
 class Model(Shape):
     """A named decoder: its shape, the precision its weights are released in, and their number.
 
+    quantised: which weights a precision below 16 bits is meant for: of all linear layers, or of
+    the routed experts only, the rest staying in bf16.
     aliases: other names of it, each exact. parameters: all weights, embeddings included;
     active_parameters: those that one token passes through. kind and source are those of the
     shape.
@@ -253,6 +259,7 @@ class Model(Shape):
     title: str
     aliases: tuple[str, ...] = ()
     released_precision: Precision
+    quantised: Literal["linear", "experts"] = "linear"
     parameters: Fact[Number]
     active_parameters: Fact[Number] | None = None
     kind: Kind
@@ -273,7 +280,10 @@ class Engine(Frozen):
     """A serving engine: the host time it adds to the kernels, and the memory it keeps.
 
     per_step, per_sequence, per_request: seconds of host work per iteration, per running
-    sequence in it, and once per request. graph_and_runtime: bytes per GPU for CUDA graphs,
+    sequence in it, and once per request. launch: its launch overhead of a layer over the
+    family's (1: kernels replayed from CUDA graphs, as in vLLM V1). eager_per_layer: seconds
+    that a layer takes longer in a step with prompt chunks, which runs outside a graph.
+    graph_and_runtime: bytes per GPU for CUDA graphs,
     the context and communication buffers.
     """
 
@@ -283,6 +293,8 @@ class Engine(Frozen):
     per_step: Fact[Seconds]
     per_sequence: Fact[Seconds]
     per_request: Fact[Seconds]
+    launch: Fact[Number]
+    eager_per_layer: Fact[Seconds]
     graph_and_runtime: Fact[Bytes]
     defaults: EngineDefaults
 
@@ -290,14 +302,17 @@ class Engine(Frozen):
 class Family(Frozen):
     """How much of its peak a GPU family reaches at one arithmetic precision.
 
-    per_layer: seconds of launch and latency per layer. The shares are of peak compute
+    per_layer: seconds of launch and latency per layer; moe_per_layer: as many more in a layer
+    that routes its tokens to experts. The shares are of peak compute
     (GEMM, attention), of HBM bandwidth (GEMM weights, KV cache, elementwise work) and of the
-    scale-up link. allreduce_latency: seconds of one collective of no bytes.
+    scale-up link; attention and KV cache go by the row of the cache's precision.
+    allreduce_latency: seconds of one collective of no bytes.
     """
 
     family: str
     precision: Precision
     per_layer: Fact[Seconds]
+    moe_per_layer: Fact[Seconds]
     gemm_compute: Fact[Share]
     gemm_memory: Fact[Share]
     attention_compute: Fact[Share]

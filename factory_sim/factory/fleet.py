@@ -44,7 +44,8 @@ class Fleet:
     @property
     def longest(self) -> int:
         """Return the most tokens, prompt and answer, of a request that a replica can serve."""
-        return min(self.model.context_max, self.memory.tokens + 1)
+        longest = self.spec.engine.max_model_len or self.model.context_max
+        return min(longest, self.memory.tokens + 1)
 
     @property
     def gpus_per_replica(self) -> int:
@@ -68,6 +69,8 @@ def make_fleet(
     precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)
+    cache = accelerator.arithmetic(spec.kv_precision)
+    attention = facts.efficiency(accelerator.family, cache)
     curve = facts.power_curve(accelerator.family)
     tp, ep = spec.parallelism.tp, spec.parallelism.ep
     _check_parallelism(where, spec, system, model)
@@ -99,9 +102,14 @@ def make_fleet(
         batching=batching,
         max_num_seqs=max_num_seqs,
         max_step_tokens=max_tokens,
-        chip=chip_of(accelerator, arithmetic, efficiency, tp),
+        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, tp),
         shard=shard,
-        host=Host(engine.per_step.value, engine.per_sequence.value, engine.per_request.value),
+        host=Host(
+            engine.per_step.value,
+            engine.per_sequence.value,
+            engine.per_request.value,
+            engine.eager_per_layer.value,
+        ),
         power=power_of(accelerator, curve),
         memory=memory,
         replicas=_place(spec, where, free.get(system.name, []), tp),
@@ -163,10 +171,17 @@ def power_of(accelerator: Accelerator, curve: PowerCurve) -> PowerModel:
     )
 
 
-def chip_of(accelerator: Accelerator, arithmetic: Precision, efficiency: Family, tp: int) -> Chip:
+def chip_of(
+    accelerator: Accelerator,
+    arithmetic: Precision,
+    efficiency: Family,
+    attention: Family,
+    engine: Engine,
+    tp: int,
+) -> Chip:
     """Return the numbers of an accelerator, at this arithmetic, that step times need.
 
-    Raises InputError where one of them is not published.
+    attention: the row of the family for the precision of the KV cache. Raises InputError where one of them is not published.
     """
     return Chip(
         flops=accelerator.need(f"flops.{arithmetic}"),
@@ -175,10 +190,11 @@ def chip_of(accelerator: Accelerator, arithmetic: Precision, efficiency: Family,
         link=accelerator.need("scaleup_bandwidth") if tp > 1 else 1.0,
         gemm_compute=efficiency.gemm_compute.value,
         gemm_memory=efficiency.gemm_memory.value,
-        attention_compute=efficiency.attention_compute.value,
-        kv_memory=efficiency.kv_memory.value,
+        attention_compute=attention.attention_compute.value,
+        kv_memory=attention.kv_memory.value,
         elementwise_memory=efficiency.elementwise_memory.value,
-        per_layer_s=efficiency.per_layer.value,
+        per_layer_s=efficiency.per_layer.value * engine.launch.value,
+        moe_per_layer_s=efficiency.moe_per_layer.value * engine.launch.value,
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
     )

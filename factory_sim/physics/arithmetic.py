@@ -154,6 +154,12 @@ def layer_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
     return attention + dense + per_layer * moe_layers(model)
 
 
+def expert_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
+    """Return the number of weights of the routed experts of all layers on one GPU."""
+    routed = experts(model, tp, ep)
+    return 0.0 if routed is None else routed.resident * routed.weights_each * moe_layers(model)
+
+
 def embedding_weights(model: Model, tp: int = 1) -> float:
     """Return the number of weights of embedding and output head on one GPU."""
     tables = 1 if model.tied_embeddings else 2

@@ -13,8 +13,8 @@ class Chip:
     """One accelerator: peaks (flop/s, bytes/s) and the shares of them that kernels reach.
 
     The shares hold at the reference clock, which is the clock of a prefill at the board's
-    power limit. per_layer_s is the launch overhead of one layer; the all-reduce costs its
-    latency plus bytes over link * network.
+    power limit. per_layer_s is the launch overhead of one layer, moe_per_layer_s what routing
+    adds to it; the all-reduce costs its latency plus bytes over link * network.
     """
 
     flops: float
@@ -27,6 +27,7 @@ class Chip:
     kv_memory: float
     elementwise_memory: float
     per_layer_s: float
+    moe_per_layer_s: float
     allreduce_latency_s: float
     network: float
 
@@ -42,6 +43,12 @@ class Shard:
     bytes_per_kv: float
 
     @property
+    def bytes_per_other(self) -> float:
+        """Return the bytes of a weight outside the routed experts."""
+        only = self.model.quantised == "experts" and self.bytes_per_weight < 1.0
+        return work.BYTES_PER_WEIGHT["bf16"] if only else self.bytes_per_weight
+
+    @property
     def kv_bytes_per_token_layer(self) -> float:
         """Return the bytes that one token keeps in one layer's KV cache on this GPU."""
         return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv)
@@ -49,16 +56,22 @@ class Shard:
     @property
     def weight_bytes(self) -> float:
         """Return the bytes of weights on this GPU: layers as quantised, embeddings in bf16."""
-        layers = work.layer_weights(self.model, self.tp, self.ep) * self.bytes_per_weight
+        every = work.layer_weights(self.model, self.tp, self.ep)
+        routed = work.expert_weights(self.model, self.tp, self.ep)
+        layers = routed * self.bytes_per_weight + (every - routed) * self.bytes_per_other
         tables = work.embedding_weights(self.model, self.tp) * work.BYTES_PER_WEIGHT["bf16"]
         return layers + tables
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the serving engine costs on the host: seconds per step, per running sequence in
-    it, and per request (tokenise, HTTP, detokenise)."""
+    """What the serving engine costs on the host, in seconds.
+
+    Per step, per running sequence in it, per request (tokenise, HTTP, detokenise), and per
+    layer of a step with prompt chunks, whose kernels are launched one by one.
+    """
 
     per_step_s: float
     per_sequence_s: float
     per_request_s: float
+    eager_per_layer_s: float = 0.0

@@ -104,6 +104,8 @@ class Roofline:
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
         self._state = self._keep_state()
+        eager_s = work.blocks(shard.model) * host.eager_per_layer_s
+        self._mixed_host_s = host.per_step_s + eager_s
         self._most = most = max(max_tokens, max_sequences)
         self._body = _table(self._per_token(np.arange(most + 1, dtype=float)))
         self._head = _table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
@@ -114,7 +116,7 @@ class Roofline:
         self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
-        host_s = self._host.per_step_s + self._host.per_sequence_s * (sequences + len(chunks))
+        host_s = self._mixed_host_s + self._host.per_sequence_s * (sequences + len(chunks))
         far = self.per_context
         duration_s = host_s + context * far[0]
         compute_s, memory_s = context * far[1], context * far[2]
@@ -208,7 +210,7 @@ class Roofline:
     def _per_token(self, tokens: Array) -> list[Array]:
         """Return the Cost terms of all layers that depend on the tokens in the step alone."""
         chip, shard, model = self._chip, self._shard, self._shard.model
-        bpw = shard.bytes_per_weight
+        bpw, flops = shard.bytes_per_other, self._other_flops()
         total = [np.zeros_like(tokens) for _ in Cost._fields]
 
         def add(layers: float, terms: list[Array]) -> None:
@@ -216,13 +218,13 @@ class Roofline:
                 total[index] = total[index] + layers * term
 
         for gemm in work.attention_gemms(model, shard.tp):
-            add(model.attention_layers, self._gemm(gemm, tokens, bpw, chip.flops))
+            add(model.attention_layers, self._gemm(gemm, tokens, bpw, flops))
         if model.linear is not None:
             add(model.linear.layers, self._linear(model.linear, tokens))
         dense = work.dense_layers(model)
         if dense:
             for gemm in work.mlp_gemms(model, model.intermediate / shard.tp):
-                add(dense, self._gemm(gemm, tokens, bpw, chip.flops))
+                add(dense, self._gemm(gemm, tokens, bpw, flops))
         routed = work.experts(model, shard.tp, shard.ep)
         if routed is not None:
             moe = work.moe_layers(model)
@@ -230,7 +232,7 @@ class Roofline:
             shared = work.shared_intermediate(model) / shard.tp
             if shared:
                 for gemm in work.mlp_gemms(model, shared):
-                    add(moe, self._gemm(gemm, tokens, bpw, chip.flops))
+                    add(moe, self._gemm(gemm, tokens, bpw, flops))
         # Two norms with their residuals (each reads two vectors and writes two), the rotary
         # embedding and the gate: what touches every token between the products.
         blocks = work.blocks(model)
@@ -254,10 +256,16 @@ class Roofline:
             )
             total[0] = total[0] + 2 * blocks * reduce_s
             total[3] = total[3] + 2 * blocks * reduce_s
-        launch_s = np.where(tokens > 0, blocks * chip.per_layer_s, 0.0)
+        routing_s = work.moe_layers(model) * chip.moe_per_layer_s
+        launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
         total[0] = total[0] + launch_s
         total[4] = total[4] + launch_s
         return total
+
+    def _other_flops(self) -> float:
+        """Return the peak of products outside the routed experts."""
+        same = self._shard.bytes_per_other == self._shard.bytes_per_weight
+        return self._chip.flops if same else self._chip.flops_bf16
 
     def _mlp_columns(self) -> float:
         """Return the mean MLP columns a token passes on this GPU, over all blocks."""
@@ -300,7 +308,7 @@ class Roofline:
             / (chip.bandwidth * chip.elementwise_memory),
         )
         for gemm in work.linear_gemms(shard.model, linear, shard.tp):
-            terms = self._gemm(gemm, tokens, shard.bytes_per_weight, chip.flops)
+            terms = self._gemm(gemm, tokens, shard.bytes_per_other, self._other_flops())
             total = [one + other for one, other in zip(total, terms, strict=True)]
         return total
 

@@ -35,6 +35,7 @@ class EngineSpec(Frozen):
     """The serving engine of each replica. What is left out comes from the engine profile.
 
     max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
+    max_model_len: the longest request, prompt and answer (default: the model's context).
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
     """
 
@@ -43,6 +44,7 @@ class EngineSpec(Frozen):
     max_num_seqs: Count | None = None
     max_num_batched_tokens: Count | None = None
     gpu_memory_utilization: Annotated[Share, Field(gt=0, le=1)] | None = None
+    max_model_len: Count | None = None
     max_queue: Count | None = None
 
     @model_validator(mode="after")

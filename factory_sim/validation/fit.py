@@ -204,9 +204,7 @@ def _log_error(outcome: Outcome, metric: str) -> float:
     return math.log(outcome.simulated[metric] / outcome.case.measured[metric])  # type: ignore[index]
 
 
-def _covariance(
-    jacobian: Array, residuals: Array, measured: int, groups: Sequence[str]
-) -> Array:
+def _covariance(jacobian: Array, residuals: Array, measured: int, groups: Sequence[str]) -> Array:
     """Return the covariance of the log parameters, clustered by group (Liang, Zeger 1986).
 
     bread = (J'J)^-1; meat = sum over groups of (J_g' r_g)(J_g' r_g)', times G/(G-1); the prior

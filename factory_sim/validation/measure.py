@@ -20,9 +20,7 @@ from factory_sim.metrics.totals import Totals
 from factory_sim.validation.case import FOREVER_S, Case, scenario_of
 
 
-def simulate_case(
-    case: Case, facts: Catalog, step_time: StepTimes = roofline
-) -> dict[str, float]:
+def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -> dict[str, float]:
     """Return the simulated value of every metric that the case measured.
 
     Raises InputError for a case that cannot be simulated, or in which nothing completes.
@@ -98,9 +96,7 @@ def _play(factory: Factory, case: Case) -> _Window:
     return window
 
 
-def _read(
-    factory: Factory, start_s: float, end_s: float, before: Totals, prompts: int
-) -> _Window:
+def _read(factory: Factory, start_s: float, end_s: float, before: Totals, prompts: int) -> _Window:
     gaps = factory.gaps["served"]
     itl = gaps.quantile_s(0.5) if gaps.count else None
     totals = _totals(factory).minus(before)

@@ -30,8 +30,7 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     table = table[(table["quality"] == CLEAN) & table["precision"].notna()]
     repeats = table.groupby("id").cumcount()
     return [
-        _case(row, repeat)
-        for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
+        _case(row, repeat) for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
     ]
 
 
@@ -67,7 +66,9 @@ def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
 
 def _parallelism(row: dict[str, Any]) -> dict[str, int]:
     """Return the degrees; one that the table leaves open is 1, tp what is left of the GPUs."""
-    degrees = {key: 1 if row[key] != row[key] else int(row[key]) for key in ("tp", "pp", "ep", "dp")}
+    degrees = {
+        key: 1 if row[key] != row[key] else int(row[key]) for key in ("tp", "pp", "ep", "dp")
+    }
     if row["tp"] != row["tp"]:
         degrees["tp"] = int(row["num_gpus"]) // (degrees["pp"] * degrees["dp"])
     return degrees

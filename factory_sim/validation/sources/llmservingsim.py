@@ -26,7 +26,7 @@ def cases(folder: Path) -> list[dict[str, Any]]:
             "model": model_of(row["model"]),
             "precision": "bf16",
             "engine": {
-                "profile": "vllm",
+                "profile": "vllm-0.15",
                 "max_num_seqs": int(row["batch_or_concurrency"]),
                 "max_num_batched_tokens": int(row["max_num_batched_tokens"]),
             },

@@ -31,8 +31,7 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     table = table[~((table["gpu"] == "B200") & (table["workload"] == "gpqa") & dense)]
     repeats = table.groupby("id").cumcount()
     return [
-        _case(row, repeat)
-        for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
+        _case(row, repeat) for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
     ]
 
 
@@ -46,7 +45,7 @@ def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
         "precision": {"bfloat16": "bf16"}.get(row["precision"], row["precision"]),
         "parallelism": {key: int(row[key]) for key in ("tp", "pp", "ep", "dp")},
         "engine": {
-            "profile": "vllm",
+            "profile": "vllm-0.11",
             "max_num_seqs": batch,
             "max_num_batched_tokens": max(8192, batch),
         },

@@ -40,7 +40,7 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
         "precision": "fp16",
         "parallelism": {"tp": row["tp"]},
         "engine": {
-            "profile": "vllm",
+            "profile": "vllm-0.15",
             "max_num_seqs": row["max_num_seqs"],
             "max_num_batched_tokens": row["max_num_batched_tokens"],
         },
