@@ -11,9 +11,10 @@ the summary where all outputs are equally long and the weights therefore equal. 
 not kept, so no ITL. Tokens per second are the rate's mean over the measuring window.
 
 A run that its duration cuts off counts the tokens of the requests in flight too, and its load
-is `steady` (rates while it is held). With a warm-up or cool-down set aside the same holds, and
-a closed load then has no TTFT and latency: the burst of the first requests, which a case
-simulates, is not in them. Labels of the report (`gpu`, `precision`, `tp`, `engine`,
+is `steady` (rates while it is held), if it is long enough to have a state after its ramp; else
+the rates are left out. With a warm-up or cool-down set aside the same holds, and a closed load
+then has no TTFT and latency: the burst of the first requests, which a case simulates, is not
+in them. Labels of the report (`gpu`, `precision`, `tp`, `engine`,
 `max_num_seqs` ...) speak for the user.
 """
 
@@ -38,6 +39,9 @@ from factory_sim.validation.readers.lengths import (
 from factory_sim.validation.readers.readings import measured, note, on_schedule
 
 VERSION = 2
+RAMPS = 2
+"""A load is steady if it sends this many times what runs at once: half is ramp. A judgement."""
+
 PERCENTILES = {
     "p001": 0.001,
     "p01": 0.01,
@@ -100,7 +104,8 @@ def _case(
         for key in ("percent", "value")
     )
     load = _load(part, requests)
-    steady = cut_off or trimmed
+    held = load.get("concurrency") or told["engine"]["max_num_seqs"]
+    steady = (cut_off or trimmed) and requests >= RAMPS * held
     if load["kind"] == "open" and done:
         late_s = part.number("metrics", "request_dispatch_delay", "successful", "mean")
         on_schedule(part, late_s, part.need("metrics", "request_latency", "successful", "mean"))
@@ -108,6 +113,8 @@ def _case(
     readings = _readings(part, singles, "total" if cut_off else "successful")
     if trimmed and load["kind"] != "open":
         readings = {k: v for k, v in readings.items() if not k.startswith(("ttft", "e2e"))}
+    if (cut_off or trimmed) and not steady:
+        readings = {k: v for k, v in readings.items() if not k.endswith("_tok_s")}
     kept = measured(part, readings, seen, seen - done, rates_hold=cut_off)
     prompt, output, cached, correlation = _spreads(part, singles)
     return {

@@ -175,7 +175,9 @@ def _spread(done: Document, name: str) -> Spread:
     mean, low, high = stats.need("mean"), stats.number("min"), stats.number("max")
     inner = {0.5: stats.number("median")}
     inner |= {
-        float(key[1:]) / 100: stats.number(key) for key in stats.data if re.match(r"p\d", key)
+        round(float(key[1:]) / 100, 6): stats.number(key)
+        for key in stats.data
+        if re.match(r"p\d", key)
     }
     points = {share: tokens for share, tokens in inner.items() if tokens is not None}
     if low is None or high is None or not points:

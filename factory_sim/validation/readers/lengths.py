@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,10 @@ SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 AGREE = 0.05
 """How far a stated mean length may lie from the file's: a judgement. The counts of client,
 server and user differ by special tokens and a chat template's."""
+
+
+NEAR = 0.001
+"""A mean that straight lines between percentiles meet as closely as this needs no more points."""
 
 
 class Spread(NamedTuple):
@@ -102,19 +107,25 @@ def _length(spread: Spread) -> Any:
 
 
 def _with_mean(points: list[tuple[float, float]], mean: float) -> list[tuple[float, float]]:
-    """Return the points with the rise to the longest put off until the mean is that measured.
+    """Return the points with one more between each two, such that the mean is that measured.
 
-    A straight line from the last percentile to the longest of many requests makes too many
-    long ones. The tail is held level up to a share s; the mean then fixes s.
+    Straight lines between percentiles make too many long requests: most lie near the lower
+    end. So the curve stays level over a share k of every interval and rises in the rest, or
+    rises first where k is negative, and the mean fixes k.
     """
-    (start, level), (_, longest) = points[-2:]
-    shares, tokens = zip(*points[:-1], strict=True)
-    tail = mean - float(np.trapezoid(tokens, shares)) - level * (1.0 - start)
-    if longest > level:
-        s = round(1.0 - 2.0 * tail / (longest - level), 6)
-        if start < s < 1.0:
-            return [*points[:-1], (s, level), points[-1]]
-    return points
+    shares, tokens = (np.array(column) for column in zip(*points, strict=True))
+    straight = float(np.trapezoid(tokens, shares))
+    if abs(straight - mean) <= NEAR * mean:
+        return points
+    k = 2.0 * (straight - mean) / float(np.diff(tokens) @ np.diff(shares))
+    bent = points[:1]
+    for (start, low), (end, high) in pairwise(points):
+        bend = start + k * (end - start) if k > 0.0 else end + k * (end - start)
+        bend = round(bend, 6)
+        if low < high and start < bend < end:
+            bent.append((bend, low if k > 0.0 else high))
+        bent.append((end, high))
+    return bent
 
 
 def _number(tokens: float) -> int | float:

@@ -44,6 +44,8 @@ def measured(
         for name, value in readings.items()
         if value and (not share or share < _room(name) or (rates_hold and name.endswith("_tok_s")))
     }
+    if not kept and not lost:
+        raise doc.error((), "holds no metric of a case: no latency, no rate of tokens")
     if not kept:
         raise doc.error(
             (), f"{lost} of {requests} requests did not complete; no statistic of the rest stands"

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -113,11 +113,17 @@ def _load(run: Document, requests: int) -> dict[str, Any]:
     return load | {"arrivals": "gamma", "burstiness": burstiness}
 
 
-def _singles(run: Document) -> list[tuple[float, float, float, list[float]]]:
-    """Return prompt and output tokens, ttft and gaps in seconds of every completed request.
+class _Single(NamedTuple):
+    """A completed request: its tokens, and in seconds its TTFT and the gaps after it."""
 
-    Empty without `--save-detailed`.
-    """
+    prompt: float
+    output: float
+    ttft_s: float
+    gaps_s: list[float]
+
+
+def _singles(run: Document) -> list[_Single]:
+    """Return every completed request; none without `--save-detailed`."""
     columns = [run.get(key) for key in ("input_lens", "output_lens", "ttfts", "itls")]
     if not all(isinstance(column, list) for column in columns):
         return []
@@ -127,19 +133,17 @@ def _singles(run: Document) -> list[tuple[float, float, float, list[float]]]:
     rows = [row for row, error in zip(zip(*columns, strict=True), errors, strict=True) if not error]
     try:
         found = [
-            (float(prompt), float(output), float(ttft), [float(gap) for gap in gaps])
+            _Single(float(prompt), float(output), float(ttft), [float(gap) for gap in gaps])
             for prompt, output, ttft, gaps in rows
         ]
     except (TypeError, ValueError):
         raise run.error(("itls",), "a single request holds something that is no number") from None
-    if not all(math.isfinite(sum(row[:3]) + sum(row[3])) for row in found):
+    if not all(math.isfinite(sum(one[:3]) + sum(one.gaps_s)) for one in found):
         raise run.error(("ttfts",), "a single request holds a number that is not finite")
     return found
 
 
-def _readings(
-    run: Document, singles: Sequence[tuple[float, float, float, list[float]]]
-) -> dict[str, float | None]:
+def _readings(run: Document, singles: Sequence[_Single]) -> dict[str, float | None]:
     found: dict[str, float | None] = {
         f"{metric}_{stat}_ms": run.number(f"{word}_{theirs}_ms")
         for metric, theirs in (("ttft", "ttft"), ("tpot", "tpot"), ("e2e", "e2el"))
@@ -147,10 +151,10 @@ def _readings(
         if metric != "tpot" or stat in ("mean", "p50")
     }
     itl_p50, itl_mean = run.number("median_itl_ms"), run.number("mean_itl_ms")
-    if singles and all(ttft > 0.0 for _, _, ttft, _ in singles):
-        ttft_s = np.array([ttft for _, _, ttft, _ in singles])
-        decode_s = np.array([sum(gaps) for _, _, _, gaps in singles])
-        output = np.array([tokens for _, tokens, _, _ in singles])
+    if singles and all(one.ttft_s > 0.0 for one in singles):
+        ttft_s = np.array([one.ttft_s for one in singles])
+        decode_s = np.array([sum(one.gaps_s) for one in singles])
+        output = np.array([one.output for one in singles])
         several = output > 1
         samples = {
             "ttft": ttft_s,
@@ -161,7 +165,7 @@ def _readings(
             metric, stat, _ = name.split("_")
             if len(samples[metric]):
                 found[name] = _statistic(samples[metric], stat) * 1e3
-        gaps = [gap for *_, each in singles for gap in each]
+        gaps = [gap for one in singles for gap in one.gaps_s]
         if itl_p50 is None and gaps:
             itl_p50, itl_mean = float(np.median(gaps)) * 1e3, float(np.mean(gaps)) * 1e3
     found["itl_p50_ms"] = of_single_tokens(itl_p50, itl_mean, found["tpot_mean_ms"])
@@ -174,12 +178,10 @@ def _statistic(values: Any, stat: str) -> float:
     return float(values.mean() if stat == "mean" else np.percentile(values, int(stat[1:])))
 
 
-def _spreads(
-    run: Document, done: int, singles: Sequence[tuple[float, float, float, list[float]]]
-) -> tuple[Spread, Spread, float]:
+def _spreads(run: Document, done: int, singles: Sequence[_Single]) -> tuple[Spread, Spread, float]:
     """Return the lengths of prompts and outputs, and their rank correlation."""
     if singles:
-        prompts, outputs = [row[0] for row in singles], [row[1] for row in singles]
+        prompts, outputs = [one.prompt for one in singles], [one.output for one in singles]
         return of_samples(prompts), of_samples(outputs), rank_correlation(prompts, outputs)
     prompt = Spread(run.need("total_input_tokens") / done)
     return prompt, Spread(run.need("total_output_tokens") / done), 0.0

@@ -11,7 +11,7 @@ import pytest
 
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError
-from factory_sim.validation.case import Case, cases_from, scenario_of
+from factory_sim.validation.case import cases_from, scenario_of
 from factory_sim.validation.readers import READERS
 
 KNOWN: Mapping[str, Any] = {
@@ -53,8 +53,3 @@ def problems(tool: str, path: Path, known: Mapping[str, Any] = KNOWN) -> list[st
 def metrics_of(document: Mapping[str, Any]) -> dict[str, float]:
     """Return the readings rounded to the micro-unit, to compare with typed figures."""
     return {name: round(value, 6) for name, value in document["measured"].items()}
-
-
-def is_a_case(document: Mapping[str, Any]) -> Case:
-    (case,) = cases_from([document], "test", Path("."))
-    return case

@@ -217,6 +217,13 @@ def test_metadata_of_the_run_says_what_a_client_cannot_see(tmp_path: Path) -> No
     ]
 
 
+def test_a_result_without_a_metric_is_named(tmp_path: Path) -> None:
+    silent = {key: None for key in SUMMARY if key.endswith(("_ms", "_throughput"))}
+    assert problems(TOOL, result(tmp_path, **silent)) == [
+        "result.json: holds no metric of a case: no latency, no rate of tokens"
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -245,6 +252,10 @@ def test_metadata_of_the_run_says_what_a_client_cannot_see(tmp_path: Path) -> No
             {"spec_decode_acceptance_rate": 0.7},
             "result.json: spec_decode_acceptance_rate: this run used speculative decoding, which a "
             "case cannot describe",
+        ),
+        (
+            {**DETAILS, "ttfts": [0.04, 0.06, math.nan, 0.09]},
+            "result.json: ttfts: a single request holds a number that is not finite",
         ),
         (
             {"model_id": None},
