@@ -38,6 +38,13 @@ class Calibration:
         return list(self.values)
 
 
+def parts(name: str) -> tuple[str, str, str]:
+    """Return section, entry and field of a parameter's name; an entry may hold dots."""
+    section, _, rest = name.partition(".")
+    entry, _, field = rest.rpartition(".")
+    return section, entry, field
+
+
 @cache
 def shipped() -> Calibration:
     """Return the calibration of the package."""
@@ -94,7 +101,7 @@ def lay_over(sections: dict[str, Any], calibration: Calibration) -> dict[str, An
     """Return the catalogue's sections, as read, with the fitted figures in place."""
     laid = dict(sections)
     for name, value in calibration.values.items():
-        section, entry, field = name.split(".")
+        section, entry, field = parts(name)
         section = SECTION_FILES[section]
         fact = {
             "value": value,

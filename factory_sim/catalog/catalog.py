@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from factory_sim.catalog import calibration
-from factory_sim.catalog.calibration import lay_over
+from factory_sim.catalog.calibration import Calibration, lay_over
 from factory_sim.catalog.entries import (
     Accelerator,
     Cooling,
@@ -135,13 +135,18 @@ def load_catalog(folder: Path | None = None) -> Catalog:
     return _built_in() if folder is None else _read(folder)
 
 
+def uncalibrated() -> Catalog:
+    """Return the built-in catalogue as written by hand: what was known before the calibration."""
+    return _read(None, calibration.read(""))
+
+
 @cache
 def _built_in() -> Catalog:
     return _read(None)
 
 
-def _read(folder: Path | None) -> Catalog:
-    shipped = lay_over(built_in(), calibration.shipped())
+def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
+    shipped = lay_over(built_in(), fitted or calibration.shipped())
     own = user_folder(folder) if folder else {}
     problems: list[Problem] = []
 

@@ -303,10 +303,10 @@ class Family(Frozen):
     """How much of its peak a GPU family reaches at one arithmetic precision.
 
     per_layer: seconds of launch and latency per layer; moe_per_layer: as many more in a layer
-    that routes its tokens to experts. The shares are of peak compute
-    (GEMM, attention), of HBM bandwidth (GEMM weights, KV cache, elementwise work) and of the
-    scale-up link; attention and KV cache go by the row of the cache's precision.
-    allreduce_latency: seconds of one collective of no bytes.
+    that routes its tokens to experts. The shares are of peak compute (dense products, grouped
+    products of routed experts with their imbalance, attention), of HBM bandwidth (weights, KV
+    cache, elementwise work) and of the scale-up link; attention and KV cache go by the row of
+    the cache's precision. allreduce_latency: seconds of one collective of no bytes.
     """
 
     family: str
@@ -314,6 +314,7 @@ class Family(Frozen):
     per_layer: Fact[Seconds]
     moe_per_layer: Fact[Seconds]
     gemm_compute: Fact[Share]
+    expert_compute: Fact[Share]
     gemm_memory: Fact[Share]
     attention_compute: Fact[Share]
     kv_memory: Fact[Share]

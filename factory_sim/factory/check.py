@@ -125,7 +125,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     prompt, output, cached = lengths
     held = memory.tokens / (prompt + output / 2)
     most = max(1, min(fleet.max_num_seqs, int(held)))
-    best = ideal(roofline(fleet, 1.0), prompt, output, cached, most)
+    best = ideal(roofline(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
     rows["largest batch"] = f"{most} requests of mean length: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )

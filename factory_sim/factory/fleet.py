@@ -189,6 +189,7 @@ def chip_of(
         bandwidth=accelerator.need("hbm_bandwidth"),
         link=accelerator.need("scaleup_bandwidth") if tp > 1 else 1.0,
         gemm_compute=efficiency.gemm_compute.value,
+        expert_compute=efficiency.expert_compute.value,
         gemm_memory=efficiency.gemm_memory.value,
         attention_compute=attention.attention_compute.value,
         kv_memory=attention.kv_memory.value,

@@ -22,6 +22,7 @@ class Chip:
     bandwidth: float
     link: float
     gemm_compute: float
+    expert_compute: float
     gemm_memory: float
     attention_compute: float
     kv_memory: float

@@ -15,24 +15,40 @@ class Ideal(NamedTuple):
     requests_per_s: float
 
 
-def ideal(step_time: StepTime, prompt: float, output: float, cached: float, most: int) -> Ideal:
+def ideal(
+    step_time: StepTime, prompt: float, output: float, cached: float, most: int, max_tokens: int
+) -> Ideal:
     """Return the best steady state with batches of 1 to `most` sequences, a power of two or most.
 
-    prompt, output, cached: mean tokens of a request. In a steady batch of n every sequence
-    makes a token a step, so n / output requests end in each, and as many prompts are computed
-    beside: chunks of n * (prompt - cached) / output tokens at the mean place in a prompt.
+    prompt, output, cached: mean tokens of a request; max_tokens: the token budget of a step. In
+    a steady batch of n every sequence makes a token a step, so n / (output - 1) requests end in
+    each, and as many prompts are computed beside: gathered in steps that use the whole budget,
+    since a step with prompts has an overhead of its own.
     """
     sizes = {most} | {2**power for power in range(most.bit_length())}
     return max(
-        (_steady(step_time, prompt, output, cached, n) for n in sorted(sizes)),
+        (_steady(step_time, prompt, output, cached, n, max_tokens) for n in sorted(sizes)),
         key=lambda state: state.requests_per_s,
     )
 
 
-def _steady(step_time: StepTime, prompt: float, output: float, cached: float, n: int) -> Ideal:
+def _steady(
+    step_time: StepTime, prompt: float, output: float, cached: float, n: int, max_tokens: int
+) -> Ideal:
     context = round(n * (prompt + output / 2))
     windowed = round(n * min(prompt + output / 2, step_time.window))
-    length = max(1, round(n * (prompt - cached) / output))
-    start = max(0, round((prompt + cached - length) / 2))
-    step_s = step_time.mixed(n, context, windowed, [Chunk(start, length)], n).duration_s
-    return Ideal(n, step_s, n / (output * step_s))
+    new = prompt - cached
+    steps = max(1.0, output - 1.0)  # the first token comes with the prompt
+    needed = n * new / steps
+    share = min(1.0, needed / max(1, max_tokens - n))
+    length = needed / share
+    if length < new:
+        chunks = [Chunk(round((prompt + cached - length) / 2), max(1, round(length)))]
+    else:
+        prompts = round(length / new)
+        chunks = [Chunk(round(cached), max(1, round(length / prompts)))] * prompts
+    mixed_s = step_time.mixed(n, context, windowed, chunks, n).duration_s
+    parts = (step_time.decode(n), step_time.per_context, step_time.per_windowed)
+    fixed, far, near = (part.duration_s for part in parts)
+    step_s = share * mixed_s + (1.0 - share) * (fixed + context * far + windowed * near)
+    return Ideal(n, step_s, n / (steps * step_s))

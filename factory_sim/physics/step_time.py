@@ -203,7 +203,7 @@ class Roofline:
         moved = shard.bytes_per_weight * routed.touched(tokens) * routed.weights_each
         moved = moved + pairs * work.ACTIVATION_BYTES * (routed.inner + 2 * routed.outer)
         return self._operator(
-            2.0 * pairs * routed.weights_each / (chip.flops * chip.gemm_compute),
+            2.0 * pairs * routed.weights_each / (chip.flops * chip.expert_compute),
             moved / (chip.bandwidth * chip.gemm_memory),
         )
 

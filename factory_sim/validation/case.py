@@ -194,7 +194,10 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
         lengths = {key: value for key, value in lengths.items() if key != "cached"}
         sent["cached"] = _whole(case.lengths["cached"])  # type: ignore[index]
     if isinstance(lengths, dict):
-        lengths = {key: _whole(value) for key, value in lengths.items()}
+        lengths = {
+            key: _whole(value) if key in ("prompt", "output") else value
+            for key, value in lengths.items()
+        }
     if lengths is not None:
         sent["lengths"] = lengths
     engine = case.engine.model_dump(exclude={"prefix_caching"}, exclude_none=True)

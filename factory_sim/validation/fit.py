@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from factory_sim.catalog import Catalog, load_catalog
+from factory_sim.catalog import Catalog, Precision, load_catalog
+from factory_sim.catalog.calibration import parts
 from factory_sim.validation.case import Case
 from factory_sim.validation.parameters import fact_of
 from factory_sim.validation.runner import Outcome, Task, run_tasks
@@ -28,7 +29,7 @@ Array = NDArray[np.float64]
 STEP = 0.02
 """Relative step of the finite differences: above the noise of a changed schedule."""
 
-ROBUST = 0.15
+ROBUST = 0.1
 """Log residuals beyond this count linearly, as the other half of a heavy tail."""
 
 
@@ -45,11 +46,10 @@ class Knob:
 
 @dataclass(frozen=True)
 class Target:
-    """A case to fit to, the metrics that count, and the weight of its residuals."""
+    """A case to fit to, and the weight of each metric that counts. group: errs as one (a model)."""
 
     case: Case
-    metrics: tuple[str, ...]
-    weight: float = 1.0
+    weights: Mapping[str, float]
     group: str = ""
 
 
@@ -78,15 +78,29 @@ class Fit:
 
 def touches(case: Case, knob: str, facts: Catalog) -> bool:
     """Tell whether a parameter has a part in a case at all."""
-    section, entry, _ = knob.split(".")
-    accelerator = facts.accelerator(case.gpu)
+    section, entry, field = parts(knob)
+    family = facts.accelerator(case.gpu).family
     if section == "engines":
         return facts.engine(case.engine.profile).name == entry
     if section == "power":
-        return facts.power_curve(accelerator.family).family == entry
-    precision = "bf16" if case.precision == "fp16" else case.precision
-    family = facts.efficiency(accelerator.family, accelerator.arithmetic(precision))
-    return facts.families[entry] == family
+        return family == entry and bool({"gpu_power_w", "server_power_w"} & set(case.measured))
+    row = facts.families[entry]
+    if row.family != family:
+        return False
+    if field in OF_THE_CACHE:
+        wanted: Precision = case.kv_precision
+    else:
+        wanted = "bf16" if case.precision == "fp16" else case.precision
+    if field in OF_EXPERTS and facts.model(case.model).moe is None:
+        return False
+    return facts.accelerator(case.gpu).arithmetic(wanted) == row.precision
+
+
+OF_EXPERTS = ("moe_per_layer", "expert_compute")
+"""Fields that matter to models with experts only."""
+
+OF_THE_CACHE = ("kv_memory", "attention_compute")
+"""Fields of a family's row that go by the precision of the KV cache."""
 
 
 def fit(
@@ -95,15 +109,21 @@ def fit(
     pool: Executor,
     folder: Path | None = None,
     rounds: int = 12,
+    start: Mapping[str, float] | None = None,
+    held: Mapping[str, float] | None = None,
 ) -> Fit:
-    """Return the parameters under which the engine comes nearest to the targets."""
-    problem = _Problem(targets, knobs, pool, folder)
-    start = np.zeros(len(knobs))
+    """Return the parameters under which the engine comes nearest to the targets.
+
+    start: values to set out from (default: the prior's). held: other parameters, and the
+    values to hold them at. rounds: most evaluations.
+    """
+    problem = _Problem(targets, knobs, pool, folder, held or {})
+    begin = np.array([math.log((start or {}).get(k.name, k.value) / k.value) for k in knobs])
     low = [math.log(max(k.low, 1e-12) / k.value) for k in knobs]
     high = [math.log(k.high / k.value) if k.high < math.inf else 20.0 for k in knobs]
     found = least_squares(
         problem.residuals,
-        start,
+        np.clip(begin, np.array(low) + 1e-6, np.array(high) - 1e-6),
         jac=problem.jacobian,  # type: ignore[arg-type]
         bounds=(low, high),
         loss=problem.loss,
@@ -131,8 +151,10 @@ class _Problem:
         knobs: Sequence[Knob],
         pool: Executor,
         folder: Path | None,
+        held: Mapping[str, float],
     ) -> None:
         self.targets, self.knobs, self.pool, self.folder = targets, knobs, pool, folder
+        self._held = dict(held)
         facts = load_catalog(folder)
         for knob in knobs:
             fact_of(facts, knob.name)
@@ -140,17 +162,17 @@ class _Problem:
             [n for n, t in enumerate(targets) if touches(t.case, knob.name, facts)]
             for knob in knobs
         ]
-        self.rows = [(n, metric) for n, t in enumerate(targets) for metric in t.metrics]
+        self.rows = [(n, metric) for n, t in enumerate(targets) for metric in t.weights]
+        self._weights = np.array([targets[n].weights[metric] for n, metric in self.rows])
         self._seen: dict[bytes, list[Outcome]] = {}
 
     def residuals(self, x: Array) -> Array:
         """Return weighted log residuals of every row, then the distance of x from the prior."""
         outcomes = self._run(x)
         logs = [_log_error(outcomes[n], metric) for n, metric in self.rows]
-        weights = [self.targets[n].weight for n, _ in self.rows]
         prior = x / np.array([k.spread for k in self.knobs])
         # A spread of one is a residual of ROBUST: prior and data in the same coin.
-        return np.concatenate([np.array(logs) * np.array(weights), prior * ROBUST])
+        return np.concatenate([np.array(logs) * self._weights, prior * ROBUST])
 
     def jacobian(self, x: Array) -> Array:
         """Return the derivatives of `residuals` by forward differences."""
@@ -170,7 +192,7 @@ class _Problem:
         for (column, n), outcome in zip(places, run_tasks(tasks, self.pool), strict=True):
             for row, metric in row_of.get(n, []):
                 change = _log_error(outcome, metric) - _log_error(base[n], metric)
-                jacobian[row, column] = self.targets[n].weight * change / STEP
+                jacobian[row, column] = self._weights[row] * change / STEP
         for column, knob in enumerate(self.knobs):
             jacobian[len(self.rows) + column, column] = ROBUST / knob.spread
         return jacobian
@@ -186,7 +208,8 @@ class _Problem:
         return rho
 
     def _values(self, x: Array) -> dict[str, float]:
-        return {k.name: k.value * math.exp(v) for k, v in zip(self.knobs, x, strict=True)}
+        moved = {k.name: k.value * math.exp(v) for k, v in zip(self.knobs, x, strict=True)}
+        return {**self._held, **moved}
 
     def _run(self, x: Array) -> list[Outcome]:
         key = x.tobytes()
@@ -204,22 +227,53 @@ def _log_error(outcome: Outcome, metric: str) -> float:
     return math.log(outcome.simulated[metric] / outcome.case.measured[metric])  # type: ignore[index]
 
 
+def _robust(residuals: Array, measured: int) -> Array:
+    """Return the square roots of the weights that soft L1 gives the rows; 1 for the prior's."""
+    weights = (1.0 + (residuals / ROBUST) ** 2) ** -0.25
+    weights[measured:] = 1.0
+    return weights
+
+
 def _covariance(jacobian: Array, residuals: Array, measured: int, groups: Sequence[str]) -> Array:
     """Return the covariance of the log parameters, clustered by group (Liang, Zeger 1986).
 
-    bread = (J'J)^-1; meat = sum over groups of (J_g' r_g)(J_g' r_g)', times G/(G-1); the prior
-    rows add their own information. Never below the plain s^2 (J'J)^-1.
+    bread = (J'J)^-1; meat = sum over groups of (J_g' r_g)(J_g' r_g)', times G/(G-1); rows are
+    weighted as the robust loss does. Never below the plain s^2 (J'J)^-1.
     """
-    bread = np.linalg.inv(jacobian.T @ jacobian)
+    weights = _robust(residuals, measured)
+    slope, miss = jacobian * weights[:, None], residuals * weights
+    bread = np.linalg.inv(slope.T @ slope)
     size = max(1, measured - jacobian.shape[1])
-    plain = bread * float(np.sum(residuals[:measured] ** 2)) / size
+    plain = bread * float(np.sum(miss[:measured] ** 2)) / size
     names = sorted(set(groups))
     if len(names) < 3:
         return np.asarray(plain)
     meat = np.zeros_like(bread)
     for name in names:
         rows = [row for row, group in enumerate(groups) if group == name]
-        score = jacobian[rows].T @ residuals[rows]
+        score = slope[rows].T @ miss[rows]
         meat += np.outer(score, score)
     clustered = bread @ meat @ bread * len(names) / (len(names) - 1)
-    return clustered if np.trace(clustered) > np.trace(plain) else plain
+    # The larger of the two, direction by direction, stays a covariance: their sum less overlap.
+    wider = np.sqrt(np.maximum(np.diag(clustered), np.diag(plain)) / np.diag(plain))
+    return np.asarray(plain * np.outer(wider, wider))
+
+
+def without(found: Fit, targets: Sequence[Target], group: str) -> dict[str, float]:
+    """Return the parameters that the fit would have found without a group's rows.
+
+    One Gauss-Newton step from the whole fit: exact where the engine is linear in the
+    logarithms of its parameters, which between neighbouring fits it nearly is.
+    """
+    measured = len(found.rows)
+    weights = _robust(found.residuals, measured)
+    keep = np.ones(len(found.residuals), dtype=bool)
+    keep[:measured] = [targets[number].group != group for number, _ in found.rows]
+    slope = (found.jacobian * weights[:, None])[keep]
+    miss = (found.residuals * weights)[keep]
+    step = -np.linalg.solve(slope.T @ slope, slope.T @ miss)
+    values = {}
+    for knob, change in zip(found.knobs, step, strict=True):
+        moved = found.values[knob.name] * math.exp(float(np.clip(change, -1.0, 1.0)))
+        values[knob.name] = min(max(moved, knob.low), knob.high)
+    return values

@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any
 
 from factory_sim.catalog import Catalog, Fact
+from factory_sim.catalog.calibration import parts
 
 SECTIONS = ("families", "engines", "power")
 
 
 def fact_of(facts: Catalog, name: str) -> Fact[Any]:
     """Return the catalogue's figure called `name`; KeyError if there is none."""
-    section, entry, field = name.split(".")
+    section, entry, field = parts(name)
     if section not in SECTIONS:
         raise KeyError(name)
     fact = getattr(getattr(facts, section)[entry], field)
@@ -36,7 +37,7 @@ def with_values(facts: Catalog, values: Mapping[str, float]) -> Catalog:
     """Return a catalogue with other values of these parameters."""
     changed: dict[str, dict[str, dict[str, Any]]] = defaultdict(lambda: defaultdict(dict))
     for name, value in values.items():
-        section, entry, field = name.split(".")
+        section, entry, field = parts(name)
         fact = fact_of(facts, name).model_copy(update={"value": value})
         changed[section][entry][field] = fact
     sections = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-from factory_sim.catalog import load_catalog
+from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError
 from factory_sim.validation.case import Case
 from factory_sim.validation.measure import simulate_case
@@ -42,11 +43,16 @@ class Task:
 
     def run(self) -> Outcome:
         """Run the case; what it cannot be run for becomes its reason."""
-        facts = with_values(load_catalog(self.folder), self.values)
+        facts = with_values(_catalog(self.folder), self.values)
         try:
             return Outcome(self.case, simulate_case(self.case, facts))
         except InputError as error:
             return Outcome(self.case, reason="; ".join(map(str, error.problems)))
+
+
+@cache
+def _catalog(folder: Path | None) -> Catalog:
+    return load_catalog(folder)
 
 
 def run_cases(

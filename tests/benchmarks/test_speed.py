@@ -125,7 +125,7 @@ def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixtur
     )
     (fleet,) = lay_out(synthetic(1.0, 10, *squeezed)).fleets
     most = min(fleet.max_num_seqs, fleet.memory.tokens // 1260)
-    best = ideal(roofline(fleet, 1.0), 1155.0, 211.0, 0.0, most)
+    best = ideal(roofline(fleet, 1.0), 1155.0, 211.0, 0.0, most, fleet.max_step_tokens)
     overload = synthetic(1.2 * best.requests_per_s, 5000, *squeezed)
     ratio, run = timeouts_per_request(benchmark, overload, rounds=3)
     assert run.requests["preemptions"].sum() > 200

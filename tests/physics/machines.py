@@ -1,15 +1,17 @@
-"""Shards of real models on real GPUs, for tests of the physics."""
+"""Shards of real models on real GPUs, for tests of the physics: before any calibration."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from factory_sim.catalog import Precision, load_catalog
+from factory_sim.catalog.catalog import uncalibrated
 from factory_sim.factory.fleet import chip_of
 from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Roofline
 
+FACTS = uncalibrated()
 NO_HOST = Host(0.0, 0.0, 0.0)
 
 
@@ -28,7 +30,7 @@ def roofline(
     host: Host = NO_HOST,
     most: int = 256,
 ) -> Roofline:
-    facts = load_catalog()
+    facts = FACTS
     accelerator = facts.accelerator(gpu)
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)

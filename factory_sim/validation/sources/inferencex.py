@@ -19,6 +19,7 @@ SOURCE = (
     "https://github.com/SemiAnalysisAI/InferenceX (benchmarks/*.sh)"
 )
 CLEAN = "measured; clean agg config"
+PROFILES = {"vllm": "vllm-tuned"}
 STEP_TOKENS = {"vllm": 8192, "trtllm": 8192, "sglang": 16384}
 REQUESTS_PER_CLIENT = 10
 
@@ -46,7 +47,7 @@ def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
         "kv_precision": _kv_precision(row),
         "parallelism": _parallelism(row),
         "engine": {
-            "profile": row["engine"],
+            "profile": PROFILES.get(row["engine"], row["engine"]),
             "max_num_seqs": max(512, clients),
             "max_num_batched_tokens": STEP_TOKENS[row["engine"]],
             "prefix_caching": False,
