@@ -1,4 +1,4 @@
-"""The calibration that ships: fitted figures laid over the hand-written ones, and how sure they are.
+"""The calibration that ships: fitted figures laid over hand-written ones, and how sure they are.
 
 Like a chart's correction sheet: the chart stays as printed, the sheet says which soundings a
 survey has since replaced, and by how much they may still be off. The file is written by

@@ -1,4 +1,4 @@
-"""The rate a replica cannot beat: a steady batch that is always full and never waits."""
+"""The best steady rate of a replica: a batch that is always full and never waits."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from typing import Any
 from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.catalog.calibration import write
 from factory_sim.catalog.catalog import uncalibrated
+from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
 from factory_sim.validation.fit import Fit, Knob, Target, fit, touches, without
-from factory_sim.validation.parameters import fact_of
 from factory_sim.validation.runner import run_cases
 from factory_sim.validation.sources import source_cases
 
@@ -44,7 +44,7 @@ bursts of a closed loop, the schedule decides it more than any parameter does.""
 ROWS_OF_A_MODEL = 20
 """Rows of one model on one GPU in one source count as no more than this many."""
 
-CASES_OF_A_MODEL = 40
+CASES_OF_A_MODEL = 12
 """Cases of one model, GPU, precision and engine that are run in the fit, evenly spread."""
 
 UNSIMULATED = ("glm-5", "deepseek-v3.2", "nemotron")

@@ -20,8 +20,8 @@ from scipy.optimize import least_squares
 
 from factory_sim.catalog import Catalog, Precision, load_catalog
 from factory_sim.catalog.calibration import parts
+from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
-from factory_sim.validation.parameters import fact_of
 from factory_sim.validation.runner import Outcome, Task, run_tasks
 
 Array = NDArray[np.float64]

@@ -9,10 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from factory_sim.catalog import Catalog, load_catalog
+from factory_sim.catalog.parameters import with_values
 from factory_sim.errors import InputError
 from factory_sim.validation.case import Case
 from factory_sim.validation.measure import simulate_case
-from factory_sim.validation.parameters import with_values
 
 Values = Mapping[str, float]
 

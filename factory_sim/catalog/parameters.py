@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from factory_sim.catalog import Catalog, Fact
 from factory_sim.catalog.calibration import parts
+from factory_sim.catalog.catalog import Catalog
+from factory_sim.catalog.entries import Fact
 
 SECTIONS = ("families", "engines", "power")
 
