@@ -53,3 +53,23 @@ def progress_bar(stream: TextIO) -> Iterator[Callable[[Reached], None] | None]:
             )
 
         yield update
+
+
+@contextlib.contextmanager
+def count_bar(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Lend a callback told of how many of how many are done, or None when nobody watches."""
+    if not stream.isatty():
+        yield None
+        return
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=Console(file=stream),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=1)
+        yield lambda done, total: bar.update(task, total=total, completed=done)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from factory_sim.cli.options import CatalogFolder, Overrides, Scenario, Seed
-from factory_sim.cli.progress import progress_bar
+from factory_sim.cli.progress import count_bar, progress_bar
+
+if TYPE_CHECKING:
+    from factory_sim.factory.run import Run
 
 
 def run(
@@ -36,6 +41,14 @@ def run(
     seed: Seed = None,
     catalog: CatalogFolder = None,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Run a dozen times more, with parameters drawn from the calibration, and print "
+            "the band of each headline figure.",
+        ),
+    ] = False,
 ) -> None:
     """Simulate a scenario, save tables and plots, and print what came of it."""
     # Here and in the other commands: numpy, pandas and SimPy take a second to import, which
@@ -50,6 +63,8 @@ def run(
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
     with progress_bar(sys.stderr) as progress:
         result = simulate(description, progress=progress)
+    if uncertainty:
+        result = replace(result, summary={**result.summary, "uncertainty": _bands(result)})
     with _warnings_on_stderr():
         if count_up:
             saved = folder.save_next(result, target, plots=not no_plots)
@@ -61,6 +76,14 @@ def run(
     else:
         show(Console(), description.name, result.summary, result.record)
     print(f"\nrun folder: {saved}", file=sys.stderr if json else sys.stdout)
+
+
+def _bands(result: Run) -> dict[str, list[float]]:
+    from factory_sim.experiments.uncertainty import bands
+
+    workers = os.cpu_count() or 1
+    with count_bar(sys.stderr, "draws") as progress:
+        return bands(result.scenario, result.summary, workers=workers, progress=progress)
 
 
 def _overrides(given: list[str] | None, seed: int | None) -> list[str]:

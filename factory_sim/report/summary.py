@@ -63,6 +63,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Power": _power(summary),
         "Use of the factory": _use(summary),
         "Where the GPU-seconds went": _time_lost(summary),
+        "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),
     }
     for heading, section in sections.items():
@@ -256,6 +257,38 @@ def _time_lost(summary: Figures) -> Iterator[str]:
             advice = f", while {refused:,} requests were refused: see max_queue, and the "
             advice += "longest request that `factory-sim check` names"
         yield from entry("largest loss", f"{words(cause)}{advice}")
+
+
+def _bands(summary: Figures) -> Iterator[str]:
+    bands = summary.get("uncertainty", {})
+    rows = [["", "value", "low", "high", "margin"]]
+    for path, (low, high) in bands.items():
+        key, _, part = path.partition(".")
+        value = summary[key][part] if part else summary[key]
+        scale, unit = (1e3, "kW") if key.endswith("power_mw") else (1.0, _BAND_UNITS[key])
+        label = f"{_BAND_NAMES[key]} {part}".rstrip() + (f", {unit}" if unit else "")
+        figures = [number(scale * figure) for figure in (value, low, high)]
+        rows.append([label, *figures, f"± {percent((high / value) - 1.0)}"])
+    if bands:
+        yield from table(rows)
+
+
+_BAND_NAMES = {
+    "output_tokens_per_s": "output tokens/s",
+    "goodput_output_tokens_per_s": "of which within promise",
+    "ttft_ms": "TTFT",
+    "tpot_ms": "TPOT",
+    "e2e_ms": "end to end",
+    "grid_power_mw": "drawn at the meter",
+    "energy_per_output_token_j": "per output token",
+    "output_tokens_per_s_per_utility_mw": "output tokens/s per utility MW",
+}
+_BAND_UNITS = dict.fromkeys(_BAND_NAMES, "") | {
+    "ttft_ms": "ms",
+    "tpot_ms": "ms",
+    "e2e_ms": "ms",
+    "energy_per_output_token_j": "J",
+}
 
 
 def _bar(share: float) -> str:

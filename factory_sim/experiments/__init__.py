@@ -1,0 +1,1 @@
+"""Many runs of one description: what changes when something in it does."""

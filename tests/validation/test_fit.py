@@ -1,0 +1,82 @@
+"""A fit finds again what was put in, and says how sure it is."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from factory_sim.catalog import load_catalog
+from factory_sim.catalog.parameters import fact_of
+from factory_sim.validation.case import Case, cases_from
+from factory_sim.validation.fit import Fit, Knob, Target, fit, touches, without
+from factory_sim.validation.runner import run_cases
+
+TRUTH = {"engines.vllm.per_step": 2e-3, "engines.vllm.per_sequence": 60e-6}
+METRICS = ("tpot_mean_ms", "output_tok_s")
+
+
+def closed(model: str, clients: int) -> dict[str, Any]:
+    return {
+        "id": f"{model}-{clients}",
+        "source": "made by the engine itself",
+        "gpu": "h100-sxm",
+        "model": model,
+        "engine": {"profile": "vllm"},
+        "load": {"kind": "closed", "concurrency": clients, "requests": 3 * clients},
+        "lengths": {"prompt": 200, "output": 100},
+        "measured": dict.fromkeys(METRICS, 1.0),
+    }
+
+
+def truth() -> list[Case]:
+    """Return cases that measured what the engine does with the parameters of TRUTH."""
+    documents = [closed(m, n) for m in ("llama-3.1-8b", "qwen3-8b") for n in (1, 8, 64)]
+    outcomes = run_cases(cases_from(documents, "made", Path()), TRUTH)
+    return [o.case.model_copy(update={"measured": o.simulated}) for o in outcomes]
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Fit, list[Target]]:
+    facts = load_catalog()
+    targets = [Target(c, dict.fromkeys(METRICS, 1.0), c.model) for c in truth()]
+    knobs = [Knob(name, float(fact_of(facts, name).value), 1.0) for name in TRUTH]
+    with ProcessPoolExecutor(2) as pool:
+        return fit(targets, knobs, pool), targets
+
+
+def test_it_finds_the_parameters_again(fitted: tuple[Fit, list[Target]]) -> None:
+    found, _ = fitted
+    for name, value in TRUTH.items():
+        assert found.values[name] == pytest.approx(value, rel=0.03)
+
+
+def test_residuals_vanish_and_errors_are_small(fitted: tuple[Fit, list[Target]]) -> None:
+    found, _ = fitted
+    assert np.abs(found.residuals[: len(found.rows)]).max() < 0.01
+    assert max(found.errors.values()) < 0.05
+
+
+def test_leaving_a_model_out_changes_little_where_all_agree(
+    fitted: tuple[Fit, list[Target]],
+) -> None:
+    found, targets = fitted
+    for group in ("llama-3.1-8b", "qwen3-8b"):
+        values = without(found, targets, group)
+        for name, value in TRUTH.items():
+            assert values[name] == pytest.approx(value, rel=0.05)
+
+
+def test_a_parameter_touches_only_the_cases_it_is_part_of() -> None:
+    facts = load_catalog()
+    (case,) = cases_from([closed("llama-3.1-8b", 4)], "made", Path())
+    yes = ["engines.vllm.per_step", "families.hopper-bf16.gemm_memory"]
+    no = ["engines.trtllm.per_step", "families.hopper-fp8.gemm_memory", "power.hopper.clock_floor"]
+    no += ["families.blackwell-bf16.gemm_memory", "families.hopper-bf16.expert_compute"]
+    assert [name for name in yes + no if touches(case, name, facts)] == yes
+    cached = case.model_copy(update={"kv_precision": "fp8"})
+    assert touches(cached, "families.hopper-fp8.kv_memory", facts)
+    assert not touches(cached, "families.hopper-bf16.kv_memory", facts)
