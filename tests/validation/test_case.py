@@ -91,7 +91,7 @@ def test_every_problem_of_a_file_at_once(tmp_path: Path) -> None:
 def test_a_file_without_cases_is_an_error(text: str, tmp_path: Path) -> None:
     file = tmp_path / "cases.yaml"
     file.write_text(text)
-    with pytest.raises(InputError, match="must be a list of cases|is not valid YAML"):
+    with pytest.raises(InputError, match=r"must be a list of cases|is not valid YAML"):
         read_cases(file)
 
 

@@ -15,8 +15,12 @@ import pandas as pd
 from factory_sim.validation.sources.names import GPUS, model_of
 
 SOURCE = "https://github.com/ml-energy/leaderboard (v3 data), vLLM 0.11.1"
-PROMPT = {"lm-arena-chat": 350, "gpqa": 250}
-"""Estimates: single chat turns of a public arena; graduate-level questions with four choices."""
+PROMPT = {"lm-arena-chat": 110, "gpqa": 250}
+"""Estimates: single chat turns of a public arena; graduate-level questions with four choices.
+
+The first is bounded by a row itself: 2,042 sequences of Llama-3.1-70B ran on two B200, whose
+KV cache then leaves 292 tokens for each, of which 176 are half the mean answer.
+"""
 
 SPREAD = 0.6
 """Sigma of the lognormal that answers are drawn from: an estimate; only their mean is given."""
