@@ -109,3 +109,21 @@ def test_a_bar_is_drawn_only_for_a_person(engine, factory_sim_command, monkeypat
     assert "5 min of 10 min" in err
     assert "140 of 150 requests" in err
     assert "5 min of" not in out
+
+
+def test_uncertainty_adds_a_band_to_summary_and_terminal(engine, factory_sim_command, monkeypatch):
+    from factory_sim.experiments import uncertainty
+
+    asked = []
+
+    def bands(scenario, summary, *, workers, progress):
+        asked.append((scenario, summary["ttft_ms"]["p99"], progress))
+        return {"ttft_ms.p99": [1.0, 1e4]}
+
+    monkeypatch.setattr(uncertainty, "bands", bands)
+    code, out, err = factory_sim_command("run", "--no-plots", "--uncertainty")
+    assert (code, err) == (0, "")
+    assert "How sure" in out
+    saved = folder.read(Path("runs/synthetic")).summary
+    assert saved["uncertainty"] == {"ttft_ms.p99": [1.0, 1e4]}
+    assert asked == [(engine.run.scenario, engine.run.summary["ttft_ms"]["p99"], None)]

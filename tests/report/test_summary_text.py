@@ -111,3 +111,19 @@ def test_idle_gpus_that_refuse_requests_are_not_called_short_of_demand():
     text = " ".join("\n".join(lines("short", figures, {})).split())
     assert "while 4,654 requests were refused" in text
     assert "can take more" not in text
+
+
+def test_bands_stand_beside_their_values(run):
+    summary = copy.deepcopy(run.summary)
+    value = summary["ttft_ms"]["p99"]
+    summary["uncertainty"] = {
+        "ttft_ms.p99": [value / 1.1, value * 1.1],
+        "grid_power_mw.mean": [0.9 * summary["grid_power_mw"]["mean"], 1e3],
+    }
+    told = list(lines("synthetic", summary, run.record))
+    assert "How sure: 90 % band as fitted parameters vary" in told
+    (band,) = [line for line in told if "TTFT p99, ms" in line]
+    assert band.endswith("± 10 %")
+    (power,) = [line for line in told if "drawn at the meter mean, kW" in line]
+    assert "1,000,000" in power
+    assert max(map(len, told)) <= 80
