@@ -72,7 +72,8 @@ class Case(Frozen):
 
     load: `kind` and the keys of a scenario's arrivals; `timeout` is the client's, `steady`
     takes rates, power and ITL while the load is held, without its ramps. measured: readings
-    by metric. gpu: an accelerator; system: the server it sat in, where that matters (watts at
+    by metric. precision: fp16 counts as bf16, fp4 as the 4-bit format the model is released in,
+    or nvfp4. gpu: an accelerator; system: the server it sat in, where that matters (watts at
     the wall). round_trip: network time between client and engine.
     """
 
@@ -80,7 +81,7 @@ class Case(Frozen):
     source: Annotated[str, Field(min_length=1)]
     gpu: str
     model: str
-    precision: Precision | Literal["fp16"] = "bf16"
+    precision: Precision | Literal["fp16", "fp4"] = "bf16"
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
     parallelism: Parallelism = Parallelism()
     engine: CaseEngine = CaseEngine()
@@ -108,6 +109,13 @@ class Case(Frozen):
         if cached and not self.engine.prefix_caching:
             raise ValueError("lengths.cached needs engine.prefix_caching; drop one of the two")
         return self
+
+    def weights(self, facts: Catalog) -> Precision:
+        """Return the precision of the weights, by its own name."""
+        if self.precision == "fp4":
+            released = facts.model(self.model).released_precision
+            return released if released in ("mxfp4", "nvfp4") else "nvfp4"
+        return "bf16" if self.precision == "fp16" else self.precision
 
     @property
     def replicas(self) -> int:
@@ -215,7 +223,7 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
         "deployments": {
             "served": {
                 "model": case.model,
-                "precision": case.precision,
+                "precision": case.weights(facts),
                 "kv_precision": case.kv_precision,
                 "parallelism": {"tp": tp, "ep": ep},
                 "replicas": case.replicas,

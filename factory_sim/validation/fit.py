@@ -90,7 +90,7 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
     if field in OF_THE_CACHE:
         wanted: Precision = case.kv_precision
     else:
-        wanted = "bf16" if case.precision == "fp16" else case.precision
+        wanted = case.weights(facts)
     if field in OF_EXPERTS and facts.model(case.model).moe is None:
         return False
     return facts.accelerator(case.gpu).arithmetic(wanted) == row.precision

@@ -50,6 +50,21 @@ def test_expert_parallelism_without_data_parallelism_spans_the_attention_too() -
     assert (parallel.tp, parallel.ep) == (8, 8)
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "meant"),
+    [
+        ("llama-3.1-70b", "fp16", "bf16"),
+        ("llama-3.1-70b", "fp4", "nvfp4"),
+        ("gpt-oss-120b", "fp4", "mxfp4"),
+        ("gpt-oss-120b", "mxfp4", "mxfp4"),
+    ],
+)
+def test_a_precision_by_its_common_name(model: str, given: str, meant: str) -> None:
+    fields = {"gpu": "b200-sxm", "model": model, "precision": given}
+    (case,) = cases_from([{**OPEN, **fields}], "f", Path())
+    assert scenario_of(case, load_catalog()).deployments["served"].precision == meant
+
+
 def test_data_parallelism_of_a_dense_model_is_replication() -> None:
     (case,) = cases_from([{**OPEN, "parallelism": {"tp": 2, "dp": 4}}], "f.yaml", Path())
     scenario = scenario_of(case, load_catalog())
