@@ -19,9 +19,10 @@ from pydantic import BaseModel
 import factory_sim
 from factory_sim.catalog import Fact, load_catalog
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.build import STEP_TIMES
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.routing import ROUTING
-from factory_sim.scenario.deployment import EngineSpec, Router
+from factory_sim.scenario.deployment import Deployment, EngineSpec, Router
 from factory_sim.scenario.load import load
 from factory_sim.scenario.site import Power
 
@@ -140,6 +141,7 @@ def choices(model: type[BaseModel], field: str) -> set[str]:
     [
         (EngineSpec, "batching", BATCHING),
         (Router, "policy", ROUTING),
+        (Deployment, "step_time", STEP_TIMES),
         (Power, "policy", POLICIES),
     ],
 )

@@ -28,6 +28,9 @@ from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.physics import aiconfigurator
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
@@ -37,10 +40,41 @@ StepTimes = Callable[[Fleet, float], StepTime]
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
-    """Return the step-time model of a fleet at a clock."""
+    """Return the roofline of a fleet at a clock."""
     return Roofline(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
+
+
+def kernel_times(fleet: Fleet, clock: float) -> StepTime:
+    """Return the step time of a fleet at a clock by AIConfigurator's kernel database.
+
+    Raises InputError where its package is absent, or where it lacks what the fleet runs.
+    """
+    return KernelTimes(
+        aiconfigurator.kernels(
+            f"deployments.{fleet.name}",
+            fleet.accelerator.name,
+            fleet.engine,
+            fleet.shard,
+            fleet.precision,
+            fleet.spec.kv_precision,
+        ),
+        fleet.host,
+        work.blocks(fleet.model),
+        clock,
+        fleet.max_num_seqs,
+        fleet.memory.tokens,
+        fleet.longest,
+    )
+
+
+STEP_TIMES: dict[str, StepTimes] = {"roofline": roofline, "aiconfigurator": kernel_times}
+
+
+def step_time_of(fleet: Fleet, clock: float) -> StepTime:
+    """Return the step-time model that a fleet's deployment names, at a clock."""
+    return STEP_TIMES[fleet.spec.step_time](fleet, clock)
 
 
 def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
@@ -60,12 +94,12 @@ def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
 class Factory:
     """A factory ready to run: the SimPy timetable and everything that lives in it.
 
-    step_time: makes the step-time model of a fleet at a clock. debug: recount requests,
-    tokens and KV blocks at every boundary.
+    step_time: makes the step-time model of a fleet at a clock, in place of the one that its
+    deployment names. debug: recount requests, tokens and KV blocks at every boundary.
     """
 
     def __init__(
-        self, layout: Layout, step_time: StepTimes = roofline, debug: bool = False
+        self, layout: Layout, step_time: StepTimes = step_time_of, debug: bool = False
     ) -> None:
         scenario = layout.scenario
         self.env = env = Timetable()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.build import roofline, workload_seeds
+from factory_sim.factory.build import step_time_of, workload_seeds
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.physics import arithmetic as work
@@ -125,7 +125,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     prompt, output, cached = lengths
     held = memory.tokens / (prompt + output / 2)
     most = max(1, min(fleet.max_num_seqs, int(held)))
-    best = ideal(roofline(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
+    best = ideal(step_time_of(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
     rows["largest batch"] = f"{most} requests of mean length: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )

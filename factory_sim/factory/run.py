@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from factory_sim import __version__
 from factory_sim.catalog import Fact
-from factory_sim.factory.build import Factory, StepTimes, roofline
+from factory_sim.factory.build import Factory, StepTimes, step_time_of
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.replica import Replica
@@ -54,13 +54,14 @@ def simulate(
     scenario: Scenario,
     progress: Callable[[Progress], None] | None = None,
     *,
-    step_time: StepTimes = roofline,
+    step_time: StepTimes = step_time_of,
     debug: bool = False,
 ) -> Run:
     """Run the factory that `scenario` describes and return what it recorded.
 
     progress: called a few hundred times in a run. step_time: makes the step-time model of a
-    fleet at a clock. debug: recount requests, tokens and KV blocks at every boundary.
+    fleet at a clock, in place of the one that its deployment names. debug: recount
+    requests, tokens and KV blocks at every boundary.
     Raises InputError, before anything runs, for a scenario that cannot be built.
     """
     started = time.perf_counter()

@@ -101,7 +101,9 @@ class Slo(Frozen):
 class Deployment(Frozen):
     """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold.
 
-    kv_precision: of the KV cache. system: whose GPUs to use, where the racks hold several.
+    kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
+    roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
+    GPUs to use, where the racks hold several.
     """
 
     model: ModelName
@@ -110,6 +112,7 @@ class Deployment(Frozen):
     parallelism: Parallelism = Parallelism()
     replicas: Count | Literal["fill"] = "fill"
     engine: EngineSpec = EngineSpec()
+    step_time: Literal["roofline", "aiconfigurator"] = "roofline"
     router: Router = Router()
     slo: Slo | None = None
     system: SystemName | None = None
