@@ -181,7 +181,7 @@ def _streams(
             blocks = open_blocks(
                 spec, scenario.facts, scenario.duration, seeds[name], Path(), where
             )
-            env.process(open_stream(stream, blocks))
+            open_stream(stream, blocks)
             continue
         lengths_seed, think_seed = seeds[name].spawn(2)
         lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)

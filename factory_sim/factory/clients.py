@@ -11,7 +11,7 @@ from simpy import Event
 
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.request import Request
-from factory_sim.factory.timetable import ARRIVAL, Timetable
+from factory_sim.factory.timetable import ARRIVAL, COMPLETION, Timetable
 from factory_sim.workload.stream import Block
 
 Story = Generator[Event, Any, None]
@@ -58,10 +58,21 @@ class Stream:
         )
 
 
-def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
+def open_stream(stream: Stream, blocks: Iterable[Block]) -> None:
     """Send each request at its own time, as users do who do not know of each other."""
-    at, lag_s, arrive = stream.env.at, stream.lag_s, stream.gateway.arrive
-    request = stream.request
+    env, sending = stream.env, _sending(stream, blocks)
+
+    def go_on(_: int) -> None:
+        for next_s in sending:
+            env.call(next_s, ARRIVAL, go_on)
+            return
+
+    env.call(env.now, COMPLETION, go_on)
+
+
+def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
+    """Yield the time of each arrival, and let it happen when asked for the next."""
+    lag_s, arrive, request = stream.lag_s, stream.gateway.arrive, stream.request
     for block in blocks:
         for arrival_s, prompt, output, cached, archetype in zip(
             block.arrival_s.tolist(),
@@ -71,7 +82,7 @@ def open_stream(stream: Stream, blocks: Iterable[Block]) -> Story:
             block.archetype.tolist(),
             strict=True,
         ):
-            yield at(arrival_s + lag_s, ARRIVAL)
+            yield arrival_s + lag_s
             arrive(request(arrival_s, prompt, output, cached, archetype))
 
 

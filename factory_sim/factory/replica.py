@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from simpy import Event
-
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT
@@ -51,8 +49,9 @@ class Replica:
         self._speed_at, self._leave, self._debug = speed_at, leave, debug
         self.clock = self._wanted_clock = 1.0
         self._wanted_running = batch.max_running
+        self._ordered = False  # control wants another clock or bound
         self._boundary_s = 0.0
-        self._next: Event | None = None  # None: idle
+        self._next: int | None = None  # the call that goes on from here; None: idle
         self._stepping = False
 
     def submit(self, request: Request) -> bool:
@@ -99,19 +98,19 @@ class Replica:
         ledger, stretch = self.batch.ledger, self.batch.stretch
         if not self._stepping:
             return ledger.busy_s, ledger.energy_j, ledger.output_tokens
-        now = self.env.now
+        now, end_s = self.env.now, stretch.end_s
         steps = stretch.steps_by(now)
         return (
-            ledger.busy_s + min(now, stretch.end_s) - stretch.start_s,
+            ledger.busy_s + (now if now < end_s else end_s) - stretch.start_s,
             ledger.energy_j + stretch.energy_j(steps),
             ledger.output_tokens + stretch.tokens * steps,
         )
 
     # -- from boundary to boundary -----------------------------------------------------
 
-    def _boundary(self, event: Event | None) -> None:
+    def _boundary(self, call: int | None) -> None:
         """A stretch of steps ends: let the finished go, then see what this instant brings."""
-        if event is not self._next:
+        if call != self._next:
             return  # an arrival or a control change has moved the boundary
         self._stepping = False
         end, finished = self.batch.advance()
@@ -128,28 +127,35 @@ class Replica:
 
     def _await_instant(self) -> None:
         """Plan once everything that happens at this very time has happened."""
-        self._next = self.env.at(self._boundary_s + INSTANT, PLAN, self._instant_over)
+        self._next = self.env.call(self._boundary_s + INSTANT, PLAN, self._instant_over)
 
-    def _instant_over(self, event: Event) -> None:
-        if event is self._next:
+    def _instant_over(self, call: int) -> None:
+        if call == self._next:
             self._plan()
 
     def _plan(self) -> None:
         """Obey control, plan the next stretch and set out on it; rest if there is no work."""
         batch = self.batch
-        if self._wanted_clock != self.clock:
-            self.clock = self._wanted_clock
-            batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
-        batch.max_running = self._wanted_running
+        if self._ordered:
+            self._obey()
         if batch.plan(self._boundary_s):
             self._stepping = True
-            self._next = self.env.at(batch.stretch.end_s, COMPLETION, self._boundary)
+            self._next = self.env.call(batch.stretch.end_s, COMPLETION, self._boundary)
         else:
             self._next = None
         if self._debug:
             batch.check()
 
+    def _obey(self) -> None:
+        batch = self.batch
+        if self._wanted_clock != self.clock:
+            self.clock = self._wanted_clock
+            batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
+        batch.max_running = self._wanted_running
+        self._ordered = False
+
     def _change(self) -> None:
+        self._ordered = True
         if self._stepping:
             self._cut(self.env.now)
 
@@ -157,4 +163,4 @@ class Replica:
         """End the stretch at its first boundary at `time` or later, if that is sooner."""
         stretch = self.batch.stretch
         if stretch.cut(time):
-            self._next = self.env.at(stretch.end_s, COMPLETION, self._boundary)
+            self._next = self.env.call(stretch.end_s, COMPLETION, self._boundary)

@@ -173,7 +173,7 @@ def engine(case: Case) -> EngineRun:
             leave(replica, request, env.now, "rejected")
 
     for request in sorted(requests, key=lambda request: request.arrival_s):
-        env.at(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
+        env.call(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
     for time_s, clock in case.clock_changes:
         change = env.timeout(time_s)
         change.callbacks.append(lambda _, clock=clock: replica.set_clock(clock))

@@ -24,7 +24,7 @@ def gateway(env: Timetable, policy: str, replicas: int = 2, stale_s: float = 0.0
 
 def send(to: Gateway, number: int, at: float, output: int) -> None:
     request = Request(number, at, 1, output)
-    to.env.at(at, ARRIVAL, lambda _: to.arrive(request))
+    to.env.call(at, ARRIVAL, lambda _: to.arrive(request))
 
 
 def test_round_robin_goes_round(env: Timetable) -> None:

@@ -65,7 +65,7 @@ def logged(env: Timetable, log: Log, **options: Any) -> Replica:
 
 def send(replica: Replica, number: int, at: float, prompt: int, output: int, **more: Any) -> None:
     request = Request(number, at, prompt, output, **more)
-    replica.env.at(at, ARRIVAL, lambda _: replica.submit(request))
+    replica.env.call(at, ARRIVAL, lambda _: replica.submit(request))
 
 
 def clock(replica: Replica, at: float, share: float) -> None:
