@@ -19,7 +19,7 @@ from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT, Stretch
 from factory_sim.factory.windows import Windows
 from factory_sim.physics.power import StepPower
-from factory_sim.physics.step_time import Chunk, Cost, StepTime
+from factory_sim.physics.step_time import Chunk, StepTime, make_chunk
 
 
 class Batching(Protocol):
@@ -62,6 +62,7 @@ class Batch:
         "_growing",
         "_longest",
         "_owners",
+        "_stale",
         "_stalls",
         "_step",
         "chunks",
@@ -111,6 +112,7 @@ class Batch:
         self._step = 0  # decode steps since the start
         # [last step, number, preemptions, request], a heap; preemptions tell a stay from the next.
         self._finishing: list[tuple[int, int, int, Request]] = []
+        self._stale = 0  # entries in there of sequences that were preempted or gave up
         self._decoded_s = 0.0  # when the last decode step ended
         self._stalls: list[list[float]] = []  # [sequences, time of their last token], held back
         # The step being filled.
@@ -143,7 +145,7 @@ class Batch:
                 continue
             if request in self.running:
                 del self.running[request]
-                self._leave(request, now)
+                self._leave_early(request, now)
             else:
                 self.waiting.remove(request)
             request.gone = True
@@ -172,7 +174,9 @@ class Batch:
         kv = self.kv
         size = kv.block_tokens
         target = request.prompt + request.emitted
-        hit = min(request.cached, request.prompt - 1) // size * size
+        hit = 0
+        if request.cached:
+            hit = min(request.cached, request.prompt - 1) // size * size
         if most is not None and target - hit > most:
             return None
         blocks = -(-target // size)
@@ -198,7 +202,7 @@ class Batch:
         """Give a request's prompt up to `budget` tokens of the next step; return how many."""
         left = request.left
         length = left if left < budget else budget
-        self.chunks.append(Chunk(request.stored, length))
+        self.chunks.append(make_chunk((request.stored, length)))
         self._owners.append(request)
         self._completing += length == left
         return length
@@ -213,7 +217,8 @@ class Batch:
         kv = self.kv
         while self.decoding > kv.free and kv.need(self._step, 1, self.decoding) > kv.free:
             request, _ = self.running.popitem()
-            self.recomputed_tokens += self._leave(request, self.stretch.start_s) - request.hit
+            stored = self._leave_early(request, self.stretch.start_s)
+            self.recomputed_tokens += stored - request.hit
             request.preemptions += 1
             self.waiting.appendleft(request)
             self.stretch.kv_blocked = True
@@ -232,23 +237,22 @@ class Batch:
         stretch.kv_blocked = False
         if self.chunks:
             self.chunks, self._owners, self._completing = [], [], 0
-        self._decodes = True
-        self._growing = 0
+            self._decodes = True
         if self.waiting or self.prefilling:
+            self._growing = 0
             self.policy.fill(self)
         else:
             self.make_room()  # with no prompt to compute, any policy decodes
         n = self.decoding
         if self.chunks:
-            n = n if self._decodes else 0
-            stretch.one(self._mixed_cost(n), n, len(self.chunks), self._completing)
+            self._plan_mixed(n if self._decodes else 0)
             return True
         if not n:
             return False
         steps = self._steps_ahead(n)
         windows = self.windows
         if windows is None:
-            stretch.decode(steps, n, self.context + n, 0, 0)
+            stretch.decode(steps, n, self.context + n)
         else:
             attended = windows.context + windows.filling
             stretch.decode(steps, n, self.context + n, attended, windows.filling)
@@ -268,21 +272,23 @@ class Batch:
                 self._release_stalls(n)
             else:
                 self.gaps.steps(n, steps, stretch.first_s, stretch.growth_s)
-            kv = self.kv
-            kv.free -= kv.need(self._step, steps, n)
-            self._step += steps
+            kv, step = self.kv, self._step
+            kv.free -= kv.need(step, steps, n)
+            self._step = step = step + steps
             self.context += n * steps
             if self.windows is not None:
-                self.windows.advance(steps, self._step)
+                self.windows.advance(steps, step)
             finishing = self._finishing
-            while finishing and finishing[0][0] <= self._step:
+            while finishing and finishing[0][0] <= step:
                 ending = heappop(finishing)
-                if _still_due(ending):
-                    request = ending[3]
-                    del self.running[request]
-                    self._leave(request, end)
-                    request.gone = True
-                    finished.append(request)
+                if self._stale and _is_stale(ending):
+                    self._stale -= 1
+                    continue
+                request = ending[3]
+                del self.running[request]
+                self._leave(request, end)
+                request.gone = True
+                finished.append(request)
         elif n:
             self._stall(n)
         if self.chunks:
@@ -314,6 +320,11 @@ class Batch:
         """Return the tokens that a decoding request has in the KV cache."""
         return request.prompt + request.output - (request.finish_step - self._step) - 1
 
+    def _leave_early(self, request: Request, now: float) -> int:
+        """Let a request that has not finished `_leave`."""
+        self._stale += request.finish_step >= 0
+        return self._leave(request, now)
+
     def _leave(self, request: Request, now: float) -> int:
         """Take a request, already out of `running`, out of every count; return its tokens."""
         if request.left:
@@ -335,15 +346,16 @@ class Batch:
             self.windows.leave(stored)
         return stored
 
-    def _mixed_cost(self, n: int) -> Cost:
-        """Return the cost of a step with prompt chunks and `n` decoding sequences."""
-        if not n:
-            return self.stretch.step_time.mixed(0, 0, 0, self.chunks, self._completing)
-        windows = self.windows
-        windowed = 0 if windows is None else windows.context + windows.filling
-        sampled = n + self._completing
-        mixed = self.stretch.step_time.mixed
-        return mixed(n, self.context + n, windowed, self.chunks, sampled)
+    def _plan_mixed(self, n: int) -> None:
+        """Plan a step with prompt chunks and `n` decoding sequences, all or none."""
+        stretch, chunks, tokens = self.stretch, self.chunks, n + self._completing
+        context = windowed = 0
+        if n:
+            context = self.context + n
+            if self.windows is not None:
+                windowed = self.windows.context + self.windows.filling
+        cost = stretch.step_time.mixed(n, context, windowed, chunks, tokens)
+        stretch.one(cost, n + len(chunks), tokens)
 
     def _prefilled(
         self, request: Request, length: int, now: float, finished: list[Request]
@@ -381,8 +393,9 @@ class Batch:
         """Return the decode steps to the next boundary: an end, a full window, no blocks."""
         step = self._step
         finishing = self._finishing
-        while not _still_due(finishing[0]):
-            heappop(finishing)  # it was preempted, or its client gave up
+        while self._stale and _is_stale(finishing[0]):
+            heappop(finishing)
+            self._stale -= 1
         steps = finishing[0][0] - step
         if self.windows is not None:
             steps = int(min(steps, self.windows.next_fill() - step))
@@ -425,7 +438,7 @@ class Batch:
             self.gaps.steps(n, self.stretch.steps - 1, first, self.stretch.growth_s)
 
 
-def _still_due(ending: tuple[int, int, int, Request]) -> bool:
-    """Tell whether the sequence still decodes, and has not left and come back since."""
+def _is_stale(ending: tuple[int, int, int, Request]) -> bool:
+    """Tell whether the sequence has left since, whether or not it has come back."""
     step, _, preemptions, request = ending
-    return request.finish_step == step and request.preemptions == preemptions
+    return request.finish_step != step or request.preemptions != preemptions

@@ -19,15 +19,19 @@ class Ledger:
 
     energy_j is without idle time. kv_full_s: time of decode steps run while work waited for
     KV blocks. sequence_s: sequences in a step times its duration. steps: decode steps, by
-    their sequences; context, windowed: tokens attended to in them, summed.
+    their sequences; context, windowed: tokens attended to in them, summed. compute_s to
+    host_s: causes of the steps with prompt chunks.
     """
 
     __slots__ = (
-        "_mixed",
         "busy_s",
+        "compute_s",
         "context",
         "energy_j",
+        "host_s",
         "kv_full_s",
+        "memory_s",
+        "network_s",
         "output_tokens",
         "sequence_s",
         "steps",
@@ -39,27 +43,27 @@ class Ledger:
         self.kv_full_s = self.sequence_s = 0.0
         self.steps: defaultdict[int, float] = defaultdict(float)
         self.context = self.windowed = 0.0
-        self._mixed = [0.0, 0.0, 0.0, 0.0]  # compute, memory, network, host of other steps
+        self.compute_s = self.memory_s = self.network_s = self.host_s = 0.0
 
     def copy(self) -> Ledger:
         """Return a ledger with the same sums, to add to."""
         other = Ledger()
         for name in self.__slots__:
             setattr(other, name, getattr(self, name))
-        other.steps, other._mixed = self.steps.copy(), self._mixed.copy()
+        other.steps = self.steps.copy()
         return other
 
     def mixed(self, cost: Cost, share: float = 1.0) -> None:
         """Book the causes of (`share` of) a step with prompt chunks."""
-        mixed = self._mixed
-        mixed[0] += share * cost[1]
-        mixed[1] += share * cost[2]
-        mixed[2] += share * cost[3]
-        mixed[3] += share * cost[4]
+        self.compute_s += share * cost[1]
+        self.memory_s += share * cost[2]
+        self.network_s += share * cost[3]
+        self.host_s += share * cost[4]
 
     def totals(self, step_time: StepTime) -> Totals:
         """Return the sums by cause. step_time: of any clock; causes are at the reference."""
-        compute, memory, network, host = self._mixed
+        compute, memory = self.compute_s, self.memory_s
+        network, host = self.network_s, self.host_s
         costs = [step_time.decode(sequences) for sequences in self.steps]
         counts = self.steps.values()
         near, far = step_time.per_windowed, step_time.per_context

@@ -7,7 +7,7 @@ together `first * k + growth * k (k - 1) / 2`. A step with prompt chunks is a st
 
 from __future__ import annotations
 
-import math
+from math import ceil, floor, sqrt
 
 from factory_sim.factory.ledger import Ledger
 from factory_sim.physics.power import StepPower
@@ -20,16 +20,15 @@ INSTANT = 1e-9
 class Stretch:
     """The steps under way: `steps` of them from `start_s` to `end_s`.
 
-    cost: of a step, but for the context in decode steps. decoding: sequences that make a
-    token in each step; sequences: those and the chunks. tokens: made in each step. context,
-    windowed: tokens attended to in the first step, in layers with full attention and in those
-    with a sliding window, of which `filling` windows grow. kv_blocked: work waits for blocks.
+    cost: of a step, but for the context in decode steps. sequences: in each step, decoding or
+    with a chunk. tokens: made in each step. context, windowed: tokens attended to in the first
+    decode step, in layers with full attention and in those with a sliding window, of which
+    `filling` windows grow. kv_blocked: work waits for blocks.
     """
 
     __slots__ = (
         "context",
         "cost",
-        "decoding",
         "end_s",
         "filling",
         "first_s",
@@ -48,42 +47,34 @@ class Stretch:
     def __init__(self, step_time: StepTime, power: StepPower) -> None:
         self.step_time, self.power = step_time, power
         self.start_s = self.end_s = self.first_s = self.growth_s = 0.0
-        self.steps = self.decoding = self.sequences = self.tokens = 0
+        self.steps = self.sequences = self.tokens = 0
         self.context = self.windowed = self.filling = 0
         self.cost = Cost(0.0)
         self.mixed = self.kv_blocked = False
 
-    def one(self, cost: Cost, decoding: int, chunks: int, completing: int) -> None:
-        """Make it one step with prompt chunks, `completing` of which end their prompts."""
-        self.mixed = True
-        self.steps = 1
-        self.cost = cost
-        self.first_s, self.growth_s = cost[0], 0.0
-        self.end_s = self.start_s + cost[0]
-        self.decoding = decoding
-        self.sequences = decoding + chunks
-        self.tokens = decoding + completing
+    def one(self, cost: Cost, sequences: int, tokens: int) -> None:
+        """Make it one step with prompt chunks."""
+        self.mixed, self.steps, self.cost = True, 1, cost
+        self.first_s = step_s = cost[0]
+        self.growth_s = 0.0
+        self.end_s = self.start_s + step_s
+        self.sequences, self.tokens = sequences, tokens
 
-    def decode(self, steps: int, n: int, context: int, windowed: int, filling: int) -> None:
+    def decode(self, steps: int, n: int, context: int, windowed: int = 0, filling: int = 0) -> None:
         """Make it `steps` decode steps of `n` sequences."""
         self.mixed = False
-        self.cost = cost = self.step_time.decode(n)
-        self.decoding = self.sequences = self.tokens = n
-        self.context = context
-        per_token_s = self.step_time.per_context[0]
-        self.first_s = cost[0] + per_token_s * context
-        self.growth_s = per_token_s * n
-        self.windowed, self.filling = windowed, filling
+        step_time = self.step_time
+        self.cost = cost = step_time.decode(n)
+        self.sequences = self.tokens = n
+        self.context, self.windowed, self.filling = context, windowed, filling
+        per_token_s = step_time.per_context[0]
+        first_s, growth_s = cost[0] + per_token_s * context, per_token_s * n
         if windowed:
-            per_token_s = self.step_time.per_windowed[0]
-            self.first_s += per_token_s * windowed
-            self.growth_s += per_token_s * filling
-        self.steps = steps
-        self.end_s = self.start_s + steps * (self.first_s + self.growth_s * (steps - 1) / 2)
-
-    def duration(self, steps: float) -> float:
-        """Return the seconds that the first `steps` steps take."""
-        return steps * (self.first_s + self.growth_s * (steps - 1) / 2)
+            per_token_s = step_time.per_windowed[0]
+            first_s += per_token_s * windowed
+            growth_s += per_token_s * filling
+        self.steps, self.first_s, self.growth_s = steps, first_s, growth_s
+        self.end_s = self.start_s + steps * (first_s + growth_s * (steps - 1) / 2)
 
     def cut(self, time: float) -> bool:
         """End at the first boundary at `time` or later; return whether that is earlier."""
@@ -91,7 +82,7 @@ class Stretch:
         target = time - self.start_s - INSTANT
         if last < 1 or last * (first + half * (last - 1)) < target:
             return False
-        steps = max(1, math.ceil(self._steps_in(target)))
+        steps = max(1, ceil(self._steps_in(target)))
         # Mend what rounding may have done to the root.
         while steps > 1 and (steps - 1) * (first + half * (steps - 2)) >= target:
             steps -= 1
@@ -107,7 +98,8 @@ class Stretch:
 
     def book(self, ledger: Ledger, steps: float) -> None:
         """Book the first `steps` steps."""
-        busy_s = steps * (self.first_s + self.growth_s * (steps - 1) / 2)
+        half = (steps - 1) / 2
+        busy_s = steps * (self.first_s + self.growth_s * half)
         ledger.busy_s += busy_s
         ledger.energy_j += self.energy_j(steps)
         ledger.output_tokens += self.tokens * steps
@@ -117,10 +109,11 @@ class Stretch:
         elif self.kv_blocked:
             ledger.kv_full_s += busy_s
         else:
-            n, half = self.decoding, (steps - 1) / 2
+            n = self.sequences
             ledger.steps[n] += steps
             ledger.context += steps * (self.context + n * half)
-            ledger.windowed += steps * (self.windowed + self.filling * half)
+            if self.windowed:
+                ledger.windowed += steps * (self.windowed + self.filling * half)
 
     def energy_j(self, steps: float) -> float:
         """Return the joules of the first `steps` steps, on each GPU.
@@ -128,21 +121,24 @@ class Stretch:
         The middle step stands for all while contexts grow little; its error and that of
         Simpson's rule are under 0.1 % (tests compare them with the plain sum).
         """
-        cost, power, half = self.cost, self.power, (steps - 1) / 2
+        cost = self.cost
         if self.mixed:
-            return steps * power.energy_j(cost[0], cost[5], cost[6])
-        grown = self.decoding * half
-        if grown > 0.05 * self.context or self.filling * half > 0.05 * self.windowed:
+            return steps * self.power.energy_j(cost[0], cost[5], cost[6])
+        half = (steps - 1) / 2
+        grown = self.sequences * half
+        if grown > 0.05 * self.context:
             return self._simpson(steps)
-        context = self.context + grown
-        far = self.step_time.per_context
+        context, far = self.context + grown, self.step_time.per_context
         computing_s, moving_s = cost[5] + context * far[5], cost[6] + context * far[6]
         if self.windowed:
-            windowed = self.windowed + self.filling * half
-            near = self.step_time.per_windowed
+            filled = self.filling * half
+            if filled > 0.05 * self.windowed:
+                return self._simpson(steps)
+            windowed, near = self.windowed + filled, self.step_time.per_windowed
             computing_s += windowed * near[5]
             moving_s += windowed * near[6]
-        return steps * power.energy_j(self.first_s + self.growth_s * half, computing_s, moving_s)
+        step_s = self.first_s + self.growth_s * half
+        return steps * self.power.energy_j(step_s, computing_s, moving_s)
 
     def _simpson(self, steps: float) -> float:
         """Return the joules of the first `steps` decode steps, on each GPU.
@@ -152,7 +148,7 @@ class Stretch:
         """
         energy_j, start = 0.0, 0.0
         while start < steps:
-            piece = min(steps - start, 1.0 + math.floor(self._steps_to_double(start)))
+            piece = min(steps - start, 1.0 + floor(self._steps_to_double(start)))
             last = piece - 1.0
             middle = self._step_j(start + last / 2.0)
             energy_j += piece * middle
@@ -164,7 +160,7 @@ class Stretch:
 
     def _steps_to_double(self, start: float) -> float:
         """Return the steps after step `start` in which contexts, windowed or not, double."""
-        steps = self.context / self.decoding + start
+        steps = self.context / self.sequences + start
         if self.filling:
             steps = min(steps, self.windowed / self.filling + start)
         return steps
@@ -173,7 +169,7 @@ class Stretch:
         """Return the joules of decode step `number`, on each GPU."""
         cost = self.cost
         far, near = self.step_time.per_context, self.step_time.per_windowed
-        context = self.context + self.decoding * number
+        context = self.context + self.sequences * number
         windowed = self.windowed + self.filling * number
         return self.power.energy_j(
             self.first_s + self.growth_s * number,
@@ -189,4 +185,4 @@ class Stretch:
         if growth <= 1e-12 * first:
             return elapsed / first
         half = first - growth / 2
-        return (math.sqrt(half * half + 2.0 * growth * elapsed) - half) / growth
+        return (sqrt(half * half + 2.0 * growth * elapsed) - half) / growth

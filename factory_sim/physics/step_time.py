@@ -13,7 +13,9 @@ core clock, memory and links do not; the ledger terms are those of the reference
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from struct import Struct
 from typing import NamedTuple, Protocol
 
@@ -50,6 +52,11 @@ class Chunk(NamedTuple):
 
     start: int
     length: int
+
+
+# Made for every prompt: without the Python function that a NamedTuple has around its constructor.
+make_cost: Callable[[tuple[float, ...]], Cost] = partial(tuple.__new__, Cost)
+make_chunk: Callable[[tuple[int, int]], Chunk] = partial(tuple.__new__, Chunk)
 
 
 class StepTime(Protocol):
@@ -151,14 +158,16 @@ class Roofline:
         else:  # beyond the table, as static batching makes them
             body = _row(_table(self._per_token(np.array([float(tokens)]))), 0)
         head = _row(self._head, sampled * _ROW_BYTES)
-        return Cost(
-            duration_s + body[0] + head[0],
-            compute_s + body[1] + head[1],
-            memory_s + body[2] + head[2],
-            body[3],
-            body[4] + host_s,
-            busy_compute_s + body[5] + head[5],
-            busy_memory_s + body[6] + head[6],
+        return make_cost(
+            (
+                duration_s + body[0] + head[0],
+                compute_s + body[1] + head[1],
+                memory_s + body[2] + head[2],
+                body[3],
+                body[4] + host_s,
+                busy_compute_s + body[5] + head[5],
+                busy_memory_s + body[6] + head[6],
+            )
         )
 
     def _decode_cost(self, n: int) -> Cost:
@@ -333,7 +342,8 @@ class Roofline:
         )
 
 
-class PrefillAttention(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class PrefillAttention:
     """Attention of prompt chunks in the layers of one kind, at the reference clock.
 
     per_pair_s: compute per (token, earlier token) pair; per_token_s: reading one token's keys
