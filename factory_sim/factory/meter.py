@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from array import array
+from struct import Struct
 from typing import NamedTuple
 
 import numpy as np
@@ -57,53 +57,73 @@ class Meter:
 
     def __init__(self, env: Environment, site: Site, limit: Signal, lines: list[Line]) -> None:
         self.env, self.site, self.limit, self.lines = env, site, limit, lines
-        self._raw = array("d")
-        self._replicas = [replica for line in lines for replica in line.replicas]
-        # Of each replica: its GPUs, their watts at rest, and its servers' watts per GPU watt.
-        self._gpus = [
+        self._raw = bytearray()
+        self._row = Struct(f"={5 + 5 * len(lines)}d")
+        # Of each line: the most a replica may run, and of each of its replicas where to look:
+        # itself, its batch and KV blocks, its GPUs, their watts at rest, and its servers' watts
+        # per GPU watt.
+        self._looks = [
             (
-                line.fleet.gpus_per_replica,
-                line.fleet.power.idle_w,
-                site.server_watts_per_gpu_watt(replica.gpus[0]),
+                line.fleet.max_num_seqs,
+                [
+                    (
+                        replica,
+                        replica.batch,
+                        replica.batch.kv,
+                        line.fleet.gpus_per_replica,
+                        line.fleet.power.idle_w,
+                        site.server_watts_per_gpu_watt(replica.gpus[0]),
+                    )
+                    for replica in line.replicas
+                ],
             )
             for line in lines
-            for replica in line.replicas
         ]
+        self._count = sum(len(line.replicas) for line in lines)
         self._last_s = self._last_gpu_j = self._last_server_j = 0.0
 
     def above_idle_j(self) -> tuple[float, float]:
         """Return the joules above rest until now: of GPU boards, and of servers."""
-        gpu_j, server_j, _ = self._sums()
+        gpu_j = server_j = 0.0
+        for _, looks in self._looks:
+            for replica, _, _, gpus, idle_w, ratio in looks:
+                busy_s, energy_j, _ = replica.drawn()
+                joules = gpus * (energy_j - idle_w * busy_s)
+                gpu_j += joules
+                server_j += ratio * joules
         return gpu_j, server_j
 
     def read(self) -> Reading:
         """Close the period: record its row and return its reading."""
         now = self.env.now
+        gpu_j = server_j = clocks = fullest = 0.0
+        floors: list[float] = []
+        for slots, looks in self._looks:
+            waiting = running = free = prompts = most = 0
+            made = 0.0
+            for replica, batch, kv, gpus, idle_w, ratio in looks:
+                busy_s, energy_j, tokens = replica.drawn()
+                joules = gpus * (energy_j - idle_w * busy_s)
+                gpu_j += joules
+                server_j += ratio * joules
+                clocks += replica.clock
+                here = len(batch.running)
+                waiting += len(batch.waiting)
+                running += here
+                free += kv.free
+                made += tokens
+                prompts += batch.input_tokens
+                if here > most:
+                    most = here
+            floors += (waiting, running, free, made, prompts)
+            fullest = max(fullest, most / slots)
+        limit_w, clock = self.limit.at(now), clocks / self._count
+        self._raw += self._row.pack(now, gpu_j, server_j, limit_w, clock, *floors)
         seconds = now - self._last_s
-        gpu_j, server_j, tokens = self._sums()
         watts = self.site.above_idle(
             (gpu_j - self._last_gpu_j) / seconds, (server_j - self._last_server_j) / seconds
         )
         self._last_s, self._last_gpu_j, self._last_server_j = now, gpu_j, server_j
-        limit_w = self.limit.at(now)
-        clock = sum([replica.clock for replica in self._replicas]) / len(self._replicas)
-        raw = self._raw
-        raw.extend((now, gpu_j, server_j, limit_w, clock))
-        fullest, done = 0.0, 0
-        for line in self.lines:
-            waiting = running = free = prompts = most = 0
-            for replica in line.replicas:
-                batch = replica.batch
-                here = len(batch.running)
-                waiting += len(batch.waiting)
-                running += here
-                free += batch.kv.free
-                prompts += batch.input_tokens
-                most = here if here > most else most
-            made = sum(tokens[done : done + len(line.replicas)])
-            done += len(line.replicas)
-            raw.extend((waiting, running, free, made, prompts))
-            fullest = max(fullest, most / line.fleet.max_num_seqs)
         return Reading(watts, limit_w, self.site.idle().grid, fullest)
 
     def close(self) -> None:
@@ -113,7 +133,7 @@ class Meter:
 
     def table(self) -> dict[str, Floats]:
         """Return the time series: one value a period in each column, means of the period."""
-        raw = np.array(self._raw).reshape(-1, 5 + 5 * len(self.lines))
+        raw = np.frombuffer(bytes(self._raw)).reshape(-1, 5 + 5 * len(self.lines))
         end_s, gpu_j, server_j, limit_w, clock = raw[:, :5].T
         seconds = np.diff(end_s, prepend=0.0)
         idle = self.site.idle()
@@ -148,15 +168,3 @@ class Meter:
         made = np.diff(tokens, prepend=0.0) / seconds
         served = np.diff(prompts, prepend=0.0) / seconds
         return [waiting, running, 1.0 - free / blocks, made, served]
-
-    def _sums(self) -> tuple[float, float, list[float]]:
-        """Return joules above rest, of GPUs and servers, and each replica's tokens, until now."""
-        gpu_j = server_j = 0.0
-        tokens = []
-        for replica, (gpus, idle_w, ratio) in zip(self._replicas, self._gpus, strict=True):
-            busy_s, energy_j, made = replica.drawn()
-            joules = gpus * (energy_j - idle_w * busy_s)
-            gpu_j += joules
-            server_j += ratio * joules
-            tokens.append(made)
-        return gpu_j, server_j, tokens
