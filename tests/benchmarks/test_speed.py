@@ -88,20 +88,16 @@ def synthetic(rate: float, requests: int, *overrides: str) -> Scenario:
 
 @needs_trace
 @timed
-@pytest.mark.parametrize(
-    ("overrides", "most"),
-    # The aim is 60 for both. Four replicas at light load have smaller batches, so more
-    # boundaries and meter readings a request: 56 to 62 have been measured.
-    [((), 60), (FOUR, 66)],
-    ids=["one replica", "four replicas"],
-)
+@pytest.mark.parametrize("overrides", [(), FOUR], ids=["one replica", "four replicas"])
 def test_an_hour_of_conversations_costs_few_timeouts(
-    benchmark: BenchmarkFixture, overrides: tuple[str, ...], most: float
+    benchmark: BenchmarkFixture, overrides: tuple[str, ...]
 ) -> None:
+    # Four replicas at light load have smaller batches, so more boundaries and meter readings a
+    # request: 52 to 56 timeouts have been measured, and 41 to 44 with one replica.
     ratio, run = timeouts_per_request(benchmark, azure(*overrides), rounds=12)
     assert len(run.requests) == 19_366
     assert run.summary["requests_completed"] == 19_366
-    assert ratio <= most
+    assert ratio <= 60
 
 
 @needs_trace
