@@ -10,7 +10,7 @@ Taken as it comes: the version of an engine that the database calls current, wha
 profile's; its own estimate of the imbalance of experts; times between measured shapes as it
 interpolates them. What its operators take is exact here, prompts one at a time and decode steps
 alike. The line through attention's contexts is off by about 1 % of a decode step in the mean:
-at worst 2 to 5 % for dense and most sparse models on Hopper and Blackwell, 12 % for an
+at worst 1 to 8 % over 23 of the shards looked at, dense and sparse, 12 % for an
 eight-billion model on an A100 and for Kimi K2.5 on a B200. Prompts in one step together come out
 1 to 2 % slower than the database's own, which holds them for equally long prompts, and up to
 12 % where they are of a hundred tokens.
