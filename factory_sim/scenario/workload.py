@@ -43,6 +43,8 @@ ARCHETYPES: Mapping[str, str] = {
     "chat": "azure-conv-2023",
     "code": "azure-code-2023",
     "summarise": "arxiv-summarization",
+    "agent": "mooncake-toolagent",
+    "batch": "alibaba-batch-generation",
 }
 """Lengths of the archetypes that need none in a mix: those with published measurements."""
 

@@ -176,8 +176,9 @@ def test_a_workload_is_written_as_it_is_read(fields: dict[str, Any]) -> None:
             "(longest)",
         ),
         (
-            {"arrivals": POISSON, "mix": {"agent": {"weight": 1}}},
-            "workload.chat: mix.agent needs lengths; only chat, code, summarise have built-in ones",
+            {"arrivals": POISSON, "mix": {"search": {"weight": 1}}},
+            "workload.chat: mix.search needs lengths; only chat, code, summarise, agent, batch "
+            "have built-in ones",
         ),
         (
             {"arrivals": POISSON, "mix": {"chat": {"weight": 1}}, "cached": 5},

@@ -62,6 +62,21 @@ def test_blocks_do_not_matter(seed: int, block: int) -> None:
     assert (whole.session == -1).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "prompt", "output"),
+    [
+        ("chat", 1155, 211),
+        ("code", 2048, 28),
+        ("summarise", 2588, 291),
+        ("agent", 8759, 187),
+        ("batch", 97, 1739),
+    ],
+)
+def test_an_archetype_brings_its_own_lengths(name: str, prompt: float, output: float) -> None:
+    spec = workload(arrivals=POISSON, mix={name: {"weight": 1}})
+    assert mean_lengths(spec, CATALOG, HERE) == pytest.approx((prompt, output, 0.0), rel=0.03)
+
+
 def test_a_mix_follows_its_weights_as_they_drift() -> None:
     mix = {
         "one": {
