@@ -109,7 +109,7 @@ def _source(device: Device, when: datetime) -> str:
 
 
 def _accelerator(name: str, device: Device, drawn: Figures, source: str) -> dict[str, Any]:
-    clock = device.conditions.get("sm_clock_max_hz")
+    clocks = drawn.clock_hz
     found: dict[str, Any] = {
         "title": f"{device.name}, as probed"
         + (" (a processor: for trying the probe out)" if device.vendor == "CPU" else ""),
@@ -120,7 +120,7 @@ def _accelerator(name: str, device: Device, drawn: Figures, source: str) -> dict
                 _quantity(rate, "flop/s"),
                 source,
                 "highest rate of any kernel"
-                + (f"; highest clock {clock / 1e6:.0f} MHz" if clock else ""),
+                + (f"; products at {clocks[precision] / 1e6:.0f} MHz" if clocks else ""),
             )
             for precision, rate in drawn.flops.items()
         },

@@ -21,10 +21,12 @@ class Figures:
     """What a probe found out. None for what was not measured.
 
     flops, bandwidth, link: highest rates seen, of arithmetic by precision, memory, and an
-    all-reduce in one direction. copy: highest rate of copies, bytes read and written.
+    all-reduce in one direction. clock_hz: of the fastest product in each precision, where
+    readable. copy: highest rate of copies, bytes read and written.
     """
 
     flops: dict[Precision, float]
+    clock_hz: dict[Precision, float]
     bandwidth: float
     copy: float
     gemm: dict[Precision, Roofline]
@@ -67,6 +69,18 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
         )
         for precision, roof in gemms.items()
     }
+    fastest = {
+        precision: max(
+            (p for p in _full(found, "gemm") if p.precision == precision),
+            key=lambda p: p.flops / p.reading.call_s,
+        )
+        for precision in gemms
+    }
+    clocks = {
+        precision: point.reading.clock_hz
+        for precision, point in fastest.items()
+        if point.reading.clock_hz is not None
+    }
     bandwidth = max(
         *(p.moved / p.reading.call_s for p in found.points),
         *(roof.memory.value for roof in gemms.values() if roof.memory),
@@ -82,6 +96,7 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
         power = _power(found, gemms, attention, cache, bandwidth, found.idle_w, limit_w)
     return Figures(
         flops,
+        clocks,
         bandwidth,
         copy,
         gemms,
