@@ -72,8 +72,12 @@ def probe(
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(Problem(f"--device {device}", f"failed: {said}")) from error
     drawn = figures(found, found_device.count, found_device.power_limit_w)
-    with replacing(out) as folder:
-        write(folder, entry, found_device, found, drawn, datetime.now().astimezone())
+    try:
+        with replacing(out) as folder:
+            write(folder, entry, found_device, found, drawn, datetime.now().astimezone())
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(Problem(str(out), f"cannot be written: {reason}")) from error
     for line in _lines(found_device, found, drawn):
         print(line)
     print(f"\ncatalog folder: {out}, accelerator: {entry}")

@@ -42,8 +42,9 @@ MOST_COPIES = 64
 BATCH_S, BURST_S, FEWEST = 50e-3, 5e-3, 3
 """A batch takes about so long, a burst between rests so long; at least so many are timed."""
 
-SETTLING = 0.2
-"""The first batches, as a share of all, are timed but their power is not read: it still rises."""
+SETTLING, FALLING = 0.2, 0.5
+"""Shares of the batches, and of a rest, that pass before power is read: it rises soon after work
+starts, and falls with the clocks some seconds after it ends."""
 
 CANDIDATES: dict[str, tuple[Precision, ...]] = {
     "cuda": ("fp32", "bf16", "fp8", "int8", "nvfp4"),
@@ -67,7 +68,11 @@ class TorchDevice:
         self.watch: Stopwatch = CudaWatch() if on_gpu else HostWatch()
         self.board: Board
         versions = self._open_gpu() if on_gpu else self._open_processor()
+        look = self.board.look()
         self.power_limit_w = self.board.power_limit_w
+        if self.power_limit_w is None or (look.energy_j is None and look.watts is None):
+            self.power_limit_w = None
+            self.left_out.setdefault("power", "the board does not tell its power and its limit")
         self.precisions: tuple[Precision, ...] = tuple(
             precision for precision in CANDIDATES[self.place.type] if self._can(precision)
         )
@@ -211,17 +216,18 @@ class TorchDevice:
         )
 
     def rest(self, seconds: float) -> float | None:
-        """See `Device.rest`. The first part passes unread: clocks fall with a delay."""
+        """See `Device.rest`."""
         self._wait()
-        time.sleep(SETTLING * seconds)
+        time.sleep(FALLING * seconds)
         looks = [self.board.look()]
         for _ in range(20):
-            time.sleep((1.0 - SETTLING) * seconds / 20)
+            time.sleep((1.0 - FALLING) * seconds / 20)
             looks.append(self.board.look())
         return gauges.mean_watts(looks)
 
     def all_reduce(self, sizes: Sequence[int], seconds: float) -> list[Reduction]:
         """See `Device.all_reduce`. Over all GPUs that this process may see."""
+        self._clear()  # the other processes open the same GPUs
         try:
             return all_reduce(self.place.type, self.count, sizes, seconds)
         except NotMeasured as error:

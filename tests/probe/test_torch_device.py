@@ -12,7 +12,7 @@ import torch
 
 from factory_sim.errors import InputError
 from factory_sim.probe import stopwatch
-from factory_sim.probe.board import Gauges
+from factory_sim.probe.board import Gaugeless, Gauges
 from factory_sim.probe.collectives import NotMeasured, all_reduce
 from factory_sim.probe.device import CPU, MIB
 from factory_sim.probe.open import open_device
@@ -117,6 +117,14 @@ def test_power_and_clock_are_read_while_the_work_runs(device: TorchDevice) -> No
     assert reading.watts == pytest.approx(300.0)
     assert (reading.clock_hz, reading.limits) == (1.5e9, ("power limit",))
     assert device.rest(0.02) == pytest.approx(300.0)
+
+
+def test_a_board_that_tells_its_limit_but_no_power_is_left_out(monkeypatch) -> None:
+    class Mute(Gaugeless):
+        power_limit_w = 700.0
+
+    monkeypatch.setattr("factory_sim.probe.torch_device.Gaugeless", Mute)
+    assert TorchDevice("cpu", TINY).power_limit_w is None
 
 
 def test_calls_go_round_the_copies(device: TorchDevice) -> None:
