@@ -16,6 +16,11 @@ admitted at a boundary. A boundary at time s, always in this order:
 "Due by s" means a time of at most s + 1e-9 seconds, "at s" one within 1e-9. Control and
 deadlines inside a step wait for its end, and a replica with nothing to do sleeps until the
 next arrival that it does not reject.
+
+With asynchronous scheduling, 4. was decided when the step that ends at s began, from the queue
+as it stood then: who joined the queue after that start (by more than 1e-9 seconds) is not yet
+known, and nobody behind them either. Only if nobody is left running by 2. is the plan made at s
+itself, with everybody in it.
 """
 
 from __future__ import annotations
@@ -96,7 +101,7 @@ class ReferenceStep:
     """One iteration: who took part (by index of the request) and what it cost.
 
     chunks belong to `prefilled`, one each. blocks_in_use and running hold during the step.
-    energy_j is of one GPU.
+    known: how many of the waiting the plan knew of. energy_j is of one GPU.
     """
 
     start_s: float
@@ -109,6 +114,7 @@ class ReferenceStep:
     sampled: int
     running: int
     waiting: int
+    known: int
     blocks_in_use: int
     energy_j: float
 
@@ -172,6 +178,7 @@ class _Replica:
         self.max_queue = max_queue
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
+        self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
 
     @property
     def free(self) -> int:
@@ -226,9 +233,14 @@ class _Replica:
 
     # 4. planning
 
+    def knows(self, sequence: _Sequence) -> bool:
+        return sequence.record.request.arrival_s <= self.looked_s + SAME_TIME_S
+
     def head_fits(self) -> bool:
         """Whether the head of the waiting queue finds a slot and blocks for its whole target."""
         if not self.waiting or len(self.running) >= self.max_num_seqs:
+            return False
+        if not self.knows(self.waiting[0]):
             return False
         return self.blocks_for(self.waiting[0].prompt_with_emitted) <= self.free
 
@@ -343,12 +355,14 @@ def run_reference(
     physics_by_clock: Mapping[float, Physics],
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
+    async_scheduling: bool = False,
 ) -> ReferenceRun:
     """Serve `requests` until all have left; return their records, and `.steps`.
 
     policy: chunked, continuous or static; static has no token budget and does not look at
     max_num_batched_tokens. clock_changes: (time in seconds, clock) in order of time; the first
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
+    async_scheduling: whether a step is planned while the one before runs.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
@@ -385,6 +399,8 @@ def run_reference(
         while arrivals and arrivals[0][1].request.arrival_s <= now + SAME_TIME_S:
             replica.join(*arrivals.pop(0))
         replica.check()
+        planned_ahead = async_scheduling and replica.running
+        replica.looked_s = run.steps[-1].start_s if planned_ahead else math.inf
 
         plan = plan_step(replica, now)
         if plan.empty:
@@ -419,6 +435,7 @@ def _measure(
         sampled=sampled,
         running=len(replica.running),
         waiting=len(replica.waiting),
+        known=sum(replica.knows(sequence) for sequence in replica.waiting),
         blocks_in_use=replica.blocks - replica.free,
         energy_j=physics.step_power_w(*work) * duration_s,
     )

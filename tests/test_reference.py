@@ -258,6 +258,25 @@ def test_arrivals_wait_for_the_end_of_the_step_and_join_in_order_of_arrival() ->
     ]
 
 
+def test_planned_ahead_a_step_knows_the_queue_of_the_start_of_the_one_before() -> None:
+    run = serve(
+        ask(0.0, 1, 6),
+        ask(1.0 + 1e-9, 1, 1),  # as the step at 1 starts
+        ask(1.0 + 3e-9, 1, 1),  # in it
+        ask(5.5, 1, 1),  # in the last step of all: it finds an idle engine
+        async_scheduling=True,
+    )
+    assert [(s.start_s, s.decoded, s.prefilled, s.waiting, s.known) for s in run.steps] == [
+        (0.0, (), (0,), 0, 0),
+        (1.0, (0,), (), 1, 0),
+        (2.0, (0,), (1,), 1, 0),
+        (3.0, (0,), (2,), 0, 0),
+        (4.0, (0,), (), 0, 0),
+        (5.0, (0,), (), 0, 0),
+        (6.0, (), (3,), 0, 0),
+    ]
+
+
 def test_the_oldest_running_survive_and_the_last_starts_over() -> None:
     run = serve(
         ask(0.0, prompt=2, output=5),
@@ -491,6 +510,7 @@ requests = st.builds(
     blocks=st.integers(2, 16),
     block_tokens=st.sampled_from([1, 2, 4]),
     max_queue=st.none() | st.integers(1, 4),
+    async_scheduling=st.booleans(),
 )
 def test_requests_tokens_and_time_are_conserved(
     asked: list[ReferenceRequest],
@@ -500,6 +520,7 @@ def test_requests_tokens_and_time_are_conserved(
     blocks: int,
     block_tokens: int,
     max_queue: int | None,
+    async_scheduling: bool,
 ) -> None:
     run = serve(
         *asked,
@@ -509,6 +530,7 @@ def test_requests_tokens_and_time_are_conserved(
         blocks=blocks,
         block_tokens=block_tokens,
         max_queue=max_queue,
+        async_scheduling=async_scheduling,
         physics_by_clock={1.0: Linear(base=0.5, per_context=0.125, per_prompt=0.0625)},
     )
     assert [record.request for record in run] == asked

@@ -267,13 +267,17 @@ class Model(Shape):
 
 
 class EngineDefaults(Frozen):
-    """The scheduler settings an engine starts with when a scenario names none."""
+    """The scheduler settings an engine starts with when a scenario names none.
+
+    async_scheduling: whether it plans each step while the one before runs.
+    """
 
     batching: Literal["static", "continuous", "chunked"]
     max_num_seqs: PositiveInt
     max_num_batched_tokens: PositiveInt
     gpu_memory_utilization: Share
     block_tokens: PositiveInt = 16
+    async_scheduling: bool = False
 
 
 class Engine(Frozen):

@@ -2,8 +2,10 @@
 
 Everything is plain numbers, so that any number of steps in which nobody comes or goes is one
 closed form (`Stretch`); here is what happens at the boundaries between such stretches. The
-order there: completions, control and time-outs, arrivals, then the next plan. Times within
-INSTANT of each other are equal.
+order there: completions, control and time-outs, arrivals, then the next plan, which takes from
+the queue whoever is there. With asynchronous scheduling (`AsyncBatch`) it takes only who was
+there when the step that ends began, unless nothing runs. Times within INSTANT of each other are
+equal.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.ledger import Ledger
@@ -83,6 +85,9 @@ class Batch:
         "waiting",
         "windows",
     )
+
+    ahead: ClassVar[int] = 0
+    """Steps by which plans are made ahead: an arrival joins so many boundaries later."""
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.clients import (
@@ -141,9 +142,12 @@ def _gateway(
             speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
         return speeds[clock]
 
+    ahead = spec.engine.async_scheduling
+    if ahead is None:
+        ahead = fleet.engine.defaults.async_scheduling
     for number, gpus in enumerate(fleet.replicas):
         queue = spec.engine.max_queue
-        batch = Batch(
+        batch = (AsyncBatch if ahead else Batch)(
             BATCHING[fleet.batching](fleet.max_step_tokens),
             *speed_at(1.0),
             KvBlocks(fleet.memory.blocks, fleet.memory.block_tokens),

@@ -62,6 +62,7 @@ class Replica:
         if request.due_s < now + 2.0 * INSTANT:
             # Time-outs come before arrivals: one that is past already acts after this instant.
             request.due_s = now + 2.0 * INSTANT
+        request.queued_s = now
         if not batch.enqueue(request):
             return False
         if self._next is None:
@@ -69,7 +70,7 @@ class Replica:
             self._await_instant()
         elif self._stepping:
             if batch.joins():
-                self._cut(now)
+                self._cut(now, batch.ahead)
             if request.due_s < batch.stretch.end_s:
                 self._cut(request.due_s)
         return True
@@ -159,8 +160,8 @@ class Replica:
         if self._stepping:
             self._cut(self.env.now)
 
-    def _cut(self, time: float) -> None:
-        """End the stretch at its first boundary at `time` or later, if that is sooner."""
+    def _cut(self, time: float, more: int = 0) -> None:
+        """End the stretch `more` steps after its first boundary at `time` or later, if sooner."""
         stretch = self.batch.stretch
-        if stretch.cut(time):
+        if stretch.cut(time, more):
             self._next = self.env.call(stretch.end_s, COMPLETION, self._boundary)

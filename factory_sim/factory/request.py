@@ -35,6 +35,7 @@ class Request:
         "output",
         "preemptions",
         "prompt",
+        "queued_s",
         "replica",
         "stored",
         "stream",
@@ -61,6 +62,7 @@ class Request:
         self.archetype = archetype
         self.client: Event | None = None  # waits for the answer, in a closed loop
         self.replica = -1
+        self.queued_s = NEVER
         self.admitted_s = NEVER
         self.first_token_s = NEVER
         self.last_token_s = NEVER

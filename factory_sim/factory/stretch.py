@@ -76,9 +76,16 @@ class Stretch:
         self.steps, self.first_s, self.growth_s = steps, first_s, growth_s
         self.end_s = self.start_s + steps * (first_s + growth_s * (steps - 1) / 2)
 
-    def cut(self, time: float) -> bool:
-        """End at the first boundary at `time` or later; return whether that is earlier."""
-        first, half, last = self.first_s, self.growth_s / 2, self.steps - 1
+    def last_start_s(self) -> float:
+        """Return when the last step starts."""
+        return self.end_s - (self.first_s + self.growth_s * (self.steps - 1))
+
+    def cut(self, time: float, more: int = 0) -> bool:
+        """End at the first boundary at `time` or later; return whether that is earlier.
+
+        more: steps to take beyond that boundary.
+        """
+        first, half, last = self.first_s, self.growth_s / 2, self.steps - 1 - more
         target = time - self.start_s - INSTANT
         if last < 1 or last * (first + half * (last - 1)) < target:
             return False
@@ -88,7 +95,7 @@ class Stretch:
             steps -= 1
         while steps * (first + half * (steps - 1)) < target:
             steps += 1
-        self.steps = steps
+        self.steps = steps = steps + more
         self.end_s = self.start_s + steps * (first + half * (steps - 1))
         return True
 

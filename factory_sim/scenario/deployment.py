@@ -37,6 +37,7 @@ class EngineSpec(Frozen):
     max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
     max_model_len: the longest request, prompt and answer (default: the model's context).
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
+    async_scheduling: whether each step is planned while the one before runs.
     """
 
     profile: EngineName = "vllm"
@@ -46,14 +47,20 @@ class EngineSpec(Frozen):
     gpu_memory_utilization: Annotated[Share, Field(gt=0, le=1)] | None = None
     max_model_len: Count | None = None
     max_queue: Count | None = None
+    async_scheduling: bool | None = None
 
     @model_validator(mode="after")
-    def _budget_has_a_use(self) -> EngineSpec:
+    def _options_have_a_use(self) -> EngineSpec:
         tokens, seqs = self.max_num_batched_tokens, self.max_num_seqs
         if self.batching == "static" and tokens is not None:
             raise ValueError(
                 "static batching prefills the whole batch in one step and has no "
                 "max_num_batched_tokens; leave it out, or use 'continuous' or 'chunked'"
+            )
+        if self.batching == "static" and self.async_scheduling:
+            raise ValueError(
+                "static batching takes requests only when nothing runs, so that planning ahead "
+                "changes nothing; leave out async_scheduling, or use 'continuous' or 'chunked'"
             )
         if tokens is not None and seqs is not None and tokens < seqs:
             raise ValueError(

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.kv import KvBlocks
@@ -112,6 +113,7 @@ class Case:
     blocks: int = 100
     block_tokens: int = 16
     max_queue: int | None = None
+    async_scheduling: bool = False
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -141,6 +143,7 @@ def reference(case: Case) -> ReferenceRun:
         physics_by_clock={clock: Plain(case.speed_at(clock)) for clock in clocks},
         clock_changes=[(0.0, 1.0), *case.clock_changes],
         max_queue=case.max_queue,
+        async_scheduling=case.async_scheduling,
     )
 
 
@@ -148,7 +151,7 @@ def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
-    batch = Batch(
+    batch = (AsyncBatch if case.async_scheduling else Batch)(
         BATCHING[case.policy](case.max_num_batched_tokens),
         *case.speed_at(1.0),
         KvBlocks(case.blocks, case.block_tokens),

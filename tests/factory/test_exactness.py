@@ -1,8 +1,8 @@
 """The macro-step engine equals the step-by-step reference, request by request.
 
 Every policy, with preemption, prefix hits, sliding windows, time-outs, bounded queues and
-clock changes, and with times that collide with step boundaries to the last bit or miss them
-by half an instant.
+clock changes, with and without asynchronous scheduling, and with times that collide with step
+boundaries to the last bit or miss them by half an instant.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -106,6 +107,7 @@ def cases(draw: st.DrawFn, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
         blocks=max(1, largest * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10),
         block_tokens=block_tokens,
         max_queue=draw(st.none() | st.integers(1, 4)),
+        async_scheduling=draw(st.booleans()),
         clock_changes=tuple(sorted(changes, key=lambda change: change[0])),
         looks_s=tuple(times(draw, tick_s, 900) for _ in range(draw(st.integers(0, 6)))),
     )
@@ -144,13 +146,13 @@ def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
 
 
 def assert_same_blame(slow: ReferenceRun, fast: EngineRun, case: Case) -> None:
-    """Time is KV-full while a slot is free, requests wait, and nobody could be let in."""
+    """Time is KV-full while a slot is free, known requests wait, and nobody could be let in."""
     if case.policy == "static":
         return  # a request waits for the batch to end, whatever is free
     kv_full_s = sum(
         step.end_s - step.start_s
         for step in slow.steps
-        if not step.prefilled and step.waiting and step.running < case.max_num_seqs
+        if not step.prefilled and step.known and step.running < case.max_num_seqs
     )
     totals = fast.batch.ledger.totals(fast.batch.stretch.step_time)
     assert totals.kv_full_s == pytest.approx(kv_full_s, rel=1e-6, abs=SAME)
@@ -221,10 +223,18 @@ def test_macro_steps_equal_single_steps_of_a_real_model(case: Case) -> None:
     assert_same_looks(slow, fast, case.looks_s)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_replicas_of_a_factory_equal_the_reference_one_by_one(policy: str) -> None:
+@pytest.mark.parametrize(
+    ("policy", "ahead"),
+    [*product(("chunked", "continuous"), (False, True)), ("static", False)],
+)
+def test_replicas_of_a_factory_equal_the_reference_one_by_one(policy: str, ahead: bool) -> None:
     scenario = small_scenario(
-        engine={"batching": policy, "max_num_seqs": 6, "gpu_memory_utilization": 0.221},
+        engine={
+            "batching": policy,
+            "max_num_seqs": 6,
+            "gpu_memory_utilization": 0.221,
+            "async_scheduling": ahead,
+        },
         replicas=3,
         rate="30 /s",
         lengths={
@@ -257,6 +267,7 @@ def test_replicas_of_a_factory_equal_the_reference_one_by_one(policy: str) -> No
                 max_num_seqs=6,
                 max_num_batched_tokens=fleet.max_step_tokens,
                 blocks=fleet.memory.blocks,
+                async_scheduling=ahead,
             )
         )
         for record, row in zip(slow, rows.itertuples(), strict=True):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.clients import Stream, closed_client
@@ -40,8 +41,9 @@ def build(
     blocks: int = 100,
     block_tokens: int = 4,
     max_queue: float = math.inf,
+    ahead: bool = False,
 ) -> Replica:
-    batch = Batch(
+    batch = (AsyncBatch if ahead else Batch)(
         BATCHING[policy](budget),
         *one_second(1.0),
         KvBlocks(blocks, block_tokens),

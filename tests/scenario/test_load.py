@@ -48,6 +48,10 @@ def test_every_problem_is_said_at_once() -> None:
         ("racks.0.count=0", "racks.0.count: must be greater than 0, or 'fill', not 0"),
         ("racks.1.count=1", "--set racks.1: '1' is no index of a list of 1"),
         ("deployments.chat.engine.batching=static", "deployments.chat.engine: static batching"),
+        (
+            "deployments.chat.engine={batching: static, async_scheduling: true}",
+            "deployments.chat.engine: static batching takes requests only when nothing runs",
+        ),
         ("site.cooling=air", "site: give either 'pue', such as 1.3, or 'cooling'"),
     ],
 )
