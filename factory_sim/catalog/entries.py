@@ -284,9 +284,9 @@ class Engine(Frozen):
     """A serving engine: the host time it adds to the kernels, and the memory it keeps.
 
     per_step, per_sequence, per_request: seconds of host work per iteration, per running
-    sequence in it, and once per request. launch: its launch overhead of a layer over the
-    family's (1: kernels replayed from CUDA graphs, as in vLLM V1). eager_per_layer: seconds
-    that a layer takes longer in a step with prompt chunks, which runs outside a graph.
+    sequence in it, and once per request. launch_per_layer: seconds it adds to the family's
+    launch overhead of a layer (0: as the leanest, with whole decode steps in a CUDA graph).
+    eager_per_layer: seconds more of a layer in a step with prompt chunks, which runs outside one.
     graph_and_runtime: bytes per GPU for CUDA graphs,
     the context and communication buffers.
     """
@@ -297,7 +297,7 @@ class Engine(Frozen):
     per_step: Fact[Seconds]
     per_sequence: Fact[Seconds]
     per_request: Fact[Seconds]
-    launch: Fact[Number]
+    launch_per_layer: Fact[Seconds]
     eager_per_layer: Fact[Seconds]
     graph_and_runtime: Fact[Bytes]
     defaults: EngineDefaults

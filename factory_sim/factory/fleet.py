@@ -194,7 +194,7 @@ def chip_of(
         attention_compute=attention.attention_compute.value,
         kv_memory=attention.kv_memory.value,
         elementwise_memory=efficiency.elementwise_memory.value,
-        per_layer_s=efficiency.per_layer.value * engine.launch.value,
+        per_layer_s=efficiency.per_layer.value + engine.launch_per_layer.value,
         moe_per_layer_s=efficiency.moe_per_layer.value,
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,

@@ -57,10 +57,8 @@ SPREADS = {
     "per_layer": (0.5, 0.0, math.inf),
     "moe_per_layer": (0.8, 0.0, math.inf),
     "gemm_compute": (0.12, 0.0, 1.0),
-    "expert_compute": (0.5, 0.0, 1.0),
     "gemm_memory": (0.08, 0.0, 1.0),
     "kv_memory": (0.12, 0.0, 1.0),
-    "attention_compute": (0.3, 0.0, 1.0),
 }
 """Fields of a family's row that are fitted: log spread of the prior, least and most."""
 
@@ -68,10 +66,10 @@ ENGINES = {
     "per_step": (0.7, 0.0, math.inf),
     "per_sequence": (0.8, 0.0, math.inf),
     "eager_per_layer": (0.8, 0.0, math.inf),
-    "launch": (0.4, 0.0, math.inf),
+    "launch_per_layer": (0.7, 0.0, math.inf),
 }
 REFERENCE_ENGINE = "vllm-tuned"
-"""The engine whose launch overhead is 1: only the product with the family's shows in data."""
+"""The engine that adds no launch overhead: only the sum with the family's shows in data."""
 
 POOLED = "vllm"
 """The profile for who does not know the version: fitted to all versions of vLLM V1 at once."""
@@ -166,7 +164,7 @@ def knobs_of(targets: list[Target], facts: Catalog, engines: list[str]) -> list[
             knobs.append(_knob(before, f"families.{row}.{field}", *bounds))
     for engine in engines:
         for field, bounds in ENGINES.items():
-            if not (field == "launch" and engine == REFERENCE_ENGINE):
+            if not (field == "launch_per_layer" and engine == REFERENCE_ENGINE):
                 knobs.append(_knob(before, f"engines.{engine}.{field}", *bounds))
     return [k for k in knobs if any(touches(t.case, k.name, facts) for t in targets)]
 
@@ -212,5 +210,5 @@ def left_out(
 def _written(name: str, value: float) -> str:
     """Return a value as YAML has it: seconds with their unit, shares and factors bare."""
     field = name.rpartition(".")[2]
-    seconds = field.startswith(("per_", "moe_per_", "eager_per_"))
+    seconds = field.startswith(("per_", "moe_per_", "eager_per_", "launch_per_"))
     return f"{value * 1e6:.5g} us" if seconds else f"{value:.5g}"
