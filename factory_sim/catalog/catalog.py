@@ -26,7 +26,7 @@ from factory_sim.catalog.entries import (
     Precision,
     System,
 )
-from factory_sim.catalog.files import Fields, Section, built_in, user_folder
+from factory_sim.catalog.files import Fields, Section, built_in, single_file, user_folder
 from factory_sim.catalog.huggingface import read_config
 from factory_sim.catalog.names import plain, spellings
 from factory_sim.errors import InputError, Problem
@@ -94,7 +94,14 @@ class Catalog:
         raise _unknown(self.models, name, known[-1].name, "model", "models")
 
     def engine(self, name: str) -> Engine:
-        """Return the engine profile called `name`, or raise InputError with close matches."""
+        """Return the engine profile called `name`, or the one entry of an engine file.
+
+        A name that ends in .yaml is a path on disk, to a file such as `factory-sim calibrate`
+        writes; `like` in it names a profile of the catalogue. Raises InputError with close
+        matches, or naming the file and the field that cannot be read.
+        """
+        if name.endswith(".yaml"):
+            return _engine_file(Path(name), self.engines)
         return _find(self.engines, name, "engine profile", "engines")
 
     def cooling_plant(self, name: str) -> Cooling:
@@ -179,6 +186,24 @@ def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
     if problems:
         raise InputError(problems)
     return catalog
+
+
+def _engine_file(path: Path, known: Mapping[str, Engine]) -> Engine:
+    entries = single_file(path)
+    if len(entries) != 1:
+        raise InputError(
+            Problem(str(path), f"must hold one engine profile, not {len(entries)}; keep one")
+        )
+    ((name, fields),) = entries.items()
+    patterns = {
+        other: engine.model_dump(mode="json", exclude={"name"}) for other, engine in known.items()
+    }
+    try:
+        return validate(Engine, {"name": name} | _as_like(fields, patterns))
+    except InputError as error:
+        raise InputError(
+            Problem(f"{path}: {name}.{problem.path}", problem.message) for problem in error.problems
+        ) from None
 
 
 def _merge(shipped: Section, own: Section) -> Section:

@@ -71,6 +71,20 @@ def user_folder(folder: Path) -> dict[str, Section]:
     return _sections(folder, str(folder))
 
 
+def single_file(path: Path) -> Section:
+    """Return the entries of one file on disk, or raise InputError naming it."""
+    try:
+        return _entries(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(Problem(str(path), "there is no such file")) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(Problem(str(path), f"cannot be read: {error}")) from None
+    except yaml.YAMLError as error:
+        raise InputError(Problem(str(path), f"is not readable YAML: {error}")) from None
+    except ValueError as error:
+        raise InputError(Problem(str(path), str(error))) from None
+
+
 def _sections(folder: Traversable | Path, shown: str) -> dict[str, Section]:
     sections: dict[str, Section] = {}
     problems: list[Problem] = []

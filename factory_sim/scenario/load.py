@@ -18,6 +18,9 @@ from factory_sim.scenario.scenario import Scenario
 _FILES = ("path", "csv", "catalog")
 """Keys whose values name files: a relative one starts from the scenario's own folder."""
 
+_FILES_BY_ENDING = {"model": ".json", "profile": ".yaml"}
+"""Keys whose values name files where they end so, and entries of the catalogue elsewhere."""
+
 
 def load(
     path: str | Path | None = None,
@@ -99,7 +102,8 @@ def _anchored(given: Any, base: Path) -> Any:
 
 
 def _anchor(key: Any, value: Any, base: Path) -> Any:
-    named = key in _FILES or (key == "model" and str(value).endswith(".json"))
+    ending = _FILES_BY_ENDING.get(key) if isinstance(key, str) else None
+    named = key in _FILES or (ending is not None and str(value).endswith(ending))
     if named and isinstance(value, str):
         return str(base / value)
     return _anchored(value, base)

@@ -177,9 +177,14 @@ def cases_from(given: list[Any], shown: str, base: Path) -> list[Case]:
 
 
 def _anchored(fields: dict[str, Any], base: Path) -> dict[str, Any]:
-    load = fields.get("load")
+    """Return a case with the files it names found from `base`: a trace, a model, an engine."""
+    load, engine, model = fields.get("load"), fields.get("engine"), fields.get("model")
     if isinstance(load, Mapping) and isinstance(load.get("path"), str):
         fields["load"] = {**load, "path": str(base / load["path"])}
+    if isinstance(engine, Mapping) and str(engine.get("profile")).endswith(".yaml"):
+        fields["engine"] = {**engine, "profile": str(base / engine["profile"])}
+    if isinstance(model, str) and model.endswith(".json"):
+        fields["model"] = str(base / model)
     return fields
 
 

@@ -1,0 +1,73 @@
+"""The package's own calibration: what it is fitted to, with which parameters, and that it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from factory_sim.catalog import calibration, load_catalog
+from factory_sim.catalog.catalog import uncalibrated
+from factory_sim.validation import catalog_fit
+from factory_sim.validation.catalog_fit import knobs_of, refit, targets_of
+from factory_sim.validation.fit import Target
+from factory_sim.validation.sources import SOURCES, source_cases
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+
+
+@needs_data
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_row_of_a_source_is_a_case(source: str) -> None:
+    cases = source_cases(source, DATA)
+    facts = load_catalog()
+    assert len({case.id for case in cases}) == len(cases)
+    for case in cases:
+        facts.accelerator(case.gpu), facts.model(case.model), facts.engine(case.engine.profile)
+
+
+@needs_data
+def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
+    facts = load_catalog()
+    targets = targets_of(DATA, facts)
+    engines = sorted({target.case.engine.profile for target in targets})
+    knobs = knobs_of(targets, facts, engines)
+    models = {target.group for target in targets}
+    assert len(targets) > 400 and len(models) > 12
+    assert len(knobs) < len(targets) / 6
+    assert not [knob.name for knob in knobs if any(model in knob.name for model in models)]
+    before = uncalibrated()
+    for knob in knobs:
+        assert knob.low < knob.value <= knob.high, knob.name
+    assert set(calibration.shipped().names) == {k.name for k in knobs} | {
+        name for name in calibration.shipped().names if name.startswith("engines.vllm.")
+    }
+    assert before.engines["ideal"].per_step.value == 0.0
+
+
+@needs_data
+def test_the_prior_alone_is_where_a_fit_to_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With residuals of weight zero the fit is the prior, and its text reads back."""
+
+    def weightless(data: Path, facts: object) -> list[Target]:
+        cases = [
+            next(c for c in source_cases("openloop", data)),
+            next(c for c in source_cases("mlenergy", data) if c.engine.max_num_seqs == 8),
+        ]
+        return [Target(c, dict.fromkeys(("output_tok_s",), 0.0), c.model) for c in cases]
+
+    monkeypatch.setattr(catalog_fit, "targets_of", weightless)
+    read = calibration.read(refit(DATA, workers=1, progress=lambda text: None))
+    before = uncalibrated()
+    assert read.values["families.hopper-bf16.gemm_memory"] == pytest.approx(
+        before.families["hopper-bf16"].gemm_memory.value, rel=1e-3
+    )
+    assert read.errors["families.hopper-bf16.gemm_memory"] >= 0.0
+
+
+def test_a_folder_without_tables_is_one_clear_error(tmp_path: Path) -> None:
+    from factory_sim.errors import InputError
+
+    with pytest.raises(InputError, match="lacks the table"):
+        source_cases("openloop", tmp_path)
