@@ -328,19 +328,20 @@ class Family(Frozen):
 
 
 class PowerCurve(Frozen):
-    """How a GPU family's power follows its work and its clock.
+    """How a GPU family's power follows its work and its clock (equation: physics/power.py).
 
-    Dynamic watts grow with compute_weight * u_compute ** compute_exponent + memory_weight *
-    u_memory ** memory_exponent, and with clock ** clock_exponent down to voltage_floor, the
-    share of the reference clock below which voltage falls no further. clock_floor: the lowest
-    useful clock as a share of the reference clock.
+    active_weight: of kernels that run at all; compute_weight and memory_weight: of arithmetic
+    and of bytes on their way, each of the busy share. narrow_factor: times memory_weight where
+    weights have fewer than 16 bits, which must be unpacked. Dynamic watts go with
+    clock ** clock_exponent down to voltage_floor, the share of the reference clock below which
+    voltage falls no further; clock_floor: the lowest useful clock, a share of the same.
     """
 
     family: str
+    active_weight: Fact[Number]
     compute_weight: Fact[Number]
-    compute_exponent: Fact[Number]
     memory_weight: Fact[Number]
-    memory_exponent: Fact[Number]
+    narrow_factor: Fact[Number]
     clock_exponent: Fact[Number]
     clock_floor: Fact[Share]
     voltage_floor: Fact[Share]

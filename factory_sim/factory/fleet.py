@@ -110,7 +110,7 @@ def make_fleet(
             engine.per_request.value,
             engine.eager_per_layer.value,
         ),
-        power=power_of(accelerator, curve),
+        power=power_of(accelerator, curve, weight_bytes),
         memory=memory,
         replicas=_place(spec, where, free.get(system.name, []), tp),
     )
@@ -157,15 +157,18 @@ def _limits(where: str, spec: Deployment, engine: Engine) -> tuple[str, int, int
     return batching, max_num_seqs, max_tokens
 
 
-def power_of(accelerator: Accelerator, curve: PowerCurve) -> PowerModel:
-    """Return the power model of an accelerator's board; InputError if a figure is missing."""
+def power_of(accelerator: Accelerator, curve: PowerCurve, bytes_per_weight: float) -> PowerModel:
+    """Return the power model of a board at work; InputError if a figure is missing.
+
+    bytes_per_weight: of the model it runs; narrow weights cost more watts to unpack.
+    """
+    narrow = bytes_per_weight < work.BYTES_PER_WEIGHT["bf16"]
     return PowerModel(
         idle_w=accelerator.need("idle"),
         tdp_w=accelerator.need("tdp"),
+        active_weight=curve.active_weight.value,
         compute_weight=curve.compute_weight.value,
-        compute_exponent=curve.compute_exponent.value,
-        memory_weight=curve.memory_weight.value,
-        memory_exponent=curve.memory_exponent.value,
+        memory_weight=curve.memory_weight.value * (curve.narrow_factor.value if narrow else 1.0),
         clock_exponent=curve.clock_exponent.value,
         voltage_floor=curve.voltage_floor.value,
     )
@@ -181,7 +184,8 @@ def chip_of(
 ) -> Chip:
     """Return the numbers of an accelerator, at this arithmetic, that step times need.
 
-    attention: the row of the family for the precision of the KV cache. Raises InputError where one of them is not published.
+    attention: the row of the family for the precision of the KV cache. Raises InputError where one
+    of them is not published.
     """
     return Chip(
         flops=accelerator.need(f"flops.{arithmetic}"),

@@ -235,7 +235,7 @@ class KernelTimes:
                 bound_memory_s += moving_s
             sent_s += sending_s
             compute_s += computing_s
-            memory_s += moving_s
+            memory_s += moving_s + sending_s
         return Cost(duration_s, bound_compute_s, bound_memory_s, sent_s, 0.0, compute_s, memory_s)
 
 

@@ -1,30 +1,31 @@
 """What a GPU draws during a step: a function of how busy its compute and its memory are.
 
-    power = idle + (tdp - idle) * clock_factor(f) * (1 - (1 - A u_c^p) (1 - B u_m^q))
+    power = idle + (tdp - idle) * clock_factor(f) * (1 - exp(-(a + C u_c + M u_m)))
 
-u_c and u_m are the shares of the step in which compute and memory alone would be busy. The
-product form saturates: two busy halves never draw more than the board's limit, which at the
-reference clock they reach together, so no watts are ever cut off. Dynamic power goes with
-f V(f)^2: about f^2.4 while the voltage can fall, linear in f below its floor.
+u_c is the share of the step in which compute alone would be busy, u_m that in which bytes move,
+to memory or over links; a stands for kernels that run at all. The exponential saturates: the
+busiest step comes near the board's limit and never passes it, so no watts are ever cut off.
+Dynamic power goes with f V(f)^2: about f^2.4 while the voltage can fall, linear in f below its
+floor.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import exp
 
 from factory_sim.physics.step_time import Cost
 
 
 @dataclass(frozen=True, slots=True)
 class PowerModel:
-    """Board power of one GPU, watts. Weights and exponents by GPU family (catalogue)."""
+    """Board power of one GPU, watts. The three weights are of its family (catalogue)."""
 
     idle_w: float
     tdp_w: float
+    active_weight: float
     compute_weight: float
-    compute_exponent: float
     memory_weight: float
-    memory_exponent: float
     clock_exponent: float
     voltage_floor: float
 
@@ -35,15 +36,13 @@ class PowerModel:
         return float(self.voltage_floor**self.clock_exponent) * clock / self.voltage_floor
 
     def at(self, clock: float) -> StepPower:
-        """Return the power of steps run at `clock`."""
-        span_w = (self.tdp_w - self.idle_w) * self.clock_factor(clock)
+        """Return the power of steps run at `clock`, where compute is busy for longer."""
         return StepPower(
             self.idle_w,
-            span_w,
-            self.compute_weight / clock**self.compute_exponent,
-            self.compute_exponent,
+            (self.tdp_w - self.idle_w) * self.clock_factor(clock),
+            self.active_weight,
+            self.compute_weight / clock,
             self.memory_weight,
-            self.memory_exponent,
         )
 
 
@@ -53,18 +52,16 @@ class StepPower:
 
     idle_w: float
     span_w: float
+    active_weight: float
     compute_weight: float
-    compute_exponent: float
     memory_weight: float
-    memory_exponent: float
 
     def energy_j(self, duration_s: float, busy_compute_s: float, busy_memory_s: float) -> float:
         """Return the joules of a step on one GPU, from its duration and its two busy times."""
         if duration_s <= 0.0:
             return 0.0
-        compute = self.compute_weight * (busy_compute_s / duration_s) ** self.compute_exponent
-        memory = self.memory_weight * (busy_memory_s / duration_s) ** self.memory_exponent
-        activity: float = 1.0 - (1.0 - compute) * (1.0 - memory)
+        busy_s = self.compute_weight * busy_compute_s + self.memory_weight * busy_memory_s
+        activity = 1.0 - exp(-self.active_weight - busy_s / duration_s)
         return duration_s * (self.idle_w + self.span_w * activity)
 
     def power_w(self, cost: Cost) -> float:

@@ -34,8 +34,8 @@ class Cost(NamedTuple):
 
     duration_s is at the clock in force. The next four are at the reference clock and add up
     to the duration there: operators bound by compute, by memory, collectives, host. The two
-    busy times say how long compute and memory would work alone (they overlap): power needs
-    them.
+    busy times say how long arithmetic would take alone, and how long bytes are on their way, to
+    memory or over links (they overlap): power needs them.
     """
 
     duration_s: float
@@ -265,6 +265,7 @@ class Roofline:
             )
             total[0] = total[0] + 2 * blocks * reduce_s
             total[3] = total[3] + 2 * blocks * reduce_s
+            total[6] = total[6] + 2 * blocks * reduce_s
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
         total[0] = total[0] + launch_s

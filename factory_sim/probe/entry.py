@@ -182,7 +182,7 @@ def _power(device: Device, drawn: Figures, source: str) -> dict[str, Any]:
     assert drawn.power is not None
     note = _residual(drawn.power, "loads")
     found: dict[str, Any] = {"like": device.kin}
-    for field in ("compute_weight", "compute_exponent", "memory_weight", "memory_exponent"):
+    for field in ("active_weight", "compute_weight", "memory_weight"):
         estimate: Estimate = getattr(drawn.power, field)
         found[field] = _with_error(_fact(float(_digits(estimate.value)), source, note), estimate)
     return found

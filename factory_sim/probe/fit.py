@@ -20,9 +20,9 @@ Array = NDArray[np.float64]
 SENSED = 1e-6
 """A parameter moves the fit if some point changes by more than this share of its own change."""
 
-WEIGHTS, EXPONENTS = (0.0, 1.0), (0.1, 4.0)
-"""Bounds of the power curve: weights above 1 would draw more than the limit; the exponents only
-keep the search from running away where the points say little."""
+MOST_WEIGHT = 20.0
+"""Bound of the power curve's weights: it only keeps the search from running away where the points
+say little, such as at a board that reaches its limit under every load."""
 
 
 class Estimate(NamedTuple):
@@ -54,12 +54,11 @@ class Line(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Weights and exponents of `physics.power`, whichever the points tell; their residual."""
+    """Weights of `physics.power`, whichever the points tell; their residual."""
 
+    active_weight: Estimate
     compute_weight: Estimate
-    compute_exponent: Estimate
     memory_weight: Estimate
-    memory_exponent: Estimate
     residual: float
     points: int
 
@@ -108,16 +107,15 @@ def fit_power(
     (measured,) = _arrays(watts)
 
     def predict(parameters: Array) -> Array:
-        a, p, b, q = (float(parameter) for parameter in parameters)
-        board = PowerModel(idle_w, limit_w, a, p, b, q, clock_exponent=1.0, voltage_floor=0.0)
+        weights = (float(parameter) for parameter in parameters)
+        board = PowerModel(idle_w, limit_w, *weights, clock_exponent=1.0, voltage_floor=0.0)
         power = board.at(1.0)
         return np.array([power.energy_j(1.0, *shares) for shares in busy])
 
-    low, high = zip(WEIGHTS, EXPONENTS, WEIGHTS, EXPONENTS, strict=True)
-    start = np.array([0.9, 0.5, 0.5, 0.5])
-    found = _fit(predict, start, measured, (low, high), logs=False)
-    a, p, b, q = found.estimates
-    return Curve(a, p, b, q, found.residual, len(measured))
+    start = np.array([0.5, 3.0, 1.0])
+    found = _fit(predict, start, measured, ((0.0,) * 3, (MOST_WEIGHT,) * 3), logs=False)
+    active, compute, memory = found.estimates
+    return Curve(active, compute, memory, found.residual, len(measured))
 
 
 class _Fitted(NamedTuple):

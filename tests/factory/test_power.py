@@ -68,7 +68,7 @@ def test_energy_at_the_meter_is_its_parts() -> None:
     layout = lay_out(done.scenario)
     (fleet,) = layout.fleets
     series = done.timeseries
-    model = power_of(fleet.accelerator, fleet.power_curve)
+    model = power_of(fleet.accelerator, fleet.power_curve, fleet.shard.bytes_per_weight)
     gpus = len(layout.site.gpus)
     assert series.gpu_power_mw.between(gpus * model.idle_w / 1e6, gpus * model.tdp_w / 1e6).all()
     idle, peak = layout.site.idle(), layout.site.peak()

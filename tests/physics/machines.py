@@ -34,5 +34,5 @@ def roofline(
     accelerator = facts.accelerator(gpu)
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)
-    chip = chip_of(accelerator, arithmetic, efficiency, efficiency, facts.engine("vllm"), tp)
+    chip = chip_of(accelerator, arithmetic, efficiency, efficiency, facts.engine("ideal"), tp)
     return Roofline(chip, shard(model, precision, tp, ep), host, clock, most, 512)

@@ -17,10 +17,10 @@ from tests.physics.machines import roofline
 shares = st.floats(0.0, 1.0)
 
 
-def power(gpu: str = "h100-sxm") -> PowerModel:
+def power(gpu: str = "h100-sxm", bytes_per_weight: float = 2.0) -> PowerModel:
     facts = load_catalog()
     accelerator = facts.accelerator(gpu)
-    return power_of(accelerator, facts.power_curve(accelerator.family))
+    return power_of(accelerator, facts.power_curve(accelerator.family), bytes_per_weight)
 
 
 @given(st.sampled_from(["h100-sxm", "b200-sxm", "mi300x"]), shares, shares, st.floats(1e-4, 10.0))
@@ -35,6 +35,20 @@ def test_busier_draws_no_less(compute: float, memory: float, more: float, also: 
     step = power().at(1.0)
     busier = step.energy_j(1.0, max(compute, more), max(memory, also))
     assert busier >= step.energy_j(1.0, compute, memory) * (1 - 1e-12)
+
+
+def test_unpacking_narrow_weights_draws_more_where_memory_is_busy() -> None:
+    wide, narrow = power(bytes_per_weight=2.0).at(1.0), power(bytes_per_weight=0.53).at(1.0)
+    assert narrow.energy_j(1.0, 0.1, 0.6) > wide.energy_j(1.0, 0.1, 0.6)
+    assert narrow.energy_j(1.0, 0.1, 0.0) == wide.energy_j(1.0, 0.1, 0.0)
+
+
+def test_watts_by_hand() -> None:
+    step = PowerModel(100.0, 700.0, 0.5, 4.0, 1.0, clock_exponent=2.0, voltage_floor=0.5)
+    # exp(-(0.5 + 4 * 0.25 + 1 * 0.5)) = exp(-2); at 80 % of the clock compute counts 1.25 times.
+    assert step.at(1.0).energy_j(2.0, 0.5, 1.0) == pytest.approx(2 * (100 + 600 * 0.8646647168))
+    slow = 100 + 600 * 0.64 * (1 - 2.718281828459045**-2.25)
+    assert step.at(0.8).energy_j(1.0, 0.25, 0.5) == pytest.approx(slow)
 
 
 def test_dynamic_power_falls_with_the_clock_without_a_jump() -> None:

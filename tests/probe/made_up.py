@@ -14,7 +14,7 @@ FLOPS: dict[Precision, float] = {"bf16": 800e12, "fp8": 1500e12}
 WEIGHTS, COPY, CACHE, PROMPTS = 4.0e12, 4.3e12, 3.9e12, 600e12
 CACHE_LATENCY_S, REDUCE_LATENCY_S, LINK = 4e-6, 9e-6, 360e9
 IDLE_W, LIMIT_W = 76.0, 700.0
-POWER = PowerModel(IDLE_W, LIMIT_W, 0.9, 0.6, 0.45, 0.8, clock_exponent=2.4, voltage_floor=0.55)
+POWER = PowerModel(IDLE_W, LIMIT_W, 0.4, 3.0, 0.9, clock_exponent=2.4, voltage_floor=0.55)
 
 
 class MadeUp:

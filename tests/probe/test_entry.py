@@ -62,7 +62,7 @@ def test_what_the_simulator_computes_with_is_what_was_measured(catalog: Catalog)
         assert cached == pytest.approx(made_up.CACHE, rel=2e-3)
         assert family.allreduce_latency.value == pytest.approx(9e-6, rel=2e-3)
     curve = catalog.power_curve("nvidia-made-up-1")
-    assert curve.compute_weight.value == pytest.approx(0.9, abs=0.02)
+    assert curve.compute_weight.value == pytest.approx(made_up.POWER.compute_weight, rel=0.02)
 
 
 def test_what_was_not_measured_is_an_estimate(catalog: Catalog) -> None:

@@ -53,10 +53,9 @@ def test_the_power_curve_is_the_one_the_board_followed() -> None:
     assert found is not None
     assert found.residual < 0.01
     board = made_up.POWER
-    assert found.compute_weight.value == pytest.approx(board.compute_weight, abs=0.02)
-    assert found.compute_exponent.value == pytest.approx(board.compute_exponent, abs=0.03)
-    assert found.memory_weight.value == pytest.approx(board.memory_weight, abs=0.02)
-    assert found.memory_exponent.value == pytest.approx(board.memory_exponent, abs=0.05)
+    assert found.active_weight.value == pytest.approx(board.active_weight, rel=0.02)
+    assert found.compute_weight.value == pytest.approx(board.compute_weight, rel=0.02)
+    assert found.memory_weight.value == pytest.approx(board.memory_weight, rel=0.02)
 
 
 def test_a_board_that_shows_nothing_has_no_power_figures() -> None:
