@@ -17,6 +17,9 @@ import yaml
 from numpy.typing import NDArray
 
 FILE = "calibration.yaml"
+EVERY = "*"
+"""In a parameter's name: all entries of the section, which share the figure."""
+
 SECTION_FILES = {"families": "efficiency", "engines": "engines", "power": "power"}
 
 
@@ -110,5 +113,6 @@ def lay_over(sections: dict[str, Any], calibration: Calibration) -> dict[str, An
             "error": calibration.errors[name],
         }
         entries = laid[section]
-        laid[section] = {**entries, entry: {**entries[entry], field: fact}}
+        changed = entries if entry == EVERY else (entry,)
+        laid[section] = {**entries, **{one: {**entries[one], field: fact} for one in changed}}
     return laid

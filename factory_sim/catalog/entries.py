@@ -284,11 +284,11 @@ class Engine(Frozen):
     """A serving engine: the host time it adds to the kernels, and the memory it keeps.
 
     per_step, per_sequence, per_request: seconds of host work per iteration, per running
-    sequence in it, and once per request. launch_per_layer: seconds it adds to the family's
-    launch overhead of a layer (0: as the leanest, with whole decode steps in a CUDA graph).
-    eager_per_layer: seconds more of a layer in a step with prompt chunks, which runs outside one.
-    graph_and_runtime: bytes per GPU for CUDA graphs,
-    the context and communication buffers.
+    sequence in it, and once per request. launch_per_layer, launch_per_moe_layer: seconds it
+    adds to the family's launch overhead of a layer, and of its routing (0: as the leanest
+    engine). eager_per_layer: seconds more of a layer in a step with prompt chunks, which runs
+    outside a CUDA graph. graph_and_runtime: bytes per GPU for CUDA graphs, the context and
+    communication buffers.
     """
 
     name: str
@@ -298,6 +298,7 @@ class Engine(Frozen):
     per_sequence: Fact[Seconds]
     per_request: Fact[Seconds]
     launch_per_layer: Fact[Seconds]
+    launch_per_moe_layer: Fact[Seconds]
     eager_per_layer: Fact[Seconds]
     graph_and_runtime: Fact[Bytes]
     defaults: EngineDefaults
@@ -307,16 +308,19 @@ class Family(Frozen):
     """How much of its peak a GPU family reaches at one arithmetic precision.
 
     per_layer: seconds of launch and latency per layer; moe_per_layer: as many more in a layer
-    that routes its tokens to experts. The shares are of peak compute (dense products, grouped
-    products of routed experts with their imbalance, attention), of HBM bandwidth (weights, KV
-    cache, elementwise work) and of the scale-up link; attention and KV cache go by the row of
-    the cache's precision. allreduce_latency: seconds of one collective of no bytes.
+    that routes its tokens to experts. expert_spread: a batch touches as many experts as this
+    share of its tokens would if they were routed evenly. The other shares are of peak compute
+    (dense products, grouped products of routed experts with their imbalance, attention), of HBM
+    bandwidth (weights, KV cache, elementwise work) and of the scale-up link; attention and KV
+    cache go by the row of the cache's precision. allreduce_latency: seconds of one collective
+    of no bytes.
     """
 
     family: str
     precision: Precision
     per_layer: Fact[Seconds]
     moe_per_layer: Fact[Seconds]
+    expert_spread: Fact[Share]
     gemm_compute: Fact[Share]
     expert_compute: Fact[Share]
     gemm_memory: Fact[Share]

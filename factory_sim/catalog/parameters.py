@@ -1,7 +1,8 @@
 """Parameters of the physics by name: `families.hopper-bf16.gemm_memory`, `engines.vllm.per_step`.
 
 A calibration, an uncertainty band and a what-if all turn the same few knobs: figures of the
-catalogue that are properties of a GPU family, of an engine, never of a model or a case.
+catalogue that are properties of a GPU family, of an engine, never of a model or a case. A `*`
+for the entry means all of a section at once: `families.*.expert_spread`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from factory_sim.catalog.calibration import parts
+from factory_sim.catalog.calibration import EVERY, parts
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.catalog.entries import Fact
 
@@ -23,7 +24,8 @@ def fact_of(facts: Catalog, name: str) -> Fact[Any]:
     section, entry, field = parts(name)
     if section not in SECTIONS:
         raise KeyError(name)
-    fact = getattr(getattr(facts, section)[entry], field)
+    entries = getattr(facts, section)
+    fact = getattr(next(iter(entries.values())) if entry == EVERY else entries[entry], field)
     if not isinstance(fact, Fact):
         raise KeyError(name)
     return fact
@@ -40,7 +42,8 @@ def with_values(facts: Catalog, values: Mapping[str, float]) -> Catalog:
     for name, value in values.items():
         section, entry, field = parts(name)
         fact = fact_of(facts, name).model_copy(update={"value": value})
-        changed[section][entry][field] = fact
+        for one in getattr(facts, section) if entry == EVERY else (entry,):
+            changed[section][one][field] = fact
     sections = {
         section: {
             **getattr(facts, section),

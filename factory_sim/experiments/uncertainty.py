@@ -76,18 +76,28 @@ def draw_parameters(scenario: Scenario, draws: int = DRAWS) -> list[Values]:
 
 
 def parameters_of(fleet: Fleet, facts: Catalog) -> Iterable[str]:
-    """Yield the names of the parameters that a fleet's step times and watts rest on."""
+    """Yield the names of the parameters that a fleet's step times and watts rest on.
+
+    A figure that was fitted for a whole section at once goes by that name.
+    """
+    fitted = calibration.shipped().values
+    for section, key, field in _facts_behind(fleet, facts):
+        shared = f"{section}.{calibration.EVERY}.{field}"
+        yield shared if shared in fitted else f"{section}.{key}.{field}"
+
+
+def _facts_behind(fleet: Fleet, facts: Catalog) -> Iterable[tuple[str, str, str]]:
     rows = (fleet.efficiency, facts.efficiency(fleet.accelerator.family, _cache(fleet)))
     for key, row in facts.families.items():
         if row in rows:
-            yield from (f"families.{key}.{field}" for field, _ in _figures(row))
+            yield from (("families", key, field) for field, _ in _figures(row))
     for key, engine in facts.engines.items():
         if engine == fleet.engine:
             timed = (field for field, _ in _figures(engine) if field != "graph_and_runtime")
-            yield from (f"engines.{key}.{field}" for field in timed)
+            yield from (("engines", key, field) for field in timed)
     for key, curve in facts.power.items():
         if curve == fleet.power_curve:
-            yield from (f"power.{key}.{field}" for field, _ in _figures(curve))
+            yield from (("power", key, field) for field, _ in _figures(curve))
 
 
 def bands(
@@ -171,5 +181,5 @@ def _moved(facts: Catalog, name: str, log: float) -> float:
     return min(value, 1.0) if field.endswith(SHARES) else value
 
 
-SHARES = ("compute", "memory", "network", "floor")
-"""Endings of fields that are shares of a peak."""
+SHARES = ("compute", "memory", "network", "floor", "spread")
+"""Endings of fields that are shares."""

@@ -199,7 +199,8 @@ def chip_of(
         kv_memory=attention.kv_memory.value,
         elementwise_memory=efficiency.elementwise_memory.value,
         per_layer_s=efficiency.per_layer.value + engine.launch_per_layer.value,
-        moe_per_layer_s=efficiency.moe_per_layer.value,
+        moe_per_layer_s=efficiency.moe_per_layer.value + engine.launch_per_moe_layer.value,
+        expert_spread=efficiency.expert_spread.value,
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
     )

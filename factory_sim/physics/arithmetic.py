@@ -57,10 +57,16 @@ class Experts(NamedTuple):
     inner: float
     outer: float
 
-    def touched(self, tokens: NDArray[np.float64] | float) -> NDArray[np.float64] | float:
-        """Return the expected number of resident experts that `tokens` tokens reach."""
-        missed = (1.0 - self.active / self.experts) ** np.asarray(tokens, dtype=float)
-        return self.resident * (1.0 - missed)
+    def touched(
+        self, tokens: NDArray[np.float64] | float, spread: float = 1.0
+    ) -> NDArray[np.float64] | float:
+        """Return the expected number of resident experts that `tokens` tokens reach.
+
+        spread: tokens of real text choose alike; those after the first count by this share.
+        """
+        tokens = np.asarray(tokens, dtype=float)
+        apart = np.minimum(tokens, 1.0) + spread * np.maximum(tokens - 1.0, 0.0)
+        return self.resident * (1.0 - (1.0 - self.active / self.experts) ** apart)
 
 
 def attention_gemms(model: Model, tp: int) -> list[Gemm]:

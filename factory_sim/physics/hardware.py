@@ -29,6 +29,7 @@ class Chip:
     elementwise_memory: float
     per_layer_s: float
     moe_per_layer_s: float
+    expert_spread: float
     allreduce_latency_s: float
     network: float
 

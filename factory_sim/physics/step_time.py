@@ -209,7 +209,8 @@ class Roofline:
     def _experts(self, routed: work.Experts, tokens: Array) -> list[Array]:
         chip, shard = self._chip, self._shard
         pairs = tokens * routed.token_share
-        moved = shard.bytes_per_weight * routed.touched(tokens) * routed.weights_each
+        touched = routed.touched(tokens, chip.expert_spread)
+        moved = shard.bytes_per_weight * touched * routed.weights_each
         moved = moved + pairs * work.ACTIVATION_BYTES * (routed.inner + 2 * routed.outer)
         return self._operator(
             2.0 * pairs * routed.weights_each / (chip.flops * chip.expert_compute),

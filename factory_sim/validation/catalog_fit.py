@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import NamedTuple
+
+from scipy.linalg import block_diag
 
 from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.catalog.calibration import write
@@ -24,7 +26,7 @@ from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
 from factory_sim.validation.fit import Fit, Knob, Target, fit, touches, without
 from factory_sim.validation.runner import run_cases
-from factory_sim.validation.sources import source_cases
+from factory_sim.validation.sources import SOURCES, source_cases
 
 SOURCE = (
     "fit of factory_sim to serving measurements: ML.ENERGY v3, InferenceX (through "
@@ -67,45 +69,98 @@ ENGINES = {
     "per_sequence": (0.8, 0.0, math.inf),
     "eager_per_layer": (0.8, 0.0, math.inf),
     "launch_per_layer": (0.7, 0.0, math.inf),
+    "launch_per_moe_layer": (0.7, 0.0, math.inf),
 }
-REFERENCE_ENGINE = "vllm-tuned"
-"""The engine that adds no launch overhead: only the sum with the family's shows in data."""
+LAUNCH = ("launch_per_layer", "launch_per_moe_layer")
+LEANEST = "trtllm"
+"""The engine that adds no launch time to the family's: only their sum shows in data."""
+
+POWERED = ("hopper", "blackwell")
+POWER = {
+    "active_weight": (0.7, 0.0, math.inf),
+    "compute_weight": (0.3, 0.0, math.inf),
+    "memory_weight": (0.7, 0.0, math.inf),
+    "narrow_factor": (0.5, 0.5, math.inf),
+}
+"""Fields of a family's power curve, fitted to board watts once the step times are: they do not
+change when a step ends."""
 
 POOLED = "vllm"
 """The profile for who does not know the version: fitted to all versions of vLLM V1 at once."""
 POOLED_FROM = ("vllm-0.11", "vllm-0.15", "vllm-tuned")
 
 
-def refit(data: Path, workers: int, progress: Callable[[str], None] = print) -> str:
-    """Return the text of `calibration.yaml`, fitted to the tables in `data`."""
-    found, pooled, _ = fit_all(data, workers, progress)
-    names = [*found.values, *pooled.values]
-    values = {name: _written(name, {**found.values, **pooled.values}[name]) for name in names}
-    errors = {**found.errors, **pooled.errors}
-    size, own = len(names), len(found.values)
-    import numpy as np
+class Stage(NamedTuple):
+    """One of the fits that follow one another, and the cases it was fitted to."""
 
-    covariance = np.zeros((size, size))
-    covariance[:own, :own] = found.covariance
-    covariance[own:, own:] = pooled.covariance
-    return write(SOURCE, values, errors, covariance)
+    fit: Fit
+    targets: list[Target]
 
 
 def fit_all(
-    data: Path, workers: int, progress: Callable[[str], None] = print
-) -> tuple[Fit, Fit, list[Target]]:
-    """Return the fit of families and engine versions, that of the pooled engine, the targets."""
+    data: Path, workers: int, progress: Callable[[str], None] = lambda text: None
+) -> list[Stage]:
+    """Return the fits: of families and engine versions; of the pooled engine; of power.
+
+    Later ones hold what the first found. progress: told what is done.
+    """
     facts = load_catalog()
     targets = targets_of(data, facts)
-    used = {(t.case.engine.profile) for t in targets}
-    knobs = knobs_of(targets, facts, sorted(used))
-    start = {knob.name: float(fact_of(facts, knob.name).value) for knob in knobs}
-    progress(f"{len(targets)} cases, {len(knobs)} parameters")
     with ProcessPoolExecutor(workers) as pool:
-        found = fit(targets, knobs, pool, start=start)
-        progress(f"families and engine versions: cost {found.cost:.3f}")
-        pooled = _pooled(targets, found, facts, pool)
-    return found, pooled, targets
+        progress(f"step times: {len(targets)} cases")
+        engines = sorted({target.case.engine.profile for target in targets})
+        steps = _stage(targets, knobs_of(targets, facts, engines), facts, pool)
+        families = {n: v for n, v in steps.fit.values.items() if n.startswith("families.")}
+        progress(f"the engine {POOLED}, of versions {', '.join(POOLED_FROM)}")
+        pooled = [_with_profile(t, POOLED) for t in targets if t.case.engine.profile in POOLED_FROM]
+        knobs = _knobs(f"engines.{POOLED}", ENGINES)
+        stages = [steps, _stage(pooled, knobs, facts, pool, families)]
+        progress("power")
+        watched = power_targets(targets)
+        knobs = [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
+        stages.append(_stage(watched, knobs, facts, pool, steps.fit.values))
+    return stages
+
+
+def _stage(
+    targets: list[Target],
+    knobs: list[Knob],
+    facts: Catalog,
+    pool: Executor,
+    held: dict[str, float] | None = None,
+) -> Stage:
+    start = {knob.name: float(fact_of(facts, knob.name).value) for knob in knobs}
+    return Stage(fit(targets, knobs, pool, start=start, held=held), targets)
+
+
+def text_of(stages: list[Stage]) -> str:
+    """Return the text of `calibration.yaml`."""
+    values = {name: value for stage in stages for name, value in stage.fit.values.items()}
+    errors = {name: error for stage in stages for name, error in stage.fit.errors.items()}
+    covariance = block_diag(*(stage.fit.covariance for stage in stages))
+    return write(SOURCE, {n: _written(n, v) for n, v in values.items()}, errors, covariance)
+
+
+def left_out(
+    stages: list[Stage],
+    data: Path,
+    workers: int,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Return, by model and case, the errors of every row under the fit without that model."""
+    cases: defaultdict[str, list[Case]] = defaultdict(list)
+    for source in SOURCES:
+        for case in source_cases(source, data):
+            cases[case.model].append(case)
+    errors: dict[str, dict[str, dict[str, float]]] = {}
+    for model in sorted(cases):
+        progress(f"without {model}")
+        values: dict[str, float] = {}
+        for stage in stages:
+            values |= without(stage.fit, stage.targets, model)
+        outcomes = run_cases(cases[model], values, workers=workers)
+        errors[model] = {o.case.id: o.errors for o in outcomes if not o.reason}
+    return errors
 
 
 def targets_of(data: Path, facts: Catalog, sources: Iterable[str] = METRICS) -> list[Target]:
@@ -157,54 +212,32 @@ def _thinned(cases: list[Case]) -> list[Case]:
 
 def knobs_of(targets: list[Target], facts: Catalog, engines: list[str]) -> list[Knob]:
     """Return the parameters that the targets can speak about, with their priors."""
-    before = uncalibrated()
-    knobs = []
-    for row in ROWS:
-        for field, bounds in SPREADS.items():
-            knobs.append(_knob(before, f"families.{row}.{field}", *bounds))
+    knobs = _knobs("families.*", {"expert_spread": (0.3, 0.0, 1.0)})
+    knobs += [knob for row in ROWS for knob in _knobs(f"families.{row}", SPREADS)]
     for engine in engines:
-        for field, bounds in ENGINES.items():
-            if not (field == "launch_per_layer" and engine == REFERENCE_ENGINE):
-                knobs.append(_knob(before, f"engines.{engine}.{field}", *bounds))
+        fields = {f: b for f, b in ENGINES.items() if engine != LEANEST or f not in LAUNCH}
+        knobs += _knobs(f"engines.{engine}", fields)
     return [k for k in knobs if any(touches(t.case, k.name, facts) for t in targets)]
 
 
-def _knob(before: Catalog, name: str, spread: float, low: float, high: float) -> Knob:
-    return Knob(name, float(fact_of(before, name).value), spread, low, high)
-
-
-def _pooled(targets: list[Target], found: Fit, facts: Catalog, pool: Any) -> Fit:
-    """Return the fit of the pooled engine, the families held where the first fit put them."""
-    before = uncalibrated()
-    mine = [
-        Target(
-            t.case.model_copy(
-                update={"engine": t.case.engine.model_copy(update={"profile": POOLED})}
-            ),
-            t.weights,
-            t.group,
-        )
+def power_targets(targets: list[Target]) -> list[Target]:
+    """Return those targets that measured board watts, with watts to fit to."""
+    return [
+        Target(t.case, {"gpu_power_w": 1.0}, t.group)
         for t in targets
-        if t.case.engine.profile in POOLED_FROM
+        if "gpu_power_w" in t.case.measured
     ]
-    knobs = [
-        _knob(before, f"engines.{POOLED}.{field}", *bounds) for field, bounds in ENGINES.items()
-    ]
-    held = {name: value for name, value in found.values.items() if name.startswith("families.")}
-    start = {k.name: float(fact_of(facts, k.name).value) for k in knobs}
-    return fit(mine, knobs, pool, start=start, held=held)
 
 
-def left_out(
-    found: Fit, targets: list[Target], workers: int
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Return, by model and case, the errors of metrics under the fit without that model."""
-    errors: dict[str, dict[str, dict[str, float]]] = {}
-    for model in sorted({target.group for target in targets}):
-        cases = [target.case for target in targets if target.group == model]
-        outcomes = run_cases(cases, without(found, targets, model), workers=workers)
-        errors[model] = {outcome.case.id: outcome.errors for outcome in outcomes}
-    return errors
+def _knobs(entry: str, fields: dict[str, tuple[float, float, float]]) -> list[Knob]:
+    before = uncalibrated()
+    names = {f"{entry}.{field}": bounds for field, bounds in fields.items()}
+    return [Knob(n, float(fact_of(before, n).value), *bounds) for n, bounds in names.items()]
+
+
+def _with_profile(target: Target, profile: str) -> Target:
+    engine = target.case.engine.model_copy(update={"profile": profile})
+    return target._replace(case=target.case.model_copy(update={"engine": engine}))
 
 
 def _written(name: str, value: float) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from factory_sim.catalog import Catalog, Precision, load_catalog
-from factory_sim.catalog.calibration import parts
+from factory_sim.catalog.calibration import EVERY, parts
 from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
 from factory_sim.validation.runner import Outcome, Task, run_tasks
@@ -81,9 +81,16 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
     section, entry, field = parts(knob)
     family = facts.accelerator(case.gpu).family
     if section == "engines":
-        return facts.engine(case.engine.profile).name == entry
+        routed = facts.model(case.model).moe is not None
+        return facts.engine(case.engine.profile).name == entry and (
+            routed or field not in OF_EXPERTS
+        )
     if section == "power":
         return family == entry and bool({"gpu_power_w", "server_power_w"} & set(case.measured))
+    if field in OF_EXPERTS and facts.model(case.model).moe is None:
+        return False
+    if entry == EVERY:
+        return True
     row = facts.families[entry]
     if row.family != family:
         return False
@@ -91,12 +98,10 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
         wanted: Precision = case.kv_precision
     else:
         wanted = case.weights(facts)
-    if field in OF_EXPERTS and facts.model(case.model).moe is None:
-        return False
     return facts.accelerator(case.gpu).arithmetic(wanted) == row.precision
 
 
-OF_EXPERTS = ("moe_per_layer", "expert_compute")
+OF_EXPERTS = ("moe_per_layer", "expert_compute", "expert_spread", "launch_per_moe_layer")
 """Fields that matter to models with experts only."""
 
 OF_THE_CACHE = ("kv_memory", "attention_compute")

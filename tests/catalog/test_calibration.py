@@ -9,7 +9,7 @@ from factory_sim.catalog import calibration, load_catalog
 from factory_sim.catalog.catalog import uncalibrated
 from factory_sim.catalog.parameters import fact_of, values_of, with_values
 
-NAMES = ["families.hopper-bf16.per_layer", "engines.vllm-0.15.launch"]
+NAMES = ["families.hopper-bf16.per_layer", "engines.vllm-0.15.launch_per_layer"]
 
 
 def test_what_is_written_is_read_back() -> None:
@@ -57,5 +57,8 @@ def test_other_values_leave_the_catalogue_as_it_was() -> None:
     moved = with_values(facts, {name: 2 * value for name, value in was.items()})
     assert values_of(moved, NAMES) == {name: 2 * value for name, value in was.items()}
     assert values_of(facts, NAMES) == was
+    everywhere = with_values(facts, {"families.*.expert_spread": 0.25})
+    assert {row.expert_spread.value for row in everywhere.families.values()} == {0.25}
+    assert fact_of(everywhere, "families.*.expert_spread").value == 0.25
     with pytest.raises(KeyError):
         fact_of(facts, "families.hopper-bf16.family")

@@ -37,7 +37,8 @@ def test_every_section_has_its_entries() -> None:
     assert len(CATALOG.accelerators) == 27
     assert len(CATALOG.systems) == 23
     assert len(CATALOG.models) == 76
-    assert set(CATALOG.engines) == {"vllm", "sglang", "trtllm", "ideal"}
+    versions = {"vllm-0.2", "vllm-0.11", "vllm-0.15", "vllm-tuned"}
+    assert set(CATALOG.engines) == {"vllm", "sglang", "trtllm", "ideal"} | versions
 
 
 def test_a_datasheet_or_measured_figure_has_a_public_source() -> None:

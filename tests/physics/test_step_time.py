@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory_sim.catalog import load_catalog
+from factory_sim.physics.arithmetic import Experts
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Chunk, Cost, Roofline
 from tests.physics.machines import NO_HOST, roofline
@@ -86,6 +87,14 @@ def test_a_state_is_read_and_written_once_a_step_whatever_the_context() -> None:
     found = [step.mixed(7, 7 * 5000, 0, chunks, 9) for step in steps]
     assert found[1].duration_s - found[0].duration_s == pytest.approx(9 * more)
     assert found[1].compute_s == found[0].compute_s
+
+
+def test_experts_touched_by_tokens_that_choose_alike() -> None:
+    routed = Experts(128, 4, 32, 1.0, 0.25, 1, 1)
+    assert routed.touched(1) == routed.touched(1, 0.5) == pytest.approx(32 * 4 / 128)
+    assert routed.touched(65, 0.5) == routed.touched(33)
+    assert routed.touched(0, 0.5) == 0.0
+    assert routed.touched(1e6, 0.5) == pytest.approx(32)
 
 
 def test_beyond_the_table_is_like_inside_it() -> None:
