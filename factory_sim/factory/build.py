@@ -11,6 +11,7 @@ import numpy as np
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.board import Board
 from factory_sim.factory.clients import (
     Stream,
     closed_client,
@@ -116,7 +117,18 @@ class Factory:
         policy = POLICIES[scenario.power.policy](scenario.power)
         self.manager = Manager(env, self.meter, policy, scenario.power)
         env.process(self.manager.watch())
+        for line in lines:
+            self._limit_boards(line)
         self.streams = _streams(env, scenario, layout, self.gateways)
+
+    def _limit_boards(self, line: Line) -> None:
+        """Let boards with a power limit below that of their kind keep it."""
+        fleet = line.fleet
+        floor = fleet.power_curve.clock_floor.value
+        for replica in line.replicas:
+            limit_w = self.layout.site.gpu_limit_w(replica.gpus[0])
+            if limit_w < fleet.power.tdp_w:
+                replica.board = Board(self.env, limit_w, fleet.power, floor)
 
     @property
     def waiting_or_running(self) -> int:

@@ -91,7 +91,10 @@ def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
             one = _rack(scenario, row, "", 0)
             need_w = pue * (one.nameplate_w if basis == "nameplate" else one.peak_w)
         except InputError as error:
-            problems += [Problem(f"racks.{index}.system", p.message) for p in error.problems]
+            problems += [
+                Problem(f"racks.{index}.{p.path if p.path in ROW else 'system'}", p.message)
+                for p in error.problems
+            ]
             continue
         if row.count != "fill":
             used_w += need_w * row.count
@@ -141,11 +144,24 @@ def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
     return racks
 
 
+ROW = ("gpu_power_limit",)
+"""Fields of a row that a rack's own problems name; all others are of its system."""
+
+
 def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
     """Return one rack of the row; its GPUs are numbered from `first_gpu` on."""
     system = scenario.facts.system(row.system)
     accelerator = scenario.facts.accelerator(system.accelerator)
-    accelerator.need("tdp"), accelerator.need("idle")
+    tdp_w, idle_w = accelerator.need("tdp"), accelerator.need("idle")
+    limit_w = row.gpu_power_limit or tdp_w
+    if not idle_w < limit_w <= tdp_w:
+        raise InputError(
+            Problem(
+                "gpu_power_limit",
+                f"must lie between {idle_w:g} W, which a {accelerator.name} draws at rest, and "
+                f"its limit of {tdp_w:g} W, not {limit_w:g} W",
+            )
+        )
     servers = []
     for number in range(row.servers_per_rack or system.servers_per_rack):
         gpus = []
@@ -159,4 +175,4 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
                 )
             )
         servers.append(Server(f"{name}/server-{number}", tuple(gpus)))
-    return Rack(name, system, accelerator, tuple(servers))
+    return Rack(name, system, accelerator, tuple(servers), limit_w)

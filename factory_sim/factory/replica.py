@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from factory_sim.factory.batch import Batch
+from factory_sim.factory.board import Board
 from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT
 from factory_sim.factory.timetable import COMPLETION, PLAN, Timetable
@@ -47,10 +48,11 @@ class Replica:
     ) -> None:
         self.env, self.number, self.gpus, self.batch = env, number, gpus, batch
         self._speed_at, self._leave, self._debug = speed_at, leave, debug
-        self.clock = self._wanted_clock = 1.0
+        self.clock = self._wanted_clock = self._ceiling = 1.0
         self._wanted_running = batch.max_running
         self._ordered = False  # control wants another clock or bound
         self._boundary_s = 0.0
+        self.board: Board | None = None  # keeps the power limit of the GPUs, if they have one
         self._next: int | None = None  # the call that goes on from here; None: idle
         self._stepping = False
 
@@ -66,6 +68,8 @@ class Replica:
         if not batch.enqueue(request):
             return False
         if self._next is None:
+            if self.board is not None:
+                self.board.work_begins(self)
             self._boundary_s = now
             self._await_instant()
         elif self._stepping:
@@ -77,13 +81,25 @@ class Replica:
 
     def set_clock(self, clock: float) -> None:
         """Run at `clock` (a share of the reference) from the next step boundary on."""
-        self._wanted_clock = clock
-        self._change()
+        if clock != self._wanted_clock:
+            self._wanted_clock = clock
+            self._change()
+
+    def set_ceiling(self, clock: float) -> None:
+        """Run at `clock` at most, as the boards themselves demand."""
+        if clock != self._ceiling:
+            self._ceiling = clock
+            self._change()
 
     def set_max_running(self, sequences: int) -> None:
         """Admit only up to `sequences` sequences from the next step boundary on."""
         self._wanted_running = sequences
         self._change()
+
+    @property
+    def resting(self) -> bool:
+        """Tell whether there is nothing to do."""
+        return self._next is None
 
     def totals(self) -> Totals:
         """Return what this replica has done until now, by cause."""
@@ -149,8 +165,9 @@ class Replica:
 
     def _obey(self) -> None:
         batch = self.batch
-        if self._wanted_clock != self.clock:
-            self.clock = self._wanted_clock
+        clock = min(self._wanted_clock, self._ceiling)
+        if clock != self.clock:
+            self.clock = clock
             batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
         batch.max_running = self._wanted_running
         self._ordered = False

@@ -33,12 +33,13 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Rack:
-    """One rack of equal servers."""
+    """One rack of equal servers. gpu_limit_w: what a board may draw, at most its TDP."""
 
     name: str
     system: System
     accelerator: Accelerator
     servers: tuple[Server, ...]
+    gpu_limit_w: float
 
     @property
     def switches_w(self) -> float:
@@ -53,9 +54,11 @@ class Rack:
 
     @property
     def peak_w(self) -> float:
-        """Return the watts with every GPU at its power limit and every host at full load."""
+        """Return the watts with every GPU at its power limit and its host as busy."""
         gpus = self.system.gpus_per_server
-        server = server_w(self.system, gpus * self.accelerator.need("tdp"), 1.0)
+        idle_w = self.accelerator.need("idle")
+        activity = (self.gpu_limit_w - idle_w) / (self.accelerator.need("tdp") - idle_w)
+        server = server_w(self.system, gpus * self.gpu_limit_w, activity)
         return server * len(self.servers) + self.switches_w
 
     @property
@@ -104,7 +107,7 @@ class Site:
 
     def peak(self) -> Watts:
         """Return the watts with every GPU at its power limit."""
-        gpu = sum(rack.accelerator.need("tdp") for rack in self._rack_of)
+        gpu = sum(rack.gpu_limit_w for rack in self._rack_of)
         it = sum(rack.peak_w for rack in self.racks)
         server = it - sum(rack.switches_w for rack in self.racks)
         return Watts(gpu, server, it, it * self.pue)
@@ -112,6 +115,10 @@ class Site:
     def nameplate_it_w(self) -> float:
         """Return the watts on the labels of all racks."""
         return sum(rack.nameplate_w for rack in self.racks)
+
+    def gpu_limit_w(self, gpu: int) -> float:
+        """Return the watts that a GPU's board may draw."""
+        return self._rack_of[gpu].gpu_limit_w
 
     def server_watts_per_gpu_watt(self, gpu: int) -> float:
         """Return by how much its server's draw rises with each watt of this GPU above idle."""

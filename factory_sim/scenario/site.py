@@ -39,12 +39,15 @@ class Site(Frozen):
 class Racks(Frozen):
     """A row of equal racks. count: how many, or 'fill': as many as the grid limit provisions.
 
-    servers_per_rack: fewer or more than the system's usual number.
+    servers_per_rack: fewer or more than the system's usual number. gpu_power_limit: what each
+    board's firmware holds it to by its clock (`nvidia-smi -pl`); measured-peak provisioning
+    counts with it.
     """
 
     system: SystemName
     count: Count | Literal["fill"]
     servers_per_rack: Count | None = None
+    gpu_power_limit: PositiveWatts | None = None
 
 
 class Provisioning(Frozen):

@@ -19,6 +19,7 @@ from factory_sim.frozen import Frozen, validate
 from factory_sim.scenario.deployment import EngineSpec
 from factory_sim.scenario.load import scenario_from
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.units import PositiveWatts
 
 Metric = Literal[
     "ttft_mean_ms",
@@ -74,7 +75,8 @@ class Case(Frozen):
     takes rates, power and ITL while the load is held, without its ramps. measured: readings
     by metric. precision: fp16 counts as bf16, fp4 as the 4-bit format the model is released in,
     or nvfp4. gpu: an accelerator; system: the server it sat in, where that matters (watts at
-    the wall). round_trip: network time between client and engine.
+    the wall). gpu_power_limit: of each board, where it was set below that of its kind.
+    round_trip: network time between client and engine.
     """
 
     id: Annotated[str, Field(min_length=1)]
@@ -89,6 +91,7 @@ class Case(Frozen):
     lengths: dict[str, Any] | str | None = None
     measured: Annotated[dict[Metric, Reading], Field(min_length=1)]
     system: str | None = None
+    gpu_power_limit: PositiveWatts | None = None
     note: str = ""
 
     @model_validator(mode="after")
@@ -217,12 +220,15 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     if case.load["kind"] == "static":
         engine |= {"batching": "static", "max_num_seqs": case.load["batch"]}
     duration = case.load.get("duration", f"{FOREVER_S} s")
+    racks: dict[str, Any] = {"system": system.name, "count": 1, "servers_per_rack": servers}
+    if case.gpu_power_limit is not None:
+        racks["gpu_power_limit"] = f"{case.gpu_power_limit} W"
     given = {
         "name": "case",
         "duration": duration,
         "drain": f"{FOREVER_S} s",
         "site": {"grid_limit": "1 TW", "pue": 1.0},
-        "racks": [{"system": system.name, "count": 1, "servers_per_rack": servers}],
+        "racks": [racks],
         # Nobody guards a cap here, and `measure` reads the ledgers itself.
         "power": {"policy": "none", "period": f"{FOREVER_S} s"},
         "deployments": {
@@ -302,6 +308,7 @@ _PATHS = {
     "deployments.served.": "",
     "workload.sent.arrivals": "load",
     "workload.sent.": "",
+    "racks.0.gpu_power_limit": "gpu_power_limit",
     "racks.0.system": "system",
 }
 
