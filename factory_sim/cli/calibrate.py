@@ -257,7 +257,7 @@ def _fit(
     from factory_sim.validation.profile import fit_profile, start_of, to_yaml
 
     facts = load_catalog(folder)
-    start = start_of(cases, like, name, facts)
+    start = start_of(cases, like, facts)
     with _watched("fitting") as say:
         profile = fit_profile(
             cases,
@@ -289,9 +289,7 @@ def _refit(data: Path, out: Path | None, left_out: Path | None, workers: int | N
         found = catalog_fit.fit_all(data, processes, say or (lambda text: None))
         write_file(out, catalog_fit.text_of(found), "-o")
         if left_out is not None:
-            if say is not None:
-                say("leaving out each model")
-            errors = catalog_fit.left_out(found, processes)
+            errors = catalog_fit.left_out(found, data, processes, say or (lambda text: None))
             text = json.dumps(errors, indent=1, ensure_ascii=False, allow_nan=False)
             write_file(left_out, text + "\n", "--left-out")
     print(f"calibration: {out}")

@@ -107,8 +107,8 @@ def fit_power(
     (measured,) = _arrays(watts)
 
     def predict(parameters: Array) -> Array:
-        weights = (float(parameter) for parameter in parameters)
-        board = PowerModel(idle_w, limit_w, *weights, clock_exponent=1.0, voltage_floor=0.0)
+        a, c, m = (float(parameter) for parameter in parameters)
+        board = PowerModel(idle_w, limit_w, a, c, m, clock_exponent=1.0, voltage_floor=0.0)
         power = board.at(1.0)
         return np.array([power.energy_j(1.0, *shares) for shares in busy])
 

@@ -42,9 +42,10 @@ class Spread(NamedTuple):
 def rows_of(outcomes: Iterable[Outcome]) -> list[Row]:
     """Return every figure that was both measured and simulated, in the order of the cases."""
     return [
-        Row(o.case.id, plain(o.case.gpu), name, o.case.measured[name], value)  # type: ignore[index]
+        Row(o.case.id, plain(o.case.gpu), name, measured, o.simulated[name])
         for o in outcomes
-        for name, value in o.simulated.items()
+        for name, measured in o.case.measured.items()
+        if name in o.simulated
     ]
 
 

@@ -129,9 +129,9 @@ def fit(
     found = least_squares(
         problem.residuals,
         np.clip(begin, np.array(low) + 1e-6, np.array(high) - 1e-6),
-        jac=problem.jacobian,  # type: ignore[arg-type]
+        jac=problem.jacobian,
         bounds=(low, high),
-        loss=problem.loss,
+        loss=problem.loss,  # type: ignore[arg-type]
         x_scale=[k.spread for k in knobs],
         ftol=1e-3,
         xtol=1e-3,
@@ -232,7 +232,7 @@ def _log_error(outcome: Outcome, metric: str) -> float:
     return math.log(outcome.simulated[metric] / outcome.case.measured[metric])  # type: ignore[index]
 
 
-def _robust(residuals: Array, measured: int) -> Array:
+def robust(residuals: Array, measured: int) -> Array:
     """Return the square roots of the weights that soft L1 gives the rows; 1 for the prior's."""
     weights = (1.0 + (residuals / ROBUST) ** 2) ** -0.25
     weights[measured:] = 1.0
@@ -245,7 +245,7 @@ def _covariance(jacobian: Array, residuals: Array, measured: int, groups: Sequen
     bread = (J'J)^-1; meat = sum over groups of (J_g' r_g)(J_g' r_g)', times G/(G-1); rows are
     weighted as the robust loss does. Never below the plain s^2 (J'J)^-1.
     """
-    weights = _robust(residuals, measured)
+    weights = robust(residuals, measured)
     slope, miss = jacobian * weights[:, None], residuals * weights
     bread = np.linalg.inv(slope.T @ slope)
     size = max(1, measured - jacobian.shape[1])
@@ -271,7 +271,7 @@ def without(found: Fit, targets: Sequence[Target], group: str) -> dict[str, floa
     logarithms of its parameters, which between neighbouring fits it nearly is.
     """
     measured = len(found.rows)
-    weights = _robust(found.residuals, measured)
+    weights = robust(found.residuals, measured)
     keep = np.ones(len(found.residuals), dtype=bool)
     keep[:measured] = [targets[number].group != group for number, _ in found.rows]
     slope = (found.jacobian * weights[:, None])[keep]

@@ -21,8 +21,7 @@ from factory_sim.catalog import Catalog, Engine, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.validation.case import Case
 from factory_sim.validation.catalog_fit import ENGINES
-from factory_sim.validation.fit import ROBUST, Fit, Knob, Target, fit, without
-from factory_sim.validation.fit import _robust as robust
+from factory_sim.validation.fit import ROBUST, Fit, Knob, Target, fit, robust, without
 from factory_sim.validation.runner import Outcome, Task, run_tasks
 
 FIELDS = ENGINES | {"per_request": (1.0, 0.0, float("inf"))}
@@ -42,7 +41,7 @@ DIGITS = 5
 
 @dataclass(frozen=True)
 class Fitted:
-    """A host time before and after, in seconds. error: relative standard error; None: not fitted."""
+    """A host time in seconds, before and after. error: relative; None where it is not fitted."""
 
     before: float
     value: float
@@ -67,6 +66,22 @@ class Profile:
     left_out: list[Outcome]
     groups: str
     unused: list[Outcome]
+
+
+def start_of(cases: Sequence[Case], like: str | None, facts: Catalog) -> str:
+    """Return the profile to set out from: `like`, or the one that the cases name.
+
+    Raises InputError where there is no such profile, or the cases name several.
+    """
+    named = sorted({case.engine.profile for case in cases})
+    if like is None and len(named) > 1:
+        raise InputError(
+            Problem("--like", f"the cases name {', '.join(named)}; say which to set out from")
+        )
+    try:
+        return facts.engine(like or named[0]).name
+    except InputError as error:
+        raise InputError(Problem("--like", p.message) for p in error.problems) from None
 
 
 def fit_profile(

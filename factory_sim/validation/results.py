@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from factory_sim.errors import InputError
+from factory_sim.errors import InputError, Problem
 from factory_sim.validation.readers import READERS
 
 PROFILE = "vllm"
@@ -22,7 +22,7 @@ def read_results(
     Raises InputError with the problems of every file.
     """
     found: list[dict[str, Any]] = []
-    problems = []
+    problems: list[Problem] = []
     for tool, paths in results.items():
         for path in paths:
             try:

@@ -28,8 +28,8 @@ class Outcome:
     @property
     def errors(self) -> dict[str, float]:
         """Return simulated over measured, less one, by metric."""
-        measured = self.case.measured
-        return {name: value / measured[name] - 1.0 for name, value in self.simulated.items()}
+        found, measured = self.simulated, self.case.measured
+        return {str(m): found[m] / value - 1.0 for m, value in measured.items() if m in found}
 
 
 class Task:

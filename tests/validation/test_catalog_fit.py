@@ -9,7 +9,7 @@ import pytest
 from factory_sim.catalog import calibration, load_catalog
 from factory_sim.catalog.catalog import uncalibrated
 from factory_sim.validation import catalog_fit
-from factory_sim.validation.catalog_fit import knobs_of, refit, targets_of
+from factory_sim.validation.catalog_fit import fit_all, knobs_of, left_out, targets_of, text_of
 from factory_sim.validation.fit import Target
 from factory_sim.validation.sources import SOURCES, source_cases
 
@@ -40,9 +40,9 @@ def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
     before = uncalibrated()
     for knob in knobs:
         assert knob.low < knob.value <= knob.high, knob.name
-    assert set(calibration.shipped().names) == {k.name for k in knobs} | {
-        name for name in calibration.shipped().names if name.startswith("engines.vllm.")
-    }
+    later = ("engines.vllm.", "power.")  # fitted after these
+    shipped = {n for n in calibration.shipped().names if not n.startswith(later)}
+    assert shipped == {knob.name for knob in knobs}
     assert before.engines["ideal"].per_step.value == 0.0
 
 
@@ -58,12 +58,20 @@ def test_the_prior_alone_is_where_a_fit_to_nothing_stays(monkeypatch: pytest.Mon
         return [Target(c, dict.fromkeys(("output_tok_s",), 0.0), c.model) for c in cases]
 
     monkeypatch.setattr(catalog_fit, "targets_of", weightless)
-    read = calibration.read(refit(DATA, workers=1, progress=lambda text: None))
+    stages = fit_all(DATA, workers=1)
+    read = calibration.read(text_of(stages))
     before = uncalibrated()
     assert read.values["families.hopper-bf16.gemm_memory"] == pytest.approx(
         before.families["hopper-bf16"].gemm_memory.value, rel=1e-3
     )
     assert read.errors["families.hopper-bf16.gemm_memory"] >= 0.0
+    assert {name.partition(".")[0] for name in read.names} == {"families", "engines", "power"}
+
+    row = next(c for c in source_cases("splitwise", DATA) if c.gpu == "h100-sxm")
+    monkeypatch.setattr(catalog_fit, "SOURCES", ("one",))
+    monkeypatch.setattr(catalog_fit, "source_cases", lambda name, data: [row])
+    errors = left_out(stages, DATA, workers=1)
+    assert list(errors) == [row.model] and set(errors[row.model][row.id]) == set(row.measured)
 
 
 def test_a_folder_without_tables_is_one_clear_error(tmp_path: Path) -> None:

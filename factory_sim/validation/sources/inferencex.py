@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from factory_sim.validation.sources.names import GPUS, model_of
+from factory_sim.validation.sources.names import GPUS, Row, model_of
 
 SOURCE = (
     "https://github.com/ai-dynamo/aiconfigurator (silicon data); settings: "
@@ -38,7 +38,7 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
+def _case(row: Row, repeat: int) -> dict[str, Any]:
     clients = int(row["batch_or_concurrency"])
     prompt, output = int(row["input_tokens"]), int(row["output_tokens"])
     return {
@@ -68,7 +68,7 @@ def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
     }
 
 
-def _parallelism(row: dict[str, Any]) -> dict[str, int]:
+def _parallelism(row: Row) -> dict[str, int]:
     """Return the degrees; one that the table leaves open is 1, tp what is left of the GPUs."""
     degrees = {
         key: 1 if row[key] != row[key] else int(row[key]) for key in ("tp", "pp", "ep", "dp")
@@ -78,13 +78,13 @@ def _parallelism(row: dict[str, Any]) -> dict[str, int]:
     return degrees
 
 
-def _precision(row: dict[str, Any]) -> str:
+def _precision(row: Row) -> str:
     if "gpt-oss" in row["model"]:
         return "mxfp4"  # as released; a row's own word is that of its activations
     return {"fp4": "nvfp4"}.get(row["precision"], str(row["precision"]))
 
 
-def _kv_precision(row: dict[str, Any]) -> str:
+def _kv_precision(row: Row) -> str:
     # gpt-oss on Hopper and bf16 models keep the cache in 16 bits; the other scripts ask for fp8.
     bf16 = row["precision"] == "bf16" or (row["gpu"] == "H100" and "gpt-oss" in row["model"])
     return "bf16" if bf16 else "fp8"

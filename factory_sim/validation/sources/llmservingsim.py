@@ -16,8 +16,8 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     """Return the replay of the recorded requests at their recorded times."""
     (row,) = pd.read_csv(folder / "measured" / "llmservingsim_vllm.csv").to_dict("records")
     trace = folder / "traces" / "llmservingsim" / "RTXPRO6000__Llama-3.1-8B.csv"
-    names = ("ttft_mean_ms", "ttft_p50_ms", "tpot_mean_ms", "tpot_p50_ms", "e2e_mean_ms")
-    names += ("e2e_p50_ms", "e2e_p90_ms", "output_tok_s")
+    names = [f"{time}_{part}_ms" for time in ("ttft", "tpot", "e2e") for part in ("mean", "p50")]
+    names += ["e2e_p90_ms", "output_tok_s"]
     return [
         {
             "id": row["id"],

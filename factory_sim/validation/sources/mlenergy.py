@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from factory_sim.validation.sources.names import GPUS, model_of
+from factory_sim.validation.sources.names import GPUS, Row, model_of
 
 SOURCE = "https://github.com/ml-energy/leaderboard (v3 data), vLLM 0.11.1"
 PROMPT = {"lm-arena-chat": 110, "gpqa": 250}
@@ -43,7 +43,7 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _case(row: dict[str, Any], repeat: int) -> dict[str, Any]:
+def _case(row: Row, repeat: int) -> dict[str, Any]:
     batch = int(row["batch_or_concurrency"])
     return {
         "id": row["id"] + (f"|repeat-{repeat}" if repeat else ""),

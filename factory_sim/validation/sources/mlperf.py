@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from factory_sim.validation.sources.names import GPUS, model_of
+from factory_sim.validation.sources.names import GPUS, Row, model_of
 
 SOURCE = (
     "MLCommons, Inference v4.1 and v5.1 results; settings: closed/NVIDIA/configs of "
@@ -57,19 +57,21 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     scenario = table["workload"].str.removeprefix("MLPerf ")
     known = [key in SETTINGS for key in zip(table["gpu"], scenario, strict=True)]
     table = table.assign(scenario=scenario)[pd.Series(known) & (table["num_gpus"] <= 8)]
-    return [_case({str(key): row[key] for key in row}) for row in table.to_dict("records")]
+    return [_case(row) for row in table.to_dict("records")]
 
 
-def _case(row: dict[str, Any]) -> dict[str, Any]:
-    gpus = int(row["num_gpus"])
+def _case(row: Row) -> dict[str, Any]:
+    # Without watts of a server, one GPU and its share of the load stand for all.
+    copies = int(row["num_gpus"]) if row["system_power_w"] == row["system_power_w"] else 1
+    share = copies / row["num_gpus"]
     settings = SETTINGS[row["gpu"], row["scenario"]]
-    requests = ROUNDS * settings.max_num_seqs * gpus
+    requests = ROUNDS * settings.max_num_seqs * copies
     load = {"kind": "offline", "requests": requests, "steady": True}
     if row["scenario"] != "Offline":
-        rate = f"{row['completed_sps']:g} /s"
+        rate = f"{row['completed_sps'] * share:g} /s"
         load |= {"kind": "open", "arrivals": "poisson", "rate": rate}
     engine = {"profile": "trtllm", "gpu_memory_utilization": KV_SHARE} | settings._asdict()
-    measured = {"output_tok_s": row["output_tok_s"]}
+    measured = {"output_tok_s": row["output_tok_s"] * share}
     if row["scenario"] == "Server":
         measured |= {name: row[name] for name in LATENCIES if row[name] == row[name]}
     if row["system_power_w"] == row["system_power_w"]:
@@ -81,7 +83,7 @@ def _case(row: dict[str, Any]) -> dict[str, Any]:
         "model": model_of(row["model"]),
         "precision": {"fp4": "nvfp4"}.get(row["precision"], row["precision"]),
         "kv_precision": "fp8",
-        "parallelism": {"tp": 1, "dp": gpus},
+        "parallelism": {"tp": 1, "dp": copies},
         "engine": {key: value for key, value in engine.items() if value is not None},
         "load": load,
         "lengths": {

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+Row = Mapping[Hashable, Any]
+"""One row of a table, by column."""
+
 GPUS = {
     "A100-80GB": "a100-sxm",
     "A100-40GB": "a100-sxm-40gb",

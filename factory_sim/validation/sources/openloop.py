@@ -11,11 +11,14 @@ from typing import Any
 
 import pandas as pd
 
-from factory_sim.validation.sources.names import GPUS, model_of
+from factory_sim.validation.sources.names import GPUS, Row, model_of
 
 SOURCE = "https://github.com/inference-sim/training, vLLM 0.15.1 on H100"
 CLIENT_TIMEOUT = "300 s"
 BLOCK = 16
+
+
+PARTS = ("mean", "p50", "p90", "p99")
 
 
 def cases(folder: Path) -> list[dict[str, Any]]:
@@ -24,14 +27,13 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     return [_case(row) for row in table.to_dict("records")]
 
 
-def _case(row: dict[str, Any]) -> dict[str, Any]:
+def _case(row: Row) -> dict[str, Any]:
     prompt = round(row["prompt_tokens_mean"])
     overloaded = row["failed"] > 0
     measured = {"output_tok_s": row["output_tok_s"]}
     if not overloaded:  # latencies under a time-out are those of the survivors
-        names = ("e2e_mean", "e2e_p50", "e2e_p90", "e2e_p99")
-        names += ("ttft_mean", "ttft_p50", "ttft_p90", "ttft_p99")
-        measured |= {f"{name}_ms": row[f"{name}_ms"] for name in names}
+        names = [f"{time}_{part}_ms" for time in ("e2e", "ttft") for part in PARTS]
+        measured |= {name: row[name] for name in names}
     return {
         "id": f"openloop-{row['case']}",
         "source": SOURCE,
