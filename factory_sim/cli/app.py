@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from factory_sim import __version__
-from factory_sim.cli import catalog, check, probe, run, schema, validate
+from factory_sim.cli import calibrate, catalog, check, probe, run, schema, validate
 from factory_sim.cli.plain_speech import PlainSpeech
 
 
@@ -46,4 +46,5 @@ app.command()(check.check)
 app.command()(catalog.catalog)
 app.command()(schema.schema)
 app.command()(validate.validate)
+app.command()(calibrate.calibrate)
 app.command()(probe.probe)

@@ -145,6 +145,10 @@ def calibrate(
         _refuse({"--engine": engine}, "is the name of the profile; name its file too, with -o")
         if write_cases is None:
             raise InputError(Problem("-o", "name the file to write, such as -o my-engine.yaml"))
+    if cases is None and not made:
+        raise InputError(
+            Problem("CASES", "name a file of cases, or a benchmark's result with --from-vllm-bench")
+        )
     _check_files(out, write_cases)
     name = "" if out is None else _name(engine, out)
     chosen = _cases_of_file(cases, gpu, own_catalog)

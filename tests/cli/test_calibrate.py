@@ -1,0 +1,95 @@
+"""`factory-sim calibrate`: a profile out of cases and of results, and the refit of what ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from factory_sim.catalog import load_catalog
+from factory_sim.validation import catalog_fit
+from tests.cli.test_validate import CASE
+from tests.validation.readers.test_vllm_bench import SUMMARY
+
+OURS = [
+    CASE | {"id": f"n{n}", "load": {"kind": "closed", "concurrency": n, "requests": 2 * n}}
+    for n in (1, 16)
+]
+
+
+@pytest.fixture
+def cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(OURS))
+    return path
+
+
+def test_a_profile_is_fitted_written_and_can_be_named(cases, factory_sim_command):
+    code, out, err = factory_sim_command(
+        *("calibrate", "mine.yaml", "--engine", "ours", "--gpu", "h100-sxm", "-o", "my.yaml")
+    )
+    assert (code, err) == (0, "")
+    assert "before" in out and "left out" in out and "standard error" in out
+    assert out.endswith("engine profile: my.yaml; in a scenario, engine: {profile: my.yaml}\n")
+    assert load_catalog().engine("my.yaml").name == "ours"
+    scenario = cases.with_name("s.yaml")
+    scenario.write_text(
+        yaml.safe_dump([OURS[0] | {"engine": {"profile": "my.yaml"}, "id": "under-it"}])
+    )
+    code, out, _ = factory_sim_command("validate", "s.yaml", "--workers", "1")
+    assert code == 0 and "1 of 1 cases run" in out
+
+
+def test_results_of_a_tool_become_cases(cases, factory_sim_command):
+    Path("result.json").write_text(json.dumps(SUMMARY))
+    told = ("--gpu", "h100-sxm", "--precision", "bf16", "--tp", "1", "--max-num-seqs", "64")
+    code, out, err = factory_sim_command(
+        "calibrate", "--from-vllm-bench", "result.json", *told, "--write-cases", "made.yaml"
+    )
+    assert (code, err) == (0, "") and out == "cases: made.yaml, 1 of them\n"
+    (made,) = yaml.safe_load(Path("made.yaml").read_text())
+    assert made["measured"]["ttft_mean_ms"] == SUMMARY["mean_ttft_ms"]
+    code, _, err = factory_sim_command(
+        "calibrate", "--from-vllm-bench", "result.json", "--write-cases", "made.yaml"
+    )
+    assert code == 2 and "--tp 1" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("-o", "x.yaml"), "CASES: name a file"),
+        (("mine.yaml",), "-o: name the file to write"),
+        (("mine.yaml", "-o", "x.txt"), "must end in .yaml"),
+        (("mine.yaml", "-o", "x.yaml", "--like", "nobody"), "unknown engine profile 'nobody'"),
+        (("mine.yaml", "-o", "x.yaml", "--gpu", "abacus"), "--gpu"),
+        (("mine.yaml", "-o", "x.yaml", "--gpu", "b200-sxm"), "holds no case of b200-sxm"),
+        (("mine.yaml", "-o", "x.yaml", "--tp", "2"), "cases say it themselves"),
+        (("mine.yaml", "-o", "x.yaml", "--engine", "a/b"), "is no name of a profile"),
+        (("mine.yaml", "-o", "x.yaml", "--left-out", "l.json"), "goes with --catalog"),
+        (("mine.yaml", "--catalog", ".", "-o", "x.yaml"), "has no part in --catalog"),
+        (("--catalog", ".", "-o", "x.yaml"), "lacks the table"),
+    ],
+)
+def test_bad_use_is_one_clear_error(options, said, cases, factory_sim_command):
+    code, out, err = factory_sim_command("calibrate", *options)
+    assert (code, out) == (2, "")
+    assert said in err and "Traceback" not in err
+    assert not Path("x.yaml").exists()
+
+
+def test_the_refit_writes_calibration_and_what_was_left_out(
+    cases, factory_sim_command, monkeypatch
+):
+    monkeypatch.setattr(catalog_fit, "fit_all", lambda data, workers, progress: [data, workers])
+    monkeypatch.setattr(catalog_fit, "text_of", lambda stages: f"fitted to {stages[0]}\n")
+    monkeypatch.setattr(catalog_fit, "left_out", lambda *given: {"model": {"case": {"m": 0.5}}})
+    code, out, err = factory_sim_command(
+        "calibrate", "--catalog", "tables", "-o", "c.yaml", "--left-out", "l.json"
+    )
+    assert (code, out, err) == (0, "calibration: c.yaml\n", "")
+    assert Path("c.yaml").read_text() == "fitted to tables\n"
+    assert json.loads(Path("l.json").read_text()) == {"model": {"case": {"m": 0.5}}}
