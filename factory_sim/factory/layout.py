@@ -158,8 +158,8 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
         raise InputError(
             Problem(
                 "gpu_power_limit",
-                f"must lie between {idle_w:g} W, which a {accelerator.name} draws at rest, and "
-                f"its limit of {tdp_w:g} W, not {limit_w:g} W",
+                f"must lie between {idle_w:g} W, the draw of {accelerator.name} at rest, and "
+                f"{tdp_w:g} W, its limit as sold; not {limit_w:g} W",
             )
         )
     servers = []
