@@ -81,15 +81,20 @@ def test_bad_use_is_one_clear_error(options, said, cases, factory_sim_command):
     assert not Path("x.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "beside"),
+    [((), "fits/left_out.json"), (("--left-out", "l.json"), "l.json")],
+)
 def test_the_refit_writes_calibration_and_what_was_left_out(
-    cases, factory_sim_command, monkeypatch
+    options, beside, cases, factory_sim_command, monkeypatch
 ):
     monkeypatch.setattr(catalog_fit, "fit_all", lambda data, workers, progress: [data, workers])
     monkeypatch.setattr(catalog_fit, "text_of", lambda stages: f"fitted to {stages[0]}\n")
     monkeypatch.setattr(catalog_fit, "left_out", lambda *given: {"model": {"case": {"m": 0.5}}})
     code, out, err = factory_sim_command(
-        "calibrate", "--catalog", "tables", "-o", "c.yaml", "--left-out", "l.json"
+        "calibrate", "--catalog", "tables", "-o", "fits/c.yaml", *options
     )
-    assert (code, out, err) == (0, "calibration: c.yaml\n", "")
-    assert Path("c.yaml").read_text() == "fitted to tables\n"
-    assert json.loads(Path("l.json").read_text()) == {"model": {"case": {"m": 0.5}}}
+    assert (code, err) == (0, "")
+    assert out == f"calibration: fits/c.yaml\nerrors of each model left out: {beside}\n"
+    assert Path("fits/c.yaml").read_text() == "fitted to tables\n"
+    assert json.loads(Path(beside).read_text()) == {"model": {"case": {"m": 0.5}}}
