@@ -117,7 +117,11 @@ def calibrate(
     ] = None,
     left_out: Annotated[
         Path | None,
-        _text("With --catalog: write the errors of each model under a fit without it.", "FILE"),
+        _text(
+            "With --catalog: where the errors of each model under a fit without it go; by default "
+            "left_out.json beside -o.",
+            "FILE",
+        ),
     ] = None,
 ) -> None:
     """Fit an engine profile to your own benchmark, and say how good it is.
@@ -279,24 +283,28 @@ def _fit(
 
 
 def _refit(data: Path, out: Path | None, left_out: Path | None, workers: int | None) -> None:
-    """Fit the calibration that ships, and write it; with `left_out`, how it generalises too."""
+    """Fit the calibration that ships, and write it and how well it foretells models unseen."""
     from factory_sim.report.file import check_file, write_file
     from factory_sim.validation import catalog_fit
+    from factory_sim.validation.targets import LEFT_OUT
 
     if out is None:
         raise InputError(Problem("-o", "name the file to write, such as -o calibration.yaml"))
+    if left_out is None:
+        left_out = out.with_name(LEFT_OUT)
     for path, option in ((out, "-o"), (left_out, "--left-out")):
-        if path is not None:
-            check_file(path, option)
+        check_file(path, option)
+    if left_out.absolute() == out.absolute():
+        raise InputError(Problem("--left-out", f"{out} is what -o writes; name another file"))
     processes = _count(workers)
     with _watched("fitting") as say:
         found = catalog_fit.fit_all(data, processes, say or (lambda text: None))
         write_file(out, catalog_fit.text_of(found), "-o")
-        if left_out is not None:
-            errors = catalog_fit.left_out(found, data, processes, say or (lambda text: None))
-            text = json.dumps(errors, indent=1, ensure_ascii=False, allow_nan=False)
-            write_file(left_out, text + "\n", "--left-out")
+        errors = catalog_fit.left_out(found, data, processes, say or (lambda text: None))
+        text = json.dumps(errors, indent=1, ensure_ascii=False, allow_nan=False)
+        write_file(left_out, text + "\n", "--left-out")
     print(f"calibration: {out}")
+    print(f"errors of each model left out: {left_out}")
 
 
 def _count(workers: int | None) -> int:

@@ -92,11 +92,13 @@ def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 def size(error: float) -> str:
-    """Return an error's size in per cent, three digits: `4.31 %`, `12.0 %`."""
-    return f"{number(100.0 * abs(error))} %"
+    """Return an error's size in per cent, three digits, no finer than hundredths: `4.31 %`."""
+    value = 100.0 * abs(error)
+    return f"{number(value)} %" if value >= 1.0 else f"{value:.2f} %"
 
 
 def signed(error: float) -> str:
     """Return an error in per cent with its sign: `-4.31 %`."""
-    sign = "+" if error > 0 else "-" if error < 0 else ""
-    return sign + size(error)
+    found = size(error)
+    sign = "" if found == size(0.0) else "+" if error > 0 else "-"
+    return sign + found

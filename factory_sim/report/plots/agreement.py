@@ -50,6 +50,12 @@ DECADES = 1.0
 OFF = 0.2
 """The dashed lines: this far off."""
 
+NARROWEST_IN = 8.0
+"""Room for the question above a single panel."""
+
+CROWD = 60
+"""With more points than these a panel draws them smaller and paler, so that a crowd shows."""
+
 
 def draw(source: str, rows: Sequence[Row]) -> Figure:
     """Return one panel for each quantity of a source; a point is one figure of one case."""
@@ -60,9 +66,9 @@ def draw(source: str, rows: Sequence[Row]) -> Figure:
     }
     across = min(2, max(1, len(panels)))
     down = max(1, -(-len(panels) // across))
-    fig = style.figure(5.5 * across + 1.8, 1.0 + 4.8 * down)
+    fig = style.figure(max(NARROWEST_IN, 5.5 * across), 1.6 + 4.8 * down)
     grid = fig.subplots(down, across, squeeze=False).ravel()
-    style.ask(fig, f"{source}: does the simulator agree with measurement?", _answer(panels))
+    style.ask(fig, f"Does the simulator agree with {source}?", _answer(panels))
     gpus = by_gpu(rows)
     others = zip((gpu for gpu in gpus if gpu not in _LOOKS), itertools.cycle(_OTHERS), strict=False)
     looks = {gpu: look for gpu, look in _LOOKS.items() if gpu in gpus} | dict(others)
@@ -73,7 +79,7 @@ def draw(source: str, rows: Sequence[Row]) -> Figure:
     if not panels:
         style.nothing(grid[0], "nothing was compared")
     else:
-        fig.legend(handles=_legend(looks), loc="outside right upper")
+        fig.legend(handles=_legend(looks), loc="outside lower center", ncols=3 * across)
     return fig
 
 
@@ -90,15 +96,15 @@ def _panel(axes: Axes, label: str, rows: Sequence[Row], looks: dict[str, tuple[s
         axes.scatter(
             [row.measured for row in own],
             [row.simulated for row in own],
-            s=26 if len(rows) > 60 else 44,
+            s=26 if len(rows) > CROWD else 44,
             color=colour,
             marker=marker,
-            alpha=0.55 if len(rows) > 60 else 0.85,
+            alpha=0.55 if len(rows) > CROWD else 0.85,
             linewidths=0,
             zorder=2,
         )
     decades = math.log10(ends[1] / ends[0])
-    subs = (1.0, 2.0, 5.0) if decades < 2.2 else (1.0,)
+    subs = (1.0, 2.0, 5.0) if decades < 1.9 else (1.0,)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=subs, numticks=12))
         axis.set_minor_formatter(NullFormatter())
@@ -107,8 +113,9 @@ def _panel(axes: Axes, label: str, rows: Sequence[Row], looks: dict[str, tuple[s
     axes.set_ylim(*ends)
     axes.set_aspect("equal")
     axes.set_title(label)
-    axes.set_xlabel(f"measured ({label.rpartition(', ')[2] or label})")
-    axes.set_ylabel("simulated")
+    unit = label.rpartition(", ")[2]
+    axes.set_xlabel(f"measured ({unit})")
+    axes.set_ylabel(f"simulated ({unit})")
 
 
 def _ends(least: float, most: float) -> Ends:
