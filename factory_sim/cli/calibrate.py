@@ -211,8 +211,10 @@ def _cases_of_file(cases: Path | None, gpu: str | None, folder: Path | None) -> 
     if not own:
         others = ", ".join(sorted({case.gpu for case in found}))
         raise InputError(Problem("--gpu", f"{cases} holds no case of {gpu}; it has {others}"))
-    if len(own) < len(found):
-        print(f"{len(found) - len(own)} cases of other GPUs are left out", file=sys.stderr)
+    if other := len(found) - len(own):
+        print(
+            f"left out, as they are of other GPUs: {other} of {len(found)} cases", file=sys.stderr
+        )
     return own
 
 
@@ -271,7 +273,7 @@ def _fit(
             cases,
             name,
             start,
-            ", ".join(path.name for path in files),
+            f"fit to {', '.join(path.name for path in files)}",
             folder,
             _count(workers),
             None if say is None else (lambda done: say(f"fitting: {done:,} simulations")),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from factory_sim.report.comparison import size
-from factory_sim.report.layout import entry, table
+from factory_sim.report.comparison import reasons, size
+from factory_sim.report.layout import table
 from factory_sim.report.text import percent, with_unit
 from factory_sim.validation.compare import by_metric, rows_of, spread_of
 from factory_sim.validation.profile import UNTIMED, Profile
@@ -13,15 +13,14 @@ from factory_sim.validation.profile import UNTIMED, Profile
 
 def lines(profile: Profile) -> Iterator[str]:
     """Yield what was fitted to what, the errors by metric, the figures, what could not be run."""
-    yield f"{profile.name}: {profile.source}"
+    yield f"{profile.name}: {profile.source}, {len(profile.after):,} cases"
     yield ""
     yield from _errors(profile)
     yield ""
     yield from _figures(profile)
     if profile.unused:
         yield "\nNot fitted to: cannot be run"
-        for outcome in profile.unused:
-            yield from entry(outcome.case.id, outcome.reason)
+        yield from reasons((outcome.case.id, outcome.reason) for outcome in profile.unused)
 
 
 def _errors(profile: Profile) -> Iterator[str]:

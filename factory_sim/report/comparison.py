@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from factory_sim.report.layout import COLUMNS, table
 from factory_sim.report.text import number
@@ -67,6 +67,11 @@ def _count(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> Iterator[str]:
     left = [(o.case.id, reason) for o in outcomes if (reason := reason_of(o))]
     if left:
         yield "\nNot compared"
+        yield from reasons(left)
+
+
+def reasons(left: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """Yield cases, each with the reason why it is left beneath it."""
     for case, reason in left:
         yield case
         yield from textwrap.wrap(
