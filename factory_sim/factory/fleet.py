@@ -187,6 +187,9 @@ def chip_of(
     attention: the row of the family for the precision of the KV cache. Raises InputError where one
     of them is not published.
     """
+    per_layer_s = efficiency.per_layer.value + engine.launch_per_layer.value
+    if arithmetic in ("fp8", "int8"):
+        per_layer_s += engine.quantise_per_layer.value
     return Chip(
         flops=accelerator.need(f"flops.{arithmetic}"),
         flops_bf16=accelerator.need("flops.bf16"),
@@ -198,7 +201,7 @@ def chip_of(
         attention_compute=attention.attention_compute.value,
         kv_memory=attention.kv_memory.value,
         elementwise_memory=efficiency.elementwise_memory.value,
-        per_layer_s=efficiency.per_layer.value + engine.launch_per_layer.value,
+        per_layer_s=per_layer_s,
         moe_per_layer_s=efficiency.moe_per_layer.value + engine.launch_per_moe_layer.value,
         expert_spread=efficiency.expert_spread.value,
         allreduce_latency_s=efficiency.allreduce_latency.value,

@@ -78,10 +78,10 @@ ENGINES = {
     "eager_per_layer": (0.8, 0.0, math.inf),
     "launch_per_layer": (0.7, 0.0, math.inf),
     "launch_per_moe_layer": (0.7, 0.0, math.inf),
+    "quantise_per_layer": (0.7, 0.0, math.inf),
 }
-LAUNCH = ("launch_per_layer", "launch_per_moe_layer")
-LEANEST = "trtllm"
-"""The engine that adds no launch time to the family's: only their sum shows in data."""
+"""Fields of an engine that are fitted. One that is zero is so by definition: TensorRT-LLM is
+taken to be the leanest, and only the sum of its launches and the family's shows in data."""
 
 POWERED = ("hopper", "blackwell")
 POWER = {
@@ -193,6 +193,7 @@ def targets_of(data: Path, facts: Catalog, sources: Iterable[str] = METRICS) -> 
 def _usable(case: Case, facts: Catalog) -> bool:
     model = facts.model(case.model)
     beyond = case.parallelism.pp > 1 or (case.parallelism.dp > 1 and model.moe is not None)
+    beyond = beyond or case.gpu_power_limit is not None  # its clock is not the reference
     return not (beyond or case.model.startswith(UNSIMULATED))
 
 
@@ -226,8 +227,7 @@ def knobs_of(targets: list[Target], facts: Catalog, engines: list[str]) -> list[
     knobs = _knobs("families.*", {"expert_spread": (0.3, 0.0, 1.0)})
     knobs += [knob for row in ROWS for knob in _knobs(f"families.{row}", SPREADS)]
     for engine in engines:
-        fields = {f: b for f, b in ENGINES.items() if engine != LEANEST or f not in LAUNCH}
-        knobs += _knobs(f"engines.{engine}", fields)
+        knobs += _knobs(f"engines.{engine}", ENGINES)
     return [k for k in knobs if any(touches(t.case, k.name, facts) for t in targets)]
 
 
@@ -242,8 +242,11 @@ def power_targets(targets: list[Target]) -> list[Target]:
 
 def _knobs(entry: str, fields: dict[str, tuple[float, float, float]]) -> list[Knob]:
     before = uncalibrated()
-    names = {f"{entry}.{field}": bounds for field, bounds in fields.items()}
-    return [Knob(n, float(fact_of(before, n).value), *bounds) for n, bounds in names.items()]
+    knobs = [
+        Knob(name, float(fact_of(before, name).value), *bounds)
+        for name, bounds in ((f"{entry}.{field}", bounds) for field, bounds in fields.items())
+    ]
+    return [knob for knob in knobs if knob.value > 0.0]
 
 
 def _with_profile(target: Target, profile: str) -> Target:

@@ -82,8 +82,9 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
     family = facts.accelerator(case.gpu).family
     if section == "engines":
         routed = facts.model(case.model).moe is not None
+        narrow = facts.accelerator(case.gpu).arithmetic(case.weights(facts)) in ("fp8", "int8")
         return facts.engine(case.engine.profile).name == entry and (
-            routed or field not in OF_EXPERTS
+            (routed or field not in OF_EXPERTS) and (narrow or field != "quantise_per_layer")
         )
     if section == "power":
         return family == entry and bool({"gpu_power_w", "server_power_w"} & set(case.measured))
