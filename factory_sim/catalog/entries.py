@@ -286,10 +286,10 @@ class Engine(Frozen):
     per_step, per_sequence, per_request: seconds of host work per iteration, per running
     sequence in it, and once per request. launch_per_layer, launch_per_moe_layer: seconds it
     adds to the family's launch overhead of a layer, and of its routing (0: as the leanest
-    engine). eager_per_layer: seconds more of a layer in a step with prompt chunks, which runs
-    outside a CUDA graph. quantise_per_layer: of one whose weights have 8 bits, to quantise
-    its activations in kernels of their own (0: fused with others). graph_and_runtime: bytes per GPU for CUDA graphs, the context and
-    communication buffers.
+    engine). quantise_per_layer: seconds of a layer whose weights have 8 bits, to quantise its
+    activations in kernels of their own (0: fused with others). eager_per_layer: seconds more
+    of a layer in a step with prompt chunks, which runs outside a CUDA graph.
+    graph_and_runtime: bytes per GPU for CUDA graphs, the context and communication buffers.
     """
 
     name: str

@@ -24,9 +24,8 @@ from factory_sim.validation.catalog_fit import ENGINES
 from factory_sim.validation.fit import ROBUST, Fit, Knob, Target, fit, robust, without
 from factory_sim.validation.runner import Outcome, Task, run_tasks
 
-FIELDS = ENGINES | {"per_request": (1.0, 0.0, float("inf"))}
-"""Figures that are fitted: log spread of the prior, least and most. Those of the catalogue's own
-fit, and the time of a request, known within a factor of about three (our judgement)."""
+FIELDS = ENGINES
+"""Figures that are fitted, as in the catalogue's own fit: log spread of the prior, least, most."""
 
 UNTIMED = ("gpu_power_w", "server_power_w", "energy_per_output_token_j")
 """Metrics that say nothing of host time: not fitted to, and shown all the same."""

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from factory_sim.catalog import load_catalog
-from factory_sim.report.comparison import lines
+from factory_sim.report import validation_page
+from factory_sim.report.comparison import lines, signed
 from factory_sim.report.plots import agreement, style
 from factory_sim.report.validation_page import write_page
 from factory_sim.validation.case import Case
@@ -113,6 +114,38 @@ def test_the_page_holds_limits_reasons_notes_and_a_plot_of_each_source(tmp_path)
     assert "1 of 1 cases run" in text
     for line in text.splitlines():
         assert not line.startswith("| ") or line.endswith(" |")
+
+
+def test_errors_of_models_left_out_stand_beside_those_of_the_fit(tmp_path, monkeypatch) -> None:
+    outcomes = [
+        Outcome(case(m, "h100-sxm", m, gpu_power_w=100.0), {"gpu_power_w": 104.0})
+        for m in ("llama-3.1-8b", "qwen3-8b", "qwen3-14b")
+    ]
+    page = tmp_path / "validation.md"
+    row = {}
+    for errors in ({}, {o.case.id: {"gpu_power_w": -0.0812} for o in outcomes}):
+        monkeypatch.setattr(validation_page, "left_out_errors", lambda errors=errors: errors)
+        write_page(page, {"mlenergy": outcomes}, outcomes, "## Weak", load_catalog())
+        text = page.read_text(encoding="utf-8")
+        row[bool(errors)] = [line for line in text.splitlines() if "| `gpu_power_w` |" in line]
+        assert ("Not computed for this calibration" in text) is not bool(errors)
+    ours = "| ML.ENERGY v3 | h100-sxm | `gpu_power_w` | 3 | 3 |"
+    assert row[False] == [
+        f"{ours} 6.0 % | 4.00 % | - | in sample |",
+        f"{ours.replace('3 | 3', '3')} 4.00 % | 4.00 % | - | 0 % |",
+    ]
+    assert row[True] == [
+        f"{ours} 6.0 % | 4.00 % | 8.12 % | no |",
+        f"{ours.replace('3 | 3', '3')} 4.00 % | 4.00 % | 8.12 % | 0 % |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(0.1234, "+12.3 %"), (-0.0431, "-4.31 %"), (-0.00431, "-0.43 %"), (1e-6, "0.00 %")],
+)
+def test_an_error_is_told_to_three_digits_and_no_finer_than_hundredths(error, said) -> None:
+    assert signed(error) == said
 
 
 def test_a_plot_of_nothing_says_so() -> None:
