@@ -33,8 +33,9 @@ class Driven(Protocol):
 class Board:
     """The boards of one replica, held at `limit_w` by their clock, never below `floor`.
 
-    What a board draws above idle is taken to follow the clock as `power` says: down as many
-    steps as needed at once, up one step a period. It looks only while there is work.
+    What a board draws above idle is taken to follow the clock as `power` says: the clock of the
+    next period is the highest at which the draw of the last would have fitted. It looks only
+    while there is work.
     """
 
     def __init__(self, env: Timetable, limit_w: float, power: PowerModel, floor: float) -> None:
@@ -57,7 +58,7 @@ class Board:
         self._busy_s, self._energy_j, _ = replica.drawn()
         if self._busy_s > before_s:
             drawn_w = (self._energy_j - before_j) / (self._busy_s - before_s)
-            self._steps = max(self._needed(drawn_w, replica.clock), self._steps - 1)
+            self._steps = self._needed(drawn_w, replica.clock)
             replica.set_ceiling(1.0 - self._steps * STEP)
         self._looking = not replica.resting
         if self._looking:

@@ -69,7 +69,7 @@ class Toy:
 
 def toy_power(clock: float) -> StepPower:
     """Return the power of a GPU between 100 and 700 W, with the catalogue's kind of curve."""
-    return StepPower(100.0, 600.0 * clock**2.4, 0.9 / clock**0.6, 0.6, 0.7, 0.8)
+    return StepPower(100.0, 600.0 * clock**2.4, 0.3, 4.0 / clock, 1.2)
 
 
 @dataclass(frozen=True)
