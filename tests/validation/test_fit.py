@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from factory_sim.catalog import load_catalog
+from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case, cases_from
+from factory_sim.validation.catalog_fit import ENGINES, ROWS, SPREADS
 from factory_sim.validation.fit import Fit, Knob, Target, fit, touches, without
 from factory_sim.validation.runner import run_cases
 
@@ -80,3 +82,26 @@ def test_a_parameter_touches_only_the_cases_it_is_part_of() -> None:
     cached = case.model_copy(update={"kv_precision": "fp8"})
     assert touches(cached, "families.hopper-fp8.kv_memory", facts)
     assert not touches(cached, "families.hopper-bf16.kv_memory", facts)
+    routed = case.model_copy(update={"model": "qwen3-30b-a3b"})
+    for name in ("families.*.expert_spread", "engines.vllm.launch_per_moe_layer"):
+        assert (touches(case, name, facts), touches(routed, name, facts)) == (False, True)
+    narrow = case.model_copy(update={"precision": "fp8"})
+    assert touches(narrow, "engines.vllm.quantise_per_layer", facts)
+    assert not touches(case, "engines.vllm.quantise_per_layer", facts)
+
+
+def test_what_touches_a_case_changes_it_and_what_does_not_does_not() -> None:
+    """Every knob of one case, moved by a tenth: `touches` knows which of them it feels."""
+    facts = load_catalog()
+    document = closed("qwen3-30b-a3b", 4) | {"precision": "fp8", "measured": {"e2e_mean_ms": 1.0}}
+    (case,) = cases_from([document], "made", Path())
+    names = ["families.*.expert_spread"]
+    names += [f"families.{row}.{field}" for row in ROWS[:2] for field in SPREADS]
+    names += [f"engines.{engine}.{field}" for engine in ("vllm", "sglang") for field in ENGINES]
+    before = run_cases([case])[0].simulated
+    for name in names:
+        value = float(fact_of(facts, name).value)
+        moved = run_cases([case], {name: value * 0.9})[0].simulated != before
+        felt = touches(case, name, facts) and value > 0.0
+        # Where one of two bounds holds, the other is not felt.
+        assert moved == felt or (felt and name.endswith(("compute", "memory"))), name
