@@ -112,6 +112,17 @@ class Catalog:
         """Return how the power of a GPU `family` follows its work and clock, or InputError."""
         return _find(self.power, family, "GPU family in power.yaml", "accelerators")
 
+    def efficiency_of(self, accelerator: Accelerator, weights: Precision) -> Family:
+        """Return how much of its peak an accelerator reaches with `weights`.
+
+        That is the row of these weights where the family has one, as where they are unpacked
+        on the fly, else the row of their arithmetic. Raises InputError where there is neither.
+        """
+        for row in self.families.values():
+            if (row.family, row.precision) == (accelerator.family, weights):
+                return row
+        return self.efficiency(accelerator.family, accelerator.arithmetic(weights))
+
     def efficiency(self, family: str, precision: Precision) -> Family:
         """Return how much of its peak `family` reaches in `precision` arithmetic.
 

@@ -68,7 +68,7 @@ def make_fleet(
     engine = facts.engine(spec.engine.profile)
     precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
     arithmetic = accelerator.arithmetic(precision)
-    efficiency = facts.efficiency(accelerator.family, arithmetic)
+    efficiency = facts.efficiency_of(accelerator, precision)
     cache = accelerator.arithmetic(spec.kv_precision)
     attention = facts.efficiency(accelerator.family, cache)
     curve = facts.power_curve(accelerator.family)

@@ -62,6 +62,7 @@ UNSIMULATED = ("glm-5", "deepseek-v3.2", "nemotron")
 
 ROWS: tuple[str, ...] = ("hopper-bf16", "hopper-fp8", "blackwell-bf16", "blackwell-fp8")
 ROWS += ("blackwell-nvfp4", "blackwell-mxfp4", "ampere-bf16")
+ROWS += ("hopper-mxfp4", "blackwell-int4")
 SPREADS = {
     "per_layer": (0.5, 0.0, math.inf),
     "moe_per_layer": (0.8, 0.0, math.inf),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from factory_sim.catalog import Catalog, Precision, load_catalog
+from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.catalog.calibration import EVERY, parts
 from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
@@ -92,14 +92,12 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
         return False
     if entry == EVERY:
         return True
-    row = facts.families[entry]
-    if row.family != family:
-        return False
+    accelerator = facts.accelerator(case.gpu)
     if field in OF_THE_CACHE:
-        wanted: Precision = case.kv_precision
+        used = facts.efficiency(family, accelerator.arithmetic(case.kv_precision))
     else:
-        wanted = case.weights(facts)
-    return facts.accelerator(case.gpu).arithmetic(wanted) == row.precision
+        used = facts.efficiency_of(accelerator, case.weights(facts))
+    return facts.families[entry] is used
 
 
 OF_EXPERTS = ("moe_per_layer", "expert_compute", "expert_spread", "launch_per_moe_layer")

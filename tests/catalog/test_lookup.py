@@ -216,3 +216,13 @@ class TestUsersFolder:
     def test_an_empty_file_changes_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "cooling.yaml").write_text("")
         assert load_catalog(tmp_path).cooling == CATALOG.cooling
+
+
+def test_weights_that_are_unpacked_have_a_row_of_their_own_where_there_is_one() -> None:
+    hopper, blackwell = CATALOG.accelerator("h100-sxm"), CATALOG.accelerator("b200-sxm")
+    assert hopper.arithmetic("mxfp4") == "bf16"
+    assert CATALOG.efficiency_of(hopper, "mxfp4") is CATALOG.families["hopper-mxfp4"]
+    assert CATALOG.efficiency_of(hopper, "nvfp4") is CATALOG.families["hopper-bf16"]
+    assert CATALOG.efficiency_of(blackwell, "fp8") is CATALOG.families["blackwell-fp8"]
+    with pytest.raises(InputError, match="no efficiencies for fp8"):
+        CATALOG.efficiency_of(hopper.model_copy(update={"family": "abacus"}), "fp8")
