@@ -97,8 +97,10 @@ POWER = {
 change when a step ends."""
 
 POOLED = "vllm"
-"""The profile for who does not know the version: fitted to all versions of vLLM V1 at once."""
+"""The profile for who does not know the version: fitted to all versions of vLLM V1 at once, each
+source counting the same whatever its rows, by no more than MOST_OF_A_ROW for one."""
 POOLED_FROM = ("vllm-0.11", "vllm-0.15", "vllm-tuned")
+MOST_OF_A_ROW = 3.0
 
 
 class Stage(NamedTuple):
@@ -123,7 +125,7 @@ def fit_all(
         steps = _stage(targets, knobs_of(targets, facts, engines), facts, pool)
         families = {n: v for n, v in steps.fit.values.items() if n.startswith("families.")}
         progress(f"the engine {POOLED}, of versions {', '.join(POOLED_FROM)}")
-        pooled = [_with_profile(t, POOLED) for t in targets if t.case.engine.profile in POOLED_FROM]
+        pooled = pooled_targets(targets)
         knobs = _knobs(f"engines.{POOLED}", ENGINES)
         stages = [steps, _stage(pooled, knobs, facts, pool, families)]
         progress("power")
@@ -170,7 +172,11 @@ def left_out(
         for stage in stages:
             values |= without(stage.fit, stage.targets, model)
         outcomes = run_cases(cases[model], values, workers=workers)
-        errors[model] = {o.case.id: o.errors for o in outcomes if not o.reason}
+        errors[model] = {
+            o.case.id: {name: round(error, 4) for name, error in o.errors.items()}
+            for o in outcomes
+            if not o.reason
+        }
     return errors
 
 
@@ -241,6 +247,19 @@ def power_targets(targets: list[Target]) -> list[Target]:
         for t in targets
         if "gpu_power_w" in t.case.measured
     ]
+
+
+def pooled_targets(targets: list[Target]) -> list[Target]:
+    """Return those targets that ran some version of the pooled engine, under its profile."""
+    chosen = [t for t in targets if t.case.engine.profile in POOLED_FROM]
+    counts = Counter(t.case.source for t in chosen)
+    usual = len(chosen) / max(1, len(counts))
+    pooled = []
+    for target in chosen:
+        share = min(MOST_OF_A_ROW, math.sqrt(usual / counts[target.case.source]))
+        weights = {metric: weight * share for metric, weight in target.weights.items()}
+        pooled.append(replace(_with_profile(target, POOLED), weights=weights))
+    return pooled
 
 
 def _knobs(entry: str, fields: dict[str, tuple[float, float, float]]) -> list[Knob]:
