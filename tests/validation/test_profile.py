@@ -66,7 +66,7 @@ def test_it_finds_the_times_of_the_engine_again(profile: Profile) -> None:
         found = figures["per_step"].value + layers * figures["launch_per_layer"].value
         assert found == pytest.approx(truth, rel=0.1)
     assert 0.1 < figures["per_step"].error < 1.0
-    assert figures["per_sequence"].error < 0.1
+    assert figures["per_sequence"].error < 0.2
 
 
 def test_what_the_cases_do_not_feel_is_left_as_it_was(profile: Profile) -> None:
