@@ -10,6 +10,8 @@ import pytest
 
 from factory_sim import __version__
 
+COMMANDS = ("run", "check", "catalog", "schema", "validate", "calibrate", "probe")
+
 
 def process(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:
     """Run the command to its end in an 80-column pipe; `before` is Python to run first."""
@@ -31,16 +33,11 @@ def test_the_version():
 def test_help_names_the_commands_and_where_to_start():
     out = process("--help").stdout
     assert "Start with `factory-sim run`" in out
-    assert [word for word in ("run", "check", "catalog", "schema") if f"\n  {word} " in out] == [
-        "run",
-        "check",
-        "catalog",
-        "schema",
-    ]
+    assert [word for word in COMMANDS if f"\n  {word} " in out] == list(COMMANDS)
     assert max(map(len, out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", ["run", "check", "catalog", "schema"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command):
     ended = process(command, "--help")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -69,6 +66,7 @@ def test_an_interrupt_is_exit_code_130_and_one_line():
 import os, signal, factory_sim
 from types import SimpleNamespace
 factory_sim.load = lambda *_, **__: SimpleNamespace(name="x")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
 factory_sim.simulate = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 """
     ended = process("run", before=script)
