@@ -247,7 +247,7 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     try:
         return scenario_from(given).on(facts)
     except InputError as error:
-        raise InputError(Problem(_of_case(p.path), p.message) for p in error.problems) from None
+        raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
 
 
 def _not_simulated(case: Case, facts: Catalog) -> list[Problem]:
@@ -313,7 +313,8 @@ _PATHS = {
 }
 
 
-def _of_case(path: str) -> str:
+def of_case(path: str) -> str:
+    """Return the path in a case of a field of its scenario."""
     for prefix, own in _PATHS.items():
         if path.startswith(prefix):
             return own + path.removeprefix(prefix)

@@ -17,7 +17,7 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.site import server_w
 from factory_sim.metrics.requests import Promise, request_table
 from factory_sim.metrics.totals import Totals
-from factory_sim.validation.case import FOREVER_S, Case, scenario_of
+from factory_sim.validation.case import FOREVER_S, Case, of_case, scenario_of
 
 
 def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -> dict[str, float]:
@@ -26,7 +26,11 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
     Raises InputError for a case that cannot be simulated, or in which nothing completes.
     """
     scenario = scenario_of(case, facts)
-    factory = Factory(lay_out(scenario), step_time)
+    try:
+        layout = lay_out(scenario)
+    except InputError as error:
+        raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
+    factory = Factory(layout, step_time)
     gateway = factory.gateways["served"]
     window = _play(factory, case)
     raw = gateway.table()
