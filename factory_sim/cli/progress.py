@@ -31,16 +31,7 @@ def progress_bar(stream: TextIO) -> Iterator[Callable[[Reached], None] | None]:
     if not stream.isatty():
         yield None
         return
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.percentage:>3.0f} %  {task.fields[requests]}"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=Console(file=stream),
-        transient=True,
-    )
-    with bar:
+    with _bar(stream, "{task.percentage:>3.0f} %  {task.fields[requests]}") as bar:
         task = bar.add_task("starting", total=None, requests="")
 
         def update(reached: Reached) -> None:
@@ -61,15 +52,19 @@ def count_bar(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None] 
     if not stream.isatty():
         yield None
         return
-    bar = Progress(
+    with _bar(stream, "{task.completed:.0f} of {task.total:.0f}") as bar:
+        task = bar.add_task(what, total=1)
+        yield lambda done, total: bar.update(task, total=total, completed=done)
+
+
+def _bar(stream: TextIO, done: str) -> Progress:
+    """Return a bar on `stream` that says how much is `done`, and goes when it is through."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=20),
-        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TextColumn(done),
         TimeRemainingColumn(compact=True),
         TextColumn("left"),
         console=Console(file=stream),
         transient=True,
     )
-    with bar:
-        task = bar.add_task(what, total=1)
-        yield lambda done, total: bar.update(task, total=total, completed=done)
