@@ -76,6 +76,22 @@ def quantity(unit: str, example: str) -> Any:
     ]
 
 
+def _read_celsius(given: Any) -> float:
+    example = "write for example '25 degC'"
+    if not isinstance(given, str):
+        raise ValueError(f"{given!r} is not a temperature; {example}")
+    match = _NUMBER_THEN_UNIT.fullmatch(given.strip().removesuffix("°C") + "degC" * ("°C" in given))
+    if not match or not match[2]:
+        raise ValueError(f"{given!r} is not a temperature with a unit; {example}")
+    try:
+        value = float(registry().Quantity(float(match[1]), match[2]).to("degC").magnitude)
+    except Exception:
+        raise ValueError(f"{given!r} is not a temperature; {example}") from None
+    if not -90.0 <= value <= 150.0:
+        raise ValueError(f"{given!r} is no temperature of air or water; {example}")
+    return value
+
+
 def _read_share(given: Any) -> float:
     if isinstance(given, str) and given.strip().endswith("%"):
         try:
@@ -97,6 +113,14 @@ if TYPE_CHECKING:
     FlopPerSecond: TypeAlias = float
     Hertz: TypeAlias = float
     Share: TypeAlias = float
+    Joules: TypeAlias = float
+    Kelvins: TypeAlias = float
+    Celsius: TypeAlias = float
+    PerJoule: TypeAlias = float
+    GramsPerJoule: TypeAlias = float
+    ThermalMass: TypeAlias = float
+    ThermalResistance: TypeAlias = float
+    WattsPerSecond: TypeAlias = float
 else:
     Seconds = quantity("s", "250 ms")
     Watts = quantity("W", "20 MW")
@@ -105,6 +129,19 @@ else:
     BytesPerSecond = quantity("byte/s", "450 GB/s")
     FlopPerSecond = quantity("flop/s", "989 Tflop/s")
     Hertz = quantity("Hz", "1.98 GHz")
+    Joules = quantity("J", "2 MWh")
+    Kelvins = quantity("K", "10 K")
+    PerJoule = quantity("USD/J", "0.07 USD/kWh")
+    GramsPerJoule = quantity("g/J", "300 g/kWh")
+    ThermalMass = quantity("J/K/W", "2 J/K/W")
+    ThermalResistance = quantity("K/W", "0.05 K/W")
+    WattsPerSecond = quantity("W/s", "1 MW/min")
+    Celsius = Annotated[
+        float,
+        BeforeValidator(_read_celsius),
+        PlainSerializer(lambda value: f"{value!r} degC", return_type=str),
+        WithJsonSchema({"type": "string", "examples": ["25 degC"], "x-unit": "degC"}),
+    ]
     Share = Annotated[
         float,
         BeforeValidator(_read_share),
@@ -114,4 +151,6 @@ else:
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 NonNegativeSeconds = Annotated[Seconds, Field(ge=0)]
 PositiveWatts = Annotated[Watts, Field(gt=0)]
+NonNegativeWatts = Annotated[Watts, Field(ge=0)]
+PositiveJoules = Annotated[Joules, Field(gt=0)]
 PositivePerSecond = Annotated[PerSecond, Field(gt=0)]

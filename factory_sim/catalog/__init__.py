@@ -3,7 +3,6 @@
 from factory_sim.catalog.catalog import Catalog, load_catalog
 from factory_sim.catalog.entries import (
     Accelerator,
-    Cooling,
     Engine,
     Fact,
     Family,
@@ -16,20 +15,25 @@ from factory_sim.catalog.entries import (
     System,
     Window,
 )
+from factory_sim.catalog.facility import Cooling, Enclosure, LoopFacts, PowerChain, Stage
 
 __all__ = [
     "Accelerator",
     "Catalog",
     "Cooling",
+    "Enclosure",
     "Engine",
     "Fact",
     "Family",
+    "LoopFacts",
     "Mla",
     "Model",
     "Moe",
+    "PowerChain",
     "PowerCurve",
     "Precision",
     "Shape",
+    "Stage",
     "System",
     "Window",
     "load_catalog",

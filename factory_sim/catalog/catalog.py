@@ -18,7 +18,6 @@ from factory_sim.catalog import calibration
 from factory_sim.catalog.calibration import Calibration, lay_over
 from factory_sim.catalog.entries import (
     Accelerator,
-    Cooling,
     Engine,
     Family,
     Model,
@@ -26,6 +25,7 @@ from factory_sim.catalog.entries import (
     Precision,
     System,
 )
+from factory_sim.catalog.facility import Cooling, Enclosure, PowerChain
 from factory_sim.catalog.files import Fields, Section, built_in, single_file, user_folder
 from factory_sim.catalog.huggingface import read_config
 from factory_sim.catalog.names import plain, spellings
@@ -48,6 +48,8 @@ class Catalog:
     engines: Mapping[str, Engine]
     families: Mapping[str, Family]
     power: Mapping[str, PowerCurve]
+    enclosures: Mapping[str, Enclosure]
+    power_chains: Mapping[str, PowerChain]
     cooling: Mapping[str, Cooling]
     lengths: Mapping[str, Fields]
 
@@ -107,6 +109,14 @@ class Catalog:
     def cooling_plant(self, name: str) -> Cooling:
         """Return the cooling plant called `name`, or raise InputError with close matches."""
         return _find(self.cooling, name, "cooling plant", "cooling")
+
+    def power_chain(self, name: str) -> PowerChain:
+        """Return the power chain called `name`, or raise InputError with close matches."""
+        return _find(self.power_chains, name, "power chain", "power_chains")
+
+    def enclosure(self, name: str) -> Enclosure:
+        """Return the enclosure called `name`, or raise InputError with close matches."""
+        return _find(self.enclosures, name, "enclosure", "enclosures")
 
     def power_curve(self, family: str) -> PowerCurve:
         """Return how the power of a GPU `family` follows its work and clock, or InputError."""
@@ -191,6 +201,8 @@ def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
         engines=entries("engines", Engine),
         families=entries("efficiency", Family),
         power=entries("power", PowerCurve),
+        enclosures=entries("enclosures", Enclosure),
+        power_chains=entries("power_chains", PowerChain),
         cooling=entries("cooling", Cooling),
         lengths=MappingProxyType(_merge(shipped.get("lengths", {}), own.get("lengths", {}))),
     )

@@ -113,9 +113,9 @@ class System(Frozen):
     nameplate: watts a planner provisions at the inlet of one server. host_idle and host_load:
     watts of one server's CPUs, memory, NICs, switches and storage (neither GPU boards nor
     fans) with its GPUs idle and at full load. fan_share: fan watts as a share of the server's
-    other heat. psu_efficiency: output over input of the power supplies. rack_overhead: watts
-    per rack of switch trays, top-of-rack network and management.
-    One server draws (GPUs + host) * (1 + fan_share) / psu_efficiency.
+    other heat when everything is at its limit. psu_efficiency: output over input of the power
+    supplies when that limit is drawn. rack_overhead: watts per rack of switch trays, top-of-rack
+    network and management. cooling: the enclosure that says how its heat leaves.
     """
 
     name: str
@@ -352,11 +352,3 @@ class PowerCurve(Frozen):
     clock_floor: Fact[Share]
     voltage_floor: Fact[Share]
     reference_note: str = ""
-
-
-class Cooling(Frozen):
-    """A cooling plant reduced to one ratio: utility watts over IT watts."""
-
-    name: str
-    title: str
-    pue: Fact[Annotated[float, Field(ge=1)]]

@@ -24,6 +24,8 @@ SECTIONS = (
     "engines",
     "efficiency",
     "power",
+    "enclosures",
+    "power_chains",
     "cooling",
     "lengths",
 )

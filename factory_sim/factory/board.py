@@ -26,7 +26,7 @@ class Driven(Protocol):
     def drawn(self) -> tuple[float, float, float]:
         """Return busy seconds and joules (of each GPU), and output tokens, until now."""
 
-    def set_ceiling(self, clock: float) -> None:
+    def hold_clock(self, by: str, clock: float) -> None:
         """Run at `clock` at most."""
 
 
@@ -59,7 +59,7 @@ class Board:
         if self._busy_s > before_s:
             drawn_w = (self._energy_j - before_j) / (self._busy_s - before_s)
             self._steps = self._needed(drawn_w, replica.clock)
-            replica.set_ceiling(1.0 - self._steps * STEP)
+            replica.hold_clock("board", 1.0 - self._steps * STEP)
         self._looking = not replica.resting
         if self._looking:
             self._wait(replica)

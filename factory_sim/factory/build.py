@@ -19,6 +19,7 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
+from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.kv import KvBlocks
@@ -112,9 +113,14 @@ class Factory:
             fleet.name: _gateway(env, fleet, self.gaps[fleet.name], step_time, seed, debug)
             for fleet, seed in zip(layout.fleets, router_seeds, strict=True)
         }
-        lines = [Line(fleet, self.gateways[fleet.name].replicas) for fleet in layout.fleets]
-        self.meter = Meter(env, layout.site, scenario.site.grid_limit, lines)
-        policy = POLICIES[scenario.power.policy](scenario.power)
+        bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
+        lines = []
+        for fleet in layout.fleets:
+            replicas = self.gateways[fleet.name].replicas
+            lines.append(Line(fleet, replicas, [bay_of[rack_of[r.gpus[0]]] for r in replicas]))
+        self.facility = Facility(layout.building, layout.climate, scenario.site)
+        self.meter = Meter(env, self.facility, lines)
+        policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.manager = Manager(env, self.meter, policy, scenario.power)
         env.process(self.manager.watch())
         for line in lines:

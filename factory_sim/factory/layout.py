@@ -6,41 +6,79 @@ text alone does not show: a model too big for its GPUs, racks that do not fit un
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.facility.building import Building, Flow
+from factory_sim.factory.facility.climate import Climate
+from factory_sim.factory.facility.design import design
 from factory_sim.factory.fleet import Fleet, make_fleet
-from factory_sim.factory.site import Gpu, Rack, Server, Site
+from factory_sim.factory.site import Gpu, Rack, Server, Site, server_model
+from factory_sim.physics.psychrometrics import Ambient
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.site import Racks
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The factory before it runs. provisioned_it_w: set aside for its racks, at their inlets."""
+    """The factory before it runs. hottest: the worst weather it will see."""
 
     scenario: Scenario
     site: Site
+    building: Building
+    climate: Climate
+    hottest: Ambient
     fleets: tuple[Fleet, ...]
 
     @property
     def spare_gpus(self) -> int:
         """Return the GPUs that no replica uses; they draw idle power."""
-        used = sum(len(gpus) for fleet in self.fleets for gpus in fleet.replicas)
+        used = sum(len(fleet.replicas) * fleet.gpus_per_replica for fleet in self.fleets)
         return len(self.site.gpus) - used
+
+    def flow(self, gpu_w: Callable[[Rack], float], ambient: Ambient | None = None) -> Flow:
+        """Return the watts of the site with boards that draw `gpu_w` of each rack together.
+
+        ambient: the hottest of the run without.
+        """
+        watts = [gpu_w(rack) for rack in self.building.bays]
+        return self.building.draw(watts, ambient or self.hottest)
+
+    @property
+    def idle(self) -> Flow:
+        """Return the watts of the site at rest, in the hottest weather."""
+        return self.flow(lambda rack: rack.gpu_idle_w)
+
+    @property
+    def peak(self) -> Flow:
+        """Return the watts with every GPU at its power limit, in the hottest weather."""
+        return self.flow(lambda rack: rack.gpu_peak_w)
+
+    @property
+    def nameplate_grid_w(self) -> float:
+        """Return the watts at the meter if every rack drew its nameplate, in the hottest weather."""
+        return self.building.grid_w([rack.nameplate_w for rack in self.building.bays], self.hottest)
 
     @property
     def provisioned_grid_w(self) -> float:
-        """Return the utility watts set aside: nameplates with PUE, at most the grid limit."""
-        nameplate = self.site.nameplate_it_w() * self.site.pue
-        return min(nameplate, _limit_w(self.scenario))
+        """Return the utility watts set aside: for the nameplates, at most the grid limit."""
+        return min(self.nameplate_grid_w, _limit_w(self.scenario))
+
+    @property
+    def provisioned_it_w(self) -> float:
+        """Return the IT watts set aside: the nameplates, or their share under the grid limit."""
+        share = self.provisioned_grid_w / self.nameplate_grid_w
+        return self.site.nameplate_it_w() * share
 
 
 def lay_out(scenario: Scenario) -> Layout:
     """Return the factory that `scenario` describes; InputError with every problem found."""
     problems: list[Problem] = []
-    racks = _racks(scenario, problems)
-    site = Site(racks, _pue(scenario))
+    climate = Climate(scenario.site.weather)
+    hottest = climate.hottest(scenario.duration + scenario.drain)
+    racks = _racks(scenario, hottest, problems)
+    site = Site(racks)
     free: dict[str, list[Gpu]] = {}
     for rack in racks:
         gpus = free.setdefault(rack.system.name, [])
@@ -59,63 +97,70 @@ def lay_out(scenario: Scenario) -> Layout:
                 for p in error.problems
                 if not (racks_short and p.path.endswith(".replicas"))  # that follows
             ]
-    if problems:
+    building = None
+    if not racks_short:
+        try:
+            building = design(scenario, racks, list(range(len(racks))), hottest)
+        except InputError as error:
+            problems += error.problems
+    if problems or building is None:
         raise InputError(problems)
     order = list(scenario.deployments)
-    return Layout(scenario, site, tuple(sorted(fleets, key=lambda f: order.index(f.name))))
+    found = Layout(
+        scenario,
+        site,
+        building,
+        climate,
+        hottest,
+        tuple(sorted(fleets, key=lambda f: order.index(f.name))),
+    )
+    _check_idle(found)
+    return found
 
 
 # -- racks -----------------------------------------------------------------------------
-
-
-def _pue(scenario: Scenario) -> float:
-    if scenario.site.cooling is not None:
-        return scenario.facts.cooling_plant(scenario.site.cooling).pue.value
-    return float(scenario.site.pue or 1.0)
 
 
 def _limit_w(scenario: Scenario) -> float:
     return float(scenario.site.grid_limit.at(0.0))
 
 
-def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
+def _racks(scenario: Scenario, hottest: Ambient, problems: list[Problem]) -> list[Rack]:
     """Return the racks, with 'fill' resolved, and check their sum against the limit."""
     limit_w = _limit_w(scenario)
-    pue = _pue(scenario)
     basis = scenario.provisioning.basis
     allowed_w = limit_w * scenario.provisioning.oversubscribe
-    used_w = 0.0
-    rows: list[tuple[int, Racks, int]] = []
-    for index, row in sorted(enumerate(scenario.racks), key=lambda item: item[1].count == "fill"):
+    kinds: dict[int, Rack] = {}
+    for index, row in enumerate(scenario.racks):
         try:
-            one = _rack(scenario, row, "", 0)
-            need_w = pue * (one.nameplate_w if basis == "nameplate" else one.peak_w)
+            kinds[index] = _rack(scenario, row, "", 0)
         except InputError as error:
             problems += [
                 Problem(f"racks.{index}.{p.path if p.path in ROW else 'system'}", p.message)
                 for p in error.problems
             ]
-            continue
-        if row.count != "fill":
-            used_w += need_w * row.count
-            rows.append((index, row, row.count))
-            continue
-        count = int((allowed_w - used_w) / need_w + 1e-9)
-        if count < 1:
-            missing_w = (need_w + used_w - allowed_w) / scenario.provisioning.oversubscribe
-            problems.append(
-                Problem(
-                    f"racks.{index}.count",
-                    f"no rack fits: one {row.system} rack needs {need_w / 1e3:.1f} kW at the "
-                    f"meter ({basis}), and {max(0.0, allowed_w - used_w) / 1e3:.1f} kW are free; "
-                    f"raise site.grid_limit by {missing_w / 1e3:.1f} kW, or "
-                    "take a smaller racks.servers_per_rack",
+    if problems:
+        return []
+
+    def needed_w(counts: dict[int, int]) -> float:
+        """Return what the meter must provide for so many racks of each row."""
+        racks = [kinds[index] for index, count in counts.items() for _ in range(count)]
+        return _needed_w(scenario, racks, hottest) if racks else 0.0
+
+    counts = {i: row.count for i, row in enumerate(scenario.racks) if row.count != "fill"}
+    try:
+        for index, row in enumerate(scenario.racks):
+            if row.count == "fill":
+                counts[index] = _most(
+                    lambda count, index=index: needed_w(counts | {index: count}), allowed_w
                 )
-            )
-        else:
-            used_w += need_w * count
-            rows.append((index, row, count))
-    if used_w > allowed_w * (1 + 1e-9):
+                if not counts[index]:
+                    problems.append(_no_rack(scenario, row, index, needed_w, counts, allowed_w))
+        used_w = needed_w(counts)
+    except InputError as error:
+        problems += error.problems
+        return []
+    if used_w > allowed_w * (1 + 1e-9) and not problems:
         ratio = used_w / limit_w
         problems.append(
             Problem(
@@ -126,14 +171,66 @@ def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
             )
         )
     racks: list[Rack] = []
-    for _, row, count in sorted(rows, key=lambda item: item[0]):
-        for _ in range(count):
-            gpus = sum(len(server.gpus) for rack in racks for server in rack.servers)
+    gpus = 0
+    for index, row in enumerate(scenario.racks):
+        for _ in range(counts[index]):
             racks.append(_rack(scenario, row, f"rack-{len(racks)}", gpus))
+            gpus += racks[-1].gpus
+    return racks
+
+
+def _needed_w(scenario: Scenario, racks: list[Rack], hottest: Ambient) -> float:
+    """Return the watts at the meter for racks at their provisioned draw, in the hottest weather."""
+    # A building for more racks is designed for them: ratings that are stated are checked later.
+    building = design(scenario, racks, list(range(len(racks))), hottest)
+    if scenario.provisioning.basis == "nameplate":
+        return building.grid_w([rack.nameplate_w for rack in racks], hottest)
+    return building.draw([rack.gpu_peak_w for rack in racks], hottest).load_w
+
+
+def _most(needed_w: Callable[[int], float], allowed_w: float) -> int:
+    """Return the largest count whose need is allowed; the need grows with the count."""
+    one_w = needed_w(1)
+    if one_w > allowed_w * (1 + 1e-9):
+        return 0
+    low, high = 1, 1 + int(2.0 * allowed_w / one_w)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if needed_w(middle) <= allowed_w * (1 + 1e-9):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _no_rack(
+    scenario: Scenario,
+    row: Racks,
+    index: int,
+    needed_w: Callable[[dict[int, int]], float],
+    counts: dict[int, int],
+    allowed_w: float,
+) -> Problem:
+    others = {key: count for key, count in counts.items() if key != index}
+    used_w = needed_w(others)
+    need_w = needed_w(others | {index: 1}) - used_w
+    missing_w = (need_w + used_w - allowed_w) / scenario.provisioning.oversubscribe
+    return Problem(
+        f"racks.{index}.count",
+        f"no rack fits: one {row.system} rack needs {need_w / 1e3:.1f} kW at the "
+        f"meter ({scenario.provisioning.basis}), and {max(0.0, allowed_w - used_w) / 1e3:.1f} kW "
+        f"are free; raise site.grid_limit by {missing_w / 1e3:.1f} kW, or "
+        "take a smaller racks.servers_per_rack",
+    )
+
+
+def _check_idle(layout: Layout) -> None:
+    """Refuse a site whose racks, at rest, already draw more than the limit at its lowest."""
+    scenario = layout.scenario
     lowest_w = scenario.site.grid_limit.min_over(0.0, scenario.duration + scenario.drain)
-    idle_w = sum(rack.idle_w for rack in racks) * pue
+    idle_w = layout.idle.load_w
     if idle_w > lowest_w:
-        problems.append(
+        raise InputError(
             Problem(
                 "site.grid_limit",
                 f"falls to {lowest_w / 1e3:.1f} kW, but the racks draw {idle_w / 1e3:.1f} kW "
@@ -141,7 +238,6 @@ def _racks(scenario: Scenario, problems: list[Problem]) -> list[Rack]:
                 "racks",
             )
         )
-    return racks
 
 
 ROW = ("gpu_power_limit",)
@@ -175,4 +271,9 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
                 )
             )
         servers.append(Server(f"{name}/server-{number}", tuple(gpus)))
-    return Rack(name, system, accelerator, tuple(servers), limit_w)
+    enclosure = scenario.facts.enclosure(system.cooling)
+    liquid = enclosure.liquid_share.value if row.liquid_share is None else row.liquid_share
+    load = server_model(system, accelerator, enclosure).times(len(servers))
+    return Rack(
+        name, system, accelerator, enclosure, tuple(servers), limit_w, liquid, load
+    )

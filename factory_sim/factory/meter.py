@@ -9,31 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 from simpy import Environment
 
+from factory_sim.factory.facility.building import IT_PARTS, PARTS
+from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.site import Site, Watts
-from factory_sim.scenario.signal import Signal
 
 Floats = NDArray[np.float64]
 
 
 class Line(NamedTuple):
-    """A deployment as the meter sees it: its fleet and its replicas."""
+    """A deployment as the meter sees it: its fleet, its replicas, and the bay each stands in."""
 
     fleet: Fleet
     replicas: list[Replica]
+    bays: list[int]
 
 
 class Reading(NamedTuple):
-    """What one period showed: mean watts by level, the limit now, and how full batches are.
+    """What one period showed at a limited level.
 
-    idle_grid_w: what the site would draw at rest. batch_share: running sequences over the
-    most a replica may run, of the fullest replica.
+    watts: the mean; rest_w: what it would be with idle GPUs; limit_w: allowed at the end.
+    dynamic_w: of each line, what its GPUs behind this level drew above rest, at the meter's side
+    of it. batch_share: running sequences over the most a replica may run, of the fullest.
     """
 
-    watts: Watts
+    watts: float
+    rest_w: float
     limit_w: float
-    idle_grid_w: float
+    dynamic_w: tuple[float, ...]
     batch_share: float
 
 
@@ -46,85 +49,124 @@ FLOOR = (
 )
 """Columns of a deployment, and, summed (kv_use: averaged), of the site."""
 
+SUMS = (*PARTS, "meter", "generation", "water")
+"""What of the facility is recorded as a sum until now, and read as a mean of the period."""
+
+STATES = ("grid_limit_w", "clock", "dry_bulb_c", "wet_bulb_c")
+"""What is recorded as it was at the end of the period."""
+
 
 class Meter:
-    """Reads the site. limit: the grid limit, a signal in watts.
+    """Reads the site by its facility's books.
 
-    A period is kept as the raw numbers of its end: time, joules above rest of GPUs and of
-    servers, the limit and the mean clock; then, of each deployment, requests waiting and
-    running, free KV blocks, output and prompt tokens so far. `table` makes columns of them.
+    A period is kept as the raw numbers of its end: time, SUMS and STATES; then, of each
+    deployment, requests waiting and running, free KV blocks, output and prompt tokens so far.
+    `table` makes columns of them.
     """
 
-    def __init__(self, env: Environment, site: Site, limit: Signal, lines: list[Line]) -> None:
-        self.env, self.site, self.limit, self.lines = env, site, limit, lines
+    def __init__(self, env: Environment, facility: Facility, lines: list[Line]) -> None:
+        self.env, self.facility, self.lines = env, facility, lines
         self._raw = bytearray()
-        self._row = Struct(f"={5 + 5 * len(lines)}d")
-        # Of each line: the most a replica may run, and of each of its replicas where to look:
-        # itself, its batch and KV blocks, its GPUs, their watts at rest, and its servers' watts
-        # per GPU watt.
+        self._head = 1 + len(SUMS) + len(STATES)
+        self._row = Struct(f"={self._head + len(FLOOR) * len(lines)}d")
+        # Of each line: the most a replica may run, the scale of what is simulated, and of each of
+        # its replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
             (
                 line.fleet.max_num_seqs,
                 [
-                    (
-                        replica,
-                        replica.batch,
-                        replica.batch.kv,
-                        line.fleet.gpus_per_replica,
-                        line.fleet.power.idle_w,
-                        site.server_watts_per_gpu_watt(replica.gpus[0]),
-                    )
-                    for replica in line.replicas
+                    (replica, line.fleet.gpus_per_replica, line.fleet.power.idle_w, bay)
+                    for replica, bay in zip(line.replicas, line.bays, strict=True)
                 ],
             )
             for line in lines
         ]
         self._count = sum(len(line.replicas) for line in lines)
-        self._last_s = self._last_gpu_j = self._last_server_j = 0.0
+        self._bay_j = [0.0] * len(facility.building.bays)
+        self._last_s = 0.0
+        self._last_carried_j = list(facility.carried_j)
+        self._last_line_j = [[0.0] * len(self._bay_j) for _ in lines]
 
-    def above_idle_j(self) -> tuple[float, float]:
-        """Return the joules above rest until now: of GPU boards, and of servers."""
-        gpu_j = server_j = 0.0
+    def account(self) -> None:
+        """Have the facility book everything until now."""
+        bay_j = [0.0] * len(self._bay_j)
         for _, looks in self._looks:
-            for replica, _, _, gpus, idle_w, ratio in looks:
+            for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, _ = replica.drawn()
-                joules = gpus * (energy_j - idle_w * busy_s)
-                gpu_j += joules
-                server_j += ratio * joules
-        return gpu_j, server_j
+                bay_j[bay] += gpus * (energy_j - idle_w * busy_s)
+        self.facility.advance(self.env.now, bay_j)
 
-    def read(self) -> Reading:
-        """Close the period: record its row and return its reading."""
+    def read(self) -> list[Reading]:
+        """Close the period: record its row and return a reading of each limited level."""
         now = self.env.now
-        gpu_j = server_j = clocks = fullest = 0.0
+        bay_j = [0.0] * len(self._bay_j)
+        line_j: list[list[float]] = []
+        clocks = fullest = 0.0
         floors: list[float] = []
         for slots, looks in self._looks:
             waiting = running = free = prompts = most = 0
             made = 0.0
-            for replica, batch, kv, gpus, idle_w, ratio in looks:
+            own_j = [0.0] * len(bay_j)
+            for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, tokens = replica.drawn()
                 joules = gpus * (energy_j - idle_w * busy_s)
-                gpu_j += joules
-                server_j += ratio * joules
+                bay_j[bay] += joules
+                own_j[bay] += joules
                 clocks += replica.clock
+                batch = replica.batch
                 here = len(batch.running)
                 waiting += len(batch.waiting)
                 running += here
-                free += kv.free
+                free += batch.kv.free
                 made += tokens
                 prompts += batch.input_tokens
                 if here > most:
                     most = here
+            line_j.append(own_j)
             floors += (waiting, running, free, made, prompts)
             fullest = max(fullest, most / slots)
-        limit_w, clock = self.limit.at(now), clocks / self._count
-        self._raw += self._row.pack(now, gpu_j, server_j, limit_w, clock, *floors)
-        seconds = now - self._last_s
-        watts = self.site.above_idle(
-            (gpu_j - self._last_gpu_j) / seconds, (server_j - self._last_server_j) / seconds
+        facility = self.facility
+        facility.advance(now, bay_j)
+        self._raw += self._row.pack(
+            now,
+            *facility.joules,
+            facility.meter_j,
+            facility.generation_j,
+            facility.water_kg,
+            facility.limits[0].watts.at(now),
+            clocks / self._count,
+            *facility.ambient,
+            *floors,
         )
-        self._last_s, self._last_gpu_j, self._last_server_j = now, gpu_j, server_j
-        return Reading(watts, limit_w, self.site.idle().grid, fullest)
+        readings = self._readings(now, line_j, fullest)
+        self._last_s, self._last_carried_j = now, list(facility.carried_j)
+        self._last_line_j = line_j
+        return readings
+
+    def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
+        facility = self.facility
+        seconds = now - self._last_s
+        rest_w = facility.rest_w
+        found = []
+        for index, limit in enumerate(facility.limits):
+            watts = (facility.carried_j[index] - self._last_carried_j[index]) / seconds
+            boards_w = [
+                sum([after[bay] - before[bay] for bay in limit.bays]) / seconds
+                for after, before in zip(line_j, self._last_line_j, strict=True)
+            ]
+            # What boards draw above rest, seen from the level: with what stands between.
+            all_w = sum(boards_w)
+            gain = (watts - rest_w[index]) / all_w if all_w > 0.0 else 0.0
+            found.append(
+                Reading(
+                    watts,
+                    rest_w[index],
+                    limit.watts.at(now),
+                    tuple([gain * board_w for board_w in boards_w]),
+                    fullest,
+                )
+            )
+        return found
 
     def close(self) -> None:
         """Record the last, shorter period, if there is one."""
@@ -133,24 +175,32 @@ class Meter:
 
     def table(self) -> dict[str, Floats]:
         """Return the time series: one value a period in each column, means of the period."""
-        raw = np.frombuffer(bytes(self._raw)).reshape(-1, 5 + 5 * len(self.lines))
-        end_s, gpu_j, server_j, limit_w, clock = raw[:, :5].T
+        width = self._row.size // 8
+        raw = np.frombuffer(bytes(self._raw)).reshape(-1, width)
+        end_s = raw[:, 0]
         seconds = np.diff(end_s, prepend=0.0)
-        idle = self.site.idle()
-        server_w = np.diff(server_j, prepend=0.0) / seconds
-        it_w = idle.it + server_w
+        sums = raw[:, 1 : 1 + len(SUMS)]
+        means = dict(zip(SUMS, (np.diff(sums, axis=0, prepend=0.0) / seconds[:, None]).T, strict=True))
+        states = dict(zip(STATES, raw[:, 1 + len(SUMS) : self._head].T, strict=True))
+        servers_w = sum(means[part] for part in PARTS[:4])
+        it_w = sum(means[part] for part in PARTS[:IT_PARTS])
+        load_w = it_w + sum(means[part] for part in PARTS[IT_PARTS:-1])
         columns = {
             "time_s": end_s,
-            "gpu_power_mw": (idle.gpu + np.diff(gpu_j, prepend=0.0) / seconds) / 1e6,
-            "server_power_mw": (idle.server + server_w) / 1e6,
+            "gpu_power_mw": means["gpus"] / 1e6,
+            "server_power_mw": servers_w / 1e6,
             "it_power_mw": it_w / 1e6,
-            "grid_power_mw": it_w * self.site.pue / 1e6,
-            "grid_limit_mw": limit_w / 1e6,
-            "pue": np.full(len(raw), self.site.pue),
-            "clock": clock,
+            "grid_power_mw": means["meter"] / 1e6,
+            "grid_limit_mw": states["grid_limit_w"] / 1e6,
+            "pue": load_w / it_w,
+            "clock": states["clock"],
         }
+        columns |= {f"{part}_mw": means[part] / 1e6 for part in PARTS[5:]}
+        columns["generation_mw"] = means["generation"] / 1e6
+        columns["water_l_per_s"] = means["water"]
+        columns |= {name: states[name] for name in ("dry_bulb_c", "wet_bulb_c")}
         floors = [
-            self._floor(line, raw[:, 5 + 5 * index : 10 + 5 * index], seconds)
+            self._floor(line, raw[:, self._head + 5 * index : self._head + 5 * index + 5], seconds)
             for index, line in enumerate(self.lines)
         ]
         for index, name in enumerate(FLOOR):

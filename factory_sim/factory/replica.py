@@ -48,7 +48,8 @@ class Replica:
     ) -> None:
         self.env, self.number, self.gpus, self.batch = env, number, gpus, batch
         self._speed_at, self._leave, self._debug = speed_at, leave, debug
-        self.clock = self._wanted_clock = self._ceiling = 1.0
+        self.clock = 1.0
+        self._held: dict[str, float] = {}  # clocks that others hold it to, by who does
         self._wanted_running = batch.max_running
         self._ordered = False  # control wants another clock or bound
         self._boundary_s = 0.0
@@ -79,16 +80,13 @@ class Replica:
                 self._cut(request.due_s)
         return True
 
-    def set_clock(self, clock: float) -> None:
-        """Run at `clock` (a share of the reference) from the next step boundary on."""
-        if clock != self._wanted_clock:
-            self._wanted_clock = clock
-            self._change()
+    def hold_clock(self, by: str, clock: float) -> None:
+        """Run at `clock` (a share of the reference) at most, from the next step boundary on.
 
-    def set_ceiling(self, clock: float) -> None:
-        """Run at `clock` at most, as the boards themselves demand."""
-        if clock != self._ceiling:
-            self._ceiling = clock
+        by: who demands it, until it demands another; of several demands the lowest counts.
+        """
+        if clock != self._held.get(by, 1.0):
+            self._held[by] = clock
             self._change()
 
     def set_max_running(self, sequences: int) -> None:
@@ -165,7 +163,7 @@ class Replica:
 
     def _obey(self) -> None:
         batch = self.batch
-        clock = min(self._wanted_clock, self._ceiling)
+        clock = min(self._held.values(), default=1.0)
         if clock != self.clock:
             self.clock = clock
             batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)

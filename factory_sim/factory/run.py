@@ -17,6 +17,8 @@ from pydantic import BaseModel
 from factory_sim import __version__
 from factory_sim.catalog import Fact
 from factory_sim.factory.build import Factory, StepTimes, step_time_of
+from factory_sim.factory.facility.building import PARTS
+from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.replica import Replica
@@ -24,6 +26,7 @@ from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
 from factory_sim.metrics.summary import Share, Summary, Window, summarise
 from factory_sim.metrics.totals import Totals
+from factory_sim.scenario.facility import PowerChainSpec
 from factory_sim.scenario.scenario import Scenario
 
 
@@ -89,12 +92,12 @@ def simulate(
 
 
 class _Reading(NamedTuple):
-    """Counters of every replica at one time, and the joules of the site above rest."""
+    """Counters of every replica at one time, and the books of the facility."""
 
     totals: dict[str, list[Totals]]
     input_tokens: dict[str, int]
     recomputed_tokens: dict[str, int]
-    above_idle_j: tuple[float, float]
+    books: Books
 
 
 def _play(
@@ -147,11 +150,12 @@ def _read(factory: Factory) -> _Reading:
         return factory.gateways[name].replicas
 
     names = list(factory.gateways)
+    factory.meter.account()
     return _Reading(
         {name: [replica.totals() for replica in of(name)] for name in names},
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
-        factory.meter.above_idle_j(),
+        factory.facility.books(),
     )
 
 
@@ -202,19 +206,19 @@ def _share(
 def _window(
     layout: Layout, scenario: Scenario, before: _Reading, after: _Reading, run_s: float
 ) -> Window:
-    seconds = scenario.duration - scenario.warmup
-    gpu_j = after.above_idle_j[0] - before.above_idle_j[0]
-    server_j = after.above_idle_j[1] - before.above_idle_j[1]
-    mean = layout.site.above_idle(gpu_j / seconds, server_j / seconds)
+    books = after.books.since(before.books)
     return Window(
         start_s=scenario.warmup,
         end_s=scenario.duration,
         run_s=run_s,
-        gpu_j=mean.gpu * seconds,
-        server_j=mean.server * seconds,
-        it_j=mean.it * seconds,
-        grid_j=mean.grid * seconds,
-        provisioned_it_w=layout.provisioned_grid_w / layout.site.pue,
+        parts_j=dict(zip(PARTS, books.joules, strict=True)),
+        it_j=books.it_j,
+        meter_j=books.meter_j,
+        generation_j=books.generation_j,
+        water_kg=books.water_kg if scenario.site.cooling else None,
+        carbon_g=books.carbon_g if scenario.site.carbon else None,
+        cost_usd=books.cost_usd if scenario.site.price else None,
+        provisioned_it_w=layout.provisioned_it_w,
         provisioned_grid_w=layout.provisioned_grid_w,
         gpus=len(layout.site.gpus),
     )
@@ -242,10 +246,15 @@ def _record(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> 
 
 def _kinds(layout: Layout) -> dict[str, int]:
     """Return how many of the catalogue figures behind the run are of each kind."""
-    systems = {rack.system.name: rack.system for rack in layout.site.racks}
+    systems = {rack.system.name: rack for rack in layout.site.racks}
     found: Counter[str] = Counter()
-    for entry in systems.values():
-        found.update(_kinds_in(entry))
+    for rack in systems.values():
+        found.update(_kinds_in(rack.system))
+        found.update(_kinds_in(rack.enclosure))
+    site, facts = layout.scenario.site, layout.scenario.facts
+    if site.cooling is not None:
+        found.update(_kinds_in(facts.cooling_plant(site.cooling.plant)))
+        found.update(_kinds_in(facts.power_chain((site.power_chain or PowerChainSpec()).kind)))
     for fleet in layout.fleets:
         for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
             found.update(_kinds_in(part))

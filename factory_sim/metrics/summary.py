@@ -7,7 +7,7 @@ has no such thing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,18 +63,31 @@ class Share:
 
 @dataclass(frozen=True)
 class Window:
-    """The site over the window [start_s, end_s]: joules by level, and the watts set aside."""
+    """The site over the window [start_s, end_s].
+
+    parts_j: joules by where they ended. it_j: those of IT. meter_j, generation_j: where they came
+    from. water_kg, carbon_g, cost_usd: None where the site does not know. provisioned: watts set
+    aside.
+    """
 
     start_s: float
     end_s: float
     run_s: float
-    gpu_j: float
-    server_j: float
+    parts_j: Mapping[str, float]
     it_j: float
-    grid_j: float
+    meter_j: float
+    generation_j: float
+    water_kg: float | None
+    carbon_g: float | None
+    cost_usd: float | None
     provisioned_it_w: float
     provisioned_grid_w: float
     gpus: int
+
+    @property
+    def load_j(self) -> float:
+        """Return the joules that the site used itself, without what its battery took."""
+        return sum(self.parts_j.values()) - self.parts_j["battery"]
 
     @property
     def seconds(self) -> float:
@@ -222,8 +235,8 @@ def _verdict(measured: pd.DataFrame, share: Share) -> Summary:
 
 
 def _power(timeseries: pd.DataFrame, window: Window, output: float, total: float) -> Summary:
-    seconds = window.seconds
-    it_mw, grid_mw = window.it_j / seconds / 1e6, window.grid_j / seconds / 1e6
+    seconds, parts = window.seconds, window.parts_j
+    it_mw, grid_mw = window.it_j / seconds / 1e6, window.meter_j / seconds / 1e6
     inside = timeseries[
         (timeseries["time_s"] > window.start_s) & (timeseries["time_s"] <= window.end_s)
     ]
@@ -231,16 +244,18 @@ def _power(timeseries: pd.DataFrame, window: Window, output: float, total: float
     period = timeseries["time_s"].diff().fillna(timeseries["time_s"].iloc[:1])
     over = (grid - limit).clip(lower=0.0)
     over = over.where(over > 1e-9 * limit, 0.0)
+    server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
     found: Summary = {
-        "pue": grid_mw / it_mw,
+        "pue": window.load_j / window.it_j,
         "grid_power_mw": {"mean": grid_mw, "max": float(grid.max())},
         "grid_limit_mw": float(limit.min()),
         "power_mw": {
-            "gpu": window.gpu_j / seconds / 1e6,
-            "server": window.server_j / seconds / 1e6,
+            "gpu": parts["gpus"] / seconds / 1e6,
+            "server": server_j / seconds / 1e6,
             "it": it_mw,
             "grid": grid_mw,
         },
+        "energy_mwh": {part: joules / 3.6e9 for part, joules in parts.items() if joules},
         "cap_headroom_mw": float((limit - grid)[inside.index].mean()),
         "cap_overshoot_s": float(period[over > 0].sum()),
         "cap_overshoot_max_mw": float(over.max()),
@@ -255,6 +270,8 @@ def _power(timeseries: pd.DataFrame, window: Window, output: float, total: float
             "utility_mw": window.provisioned_grid_w / 1e6,
         },
     }
+    if window.generation_j:
+        found["generation_mw"] = window.generation_j / seconds / 1e6
     for base, rate in (("output", output), ("total", total)):
         found[f"{base}_tokens_per_s_per_it_mw"] = rate / it_mw
         found[f"{base}_tokens_per_s_per_utility_mw"] = rate / grid_mw
@@ -263,8 +280,27 @@ def _power(timeseries: pd.DataFrame, window: Window, output: float, total: float
             window.provisioned_grid_w / 1e6
         )
     if output:
-        found["energy_per_output_token_j"] = window.grid_j / (output * seconds)
-        found["gpu_energy_per_output_token_j"] = window.gpu_j / (output * seconds)
+        found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
+        found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
+    return found | _footprint(window, output * seconds)
+
+
+def _footprint(window: Window, output_tokens: float) -> Summary:
+    """Return water, carbon and the energy bill, where the site knows them."""
+    found: Summary = {}
+    it_kwh = window.it_j / 3.6e6
+    if window.water_kg is not None:
+        found["wue_l_per_kwh"] = window.water_kg / it_kwh
+        found["water_l"] = window.water_kg
+    if window.carbon_g is not None:
+        found["carbon_kg"] = window.carbon_g / 1e3
+        if output_tokens:
+            found["gco2_per_million_output_tokens"] = window.carbon_g / output_tokens * 1e6
+    if window.cost_usd is not None:
+        found["energy_cost_usd"] = window.cost_usd
+        if output_tokens:
+            per_million = window.cost_usd / output_tokens * 1e6
+            found["energy_usd_per_million_output_tokens"] = per_million
     return found
 
 

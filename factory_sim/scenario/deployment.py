@@ -110,7 +110,8 @@ class Deployment(Frozen):
 
     kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
-    GPUs to use, where the racks hold several.
+    GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
+    short (the lowest number first).
     """
 
     model: ModelName
@@ -123,3 +124,4 @@ class Deployment(Frozen):
     router: Router = Router()
     slo: Slo | None = None
     system: SystemName | None = None
+    power_priority: Annotated[int, Field(strict=True)] = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from pydantic import ValidationError
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import plain_problems
+from factory_sim.scenario.moment import moment
 from factory_sim.scenario.scenario import Scenario
 
-_FILES = ("path", "csv", "catalog")
+_FILES = ("path", "csv", "catalog", "epw")
 """Keys whose values name files: a relative one starts from the scenario's own folder."""
 
 _FILES_BY_ENDING = {"model": ".json", "profile": ".yaml"}
@@ -49,10 +51,19 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
     """
     folder = given.get("catalog")
     facts = load_catalog(Path(folder) if isinstance(folder, str) else None)
+    context = {"catalog": facts, "base": Path(), "starts_at": _start(given.get("starts_at"))}
     try:
-        return Scenario.model_validate(given, context={"catalog": facts, "base": Path()})
+        return Scenario.model_validate(given, context=context)
     except ValidationError as error:
         raise InputError(plain_problems(error, Scenario)) from None
+
+
+def _start(given: Any) -> datetime | None:
+    """Return the moment that signals by date count from, or None: reading it reports what is wrong."""
+    try:
+        return moment(given)
+    except ValueError:
+        return None
 
 
 def built_in(name: str) -> Path:

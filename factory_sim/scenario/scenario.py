@@ -12,6 +12,7 @@ from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
@@ -22,13 +23,15 @@ Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][
 class Scenario(Frozen):
     """A frozen, validated description of a run.
 
-    Arrivals stop at `duration`; the factory then drains for at most `drain`. Requests that
+    starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
+    time of day and from weather files count from there. Arrivals stop at `duration`; the factory then drains for at most `drain`. Requests that
     arrive before `warmup` are served but not measured. seed: every random stream of the run
     is spawned from it. catalog: a folder with entries of the user's own.
     """
 
     name: Name
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
+    starts_at: Moment | None = None
     duration: PositiveSeconds
     warmup: NonNegativeSeconds = 0.0
     drain: NonNegativeSeconds = 600.0

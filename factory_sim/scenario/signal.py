@@ -7,6 +7,9 @@ In a scenario file a signal is a value, which never changes, or one of four form
     {daily: [["04:00", 0.4], ["14:00", 1.6]], starts_at: "09:00"}   # linear, round the clock
     {sinusoid: {mean: 1, amplitude: 0.5, period: 24 h, phase: 6 h}}
     {csv: prices.csv, column: usd_per_mwh, unit: USD/MWh}     # times in the column time_s
+    {csv: prices.csv, column: usd_per_mwh, unit: USD/MWh, time: hour, timezone: Europe/Berlin}
+
+Dates in a file (ISO 8601) count from the scenario's `starts_at`, and so does the time of day.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ import math
 import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -41,6 +45,7 @@ from pydantic import (
 )
 
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.moment import moments, start_of
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Seconds, parse
 
 Floats = NDArray[np.float64]
@@ -318,7 +323,7 @@ TimeOfDay = Annotated[
 ]
 
 
-def _increasing(times: tuple[float, ...], name: str) -> None:
+def _increasing(times: Sequence[float], name: str) -> None:
     for before, after in pairwise(times):
         if not before < after:
             raise ValueError(
@@ -341,7 +346,18 @@ class _StepsForm(Frozen, Generic[T], title="steps"):
 
 class _DailyForm(Frozen, Generic[T], title="daily"):
     daily: Annotated[list[tuple[TimeOfDay, T]], Field(min_length=1)]
-    starts_at: TimeOfDay = 0.0
+    starts_at: TimeOfDay | None = None
+    _start_s: float = PrivateAttr(default=0.0)
+
+    @model_validator(mode="after")
+    def _starts(self, info: ValidationInfo) -> _DailyForm[T]:
+        start = start_of(info.context)
+        if self.starts_at is not None:
+            self._start_s = self.starts_at
+        elif start is not None:
+            midnight = start.replace(hour=0, minute=0, second=0, microsecond=0)
+            self._start_s = (start - midnight).total_seconds()
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> _DailyForm[T]:
@@ -350,7 +366,7 @@ class _DailyForm(Frozen, Generic[T], title="daily"):
 
     def signal(self) -> Signal:
         times, values = zip(*self.daily, strict=True)
-        return Daily(times, values, self.starts_at)
+        return Daily(times, values, self._start_s)
 
 
 class _Wave(Frozen, Generic[T], title="wave"):
@@ -374,17 +390,50 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
     unit: str = ""
     time: str = "time_s"
     time_unit: str = "s"
+    timezone: str | None = None
     between: Literal["hold", "linear"] = "hold"
     _points: tuple[tuple[float, ...], tuple[float, ...]] = PrivateAttr(default=((), ()))
 
     @model_validator(mode="after")
     def _read(self, info: ValidationInfo) -> _CsvForm[T]:
         base = info.context.get("base", ".") if isinstance(info.context, Mapping) else "."
-        times, values = _read_columns(Path(base) / self.csv, self.time, self.column)
-        per_time = parse(f"1 {self.time_unit}", "s", "1 h")
-        self._points = (tuple(time * per_time for time in times), tuple(values))
-        _increasing(self._points[0], f"the times in {self.csv}")
+        written, values = _read_columns(Path(base) / self.csv, self.time, self.column)
+        if _is_number(written[0]):
+            per_time = parse(f"1 {self.time_unit}", "s", "1 h")
+            times = [_number(text, self.csv) * per_time for text in written]
+            _increasing(times, f"the times in {self.csv}")
+        else:
+            times = self._since_start(written, start_of(info.context))
+        self._points = (tuple(times), tuple(values))
         return self
+
+    def _since_start(self, written: list[str], start: datetime | None) -> list[float]:
+        """Return dates as seconds since the run started; they must leave no gap."""
+        if start is None:
+            raise ValueError(
+                f"the times in {self.csv} are dates; give the scenario the moment at which it "
+                "starts, for example 'starts_at: 2025-07-15T14:00+02:00'"
+            )
+        try:
+            dates = moments(written, self.timezone)
+        except ValueError as error:
+            raise ValueError(f"{self.csv}: {error}") from None
+        times = [date.timestamp() - start.timestamp() for date in dates]
+        _increasing(times, f"the times in {self.csv}")
+        steps = [after - before for before, after in pairwise(times)]
+        usual = sorted(steps)[len(steps) // 2] if steps else 0.0
+        for text, step in zip(written, steps, strict=False):
+            if step > 1.5 * usual:
+                raise ValueError(
+                    f"{self.csv} has a gap of {step / 3600:g} h after {text}, where its values "
+                    f"are {usual / 3600:g} h apart; fill it in"
+                )
+        if times[0] > 0.0 or times[-1] + usual < 0.0:
+            raise ValueError(
+                f"{self.csv} goes from {written[0]} to {written[-1]} and does not hold the start "
+                f"of the run, {start.isoformat()}"
+            )
+        return times
 
     def signal(self, per_unit: float) -> Signal:
         times, numbers = self._points
@@ -393,7 +442,7 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
         return (Steps if self.between == "hold" else Linear)(times, values, written)
 
 
-def _read_columns(path: Path, time: str, column: str) -> tuple[list[float], list[float]]:
+def _read_columns(path: Path, time: str, column: str) -> tuple[list[str], list[float]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
@@ -401,7 +450,7 @@ def _read_columns(path: Path, time: str, column: str) -> tuple[list[float], list
             for name in (time, column):
                 if name not in header:
                     raise ValueError(f"{path} has no column {name!r}; it has {', '.join(header)}")
-            pairs = [_finite(row[time], row[column], path, rows.line_num) for row in rows]
+            pairs = [_row(row[time], row[column], path, rows.line_num) for row in rows]
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -411,14 +460,28 @@ def _read_columns(path: Path, time: str, column: str) -> tuple[list[float], list
     return [time for time, _ in pairs], [value for _, value in pairs]
 
 
-def _finite(time: str | None, value: str | None, path: Path, line: int) -> tuple[float, float]:
+def _row(time: str | None, value: str | None, path: Path, line: int) -> tuple[str, float]:
+    if not time or not time.strip():
+        raise ValueError(f"{path}, line {line}: there is no time")
+    if not value or not _is_number(value):
+        raise ValueError(f"{path}, line {line}: {value!r} is no number")
+    if not math.isfinite(float(value)):
+        raise ValueError(f"{path}, line {line}: {value!r} is not finite")
+    return time.strip(), float(value)
+
+
+def _is_number(text: str) -> bool:
     try:
-        pair = (float(time or ""), float(value or ""))
+        float(text)
     except ValueError:
-        raise ValueError(f"{path}, line {line}: {time!r}, {value!r} are not two numbers") from None
-    if not (math.isfinite(pair[0]) and math.isfinite(pair[1])):
-        raise ValueError(f"{path}, line {line}: {time!r}, {value!r} are not finite")
-    return pair
+        return False
+    return True
+
+
+def _number(text: str, file: str) -> float:
+    if not _is_number(text) or not math.isfinite(float(text)):
+        raise ValueError(f"{file}: {text!r} is no finite number of seconds")
+    return float(text)
 
 
 class OrPlain:

@@ -1,4 +1,4 @@
-"""The site of a scenario: its grid limit, what cooling adds, its racks, and who guards the cap."""
+"""The site of a scenario: its meter, its building, its racks, and who guards the cap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.names import CoolingName, SystemName
+from factory_sim.scenario.facility import Battery, CoolingSpec, PowerChainSpec
+from factory_sim.scenario.names import SystemName
 from factory_sim.scenario.signal import signal_of
-from factory_sim.units import NonNegativeSeconds, PositiveSeconds, PositiveWatts, Share
+from factory_sim.scenario.weather import Weather
+from factory_sim.units import (
+    GramsPerJoule,
+    NonNegativeSeconds,
+    NonNegativeWatts,
+    PerJoule,
+    PositiveSeconds,
+    PositiveWatts,
+    Share,
+)
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 
@@ -17,22 +27,42 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 class Site(Frozen):
     """One site behind one utility meter.
 
-    grid_limit: the hard limit at the meter, watts; a signal, so a curtailment is a step in
-    it. pue: utility watts over IT watts, a constant; or cooling: a catalogue entry that
-    gives it.
+    grid_limit: the hard limit at the meter, watts; a signal, so a curtailment is a step in it.
+    Either pue: utility watts over IT watts, a constant that stands for the whole building; or
+    cooling: a plant, which needs weather, and which power_chain feeds beside the racks. battery
+    and generation (watts, a signal) are on the site's side of the meter. price and carbon are of
+    energy at the meter.
     """
 
     grid_limit: signal_of(PositiveWatts)  # type: ignore[valid-type]
     pue: Annotated[float, Field(ge=1)] | None = None
-    cooling: CoolingName | None = None
+    cooling: CoolingSpec | None = None
+    power_chain: PowerChainSpec | None = None
+    weather: Weather | None = None
+    battery: Battery | None = None
+    generation: signal_of(NonNegativeWatts) | None = None  # type: ignore[valid-type]
+    price: signal_of(PerJoule) | None = None  # type: ignore[valid-type]
+    carbon: signal_of(GramsPerJoule) | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="after")
-    def _one_source_of_pue(self) -> Site:
+    def _one_building(self) -> Site:
         if (self.pue is None) == (self.cooling is None):
             raise ValueError(
                 "give either 'pue', such as 1.3, or 'cooling', such as 'air' "
                 "(`factory-sim catalog cooling` lists them)"
             )
+        if self.pue is not None and self.power_chain is not None:
+            raise ValueError(
+                "a 'pue' stands for the losses of a power chain too; leave out 'power_chain', or "
+                "give 'cooling' in place of 'pue'"
+            )
+        if self.cooling is not None and self.weather is None:
+            raise ValueError(
+                "a cooling plant needs 'weather', for example "
+                "'weather: {dry_bulb: 25 degC, humidity: 50 %}'"
+            )
+        if self.pue is not None and self.weather is not None:
+            raise ValueError("a constant 'pue' knows no weather; leave one of them out")
         return self
 
 
@@ -41,13 +71,15 @@ class Racks(Frozen):
 
     servers_per_rack: fewer or more than the system's usual number. gpu_power_limit: what each
     board's firmware holds it to by its clock (`nvidia-smi -pl`); measured-peak provisioning
-    counts with it.
+    counts with it. liquid_share: of a rack's heat that goes into coolant, where cold plates were
+    fitted to it or the usual share does not hold.
     """
 
     system: SystemName
     count: Count | Literal["fill"]
     servers_per_rack: Count | None = None
     gpu_power_limit: PositiveWatts | None = None
+    liquid_share: Annotated[Share, Field(ge=0, le=1)] | None = None
 
 
 class Provisioning(Frozen):

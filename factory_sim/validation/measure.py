@@ -14,7 +14,6 @@ from factory_sim.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, StepTimes, roofline
 from factory_sim.factory.layout import lay_out
-from factory_sim.factory.site import server_w
 from factory_sim.metrics.requests import Promise, request_table
 from factory_sim.metrics.totals import Totals
 from factory_sim.validation.case import FOREVER_S, Case, of_case, scenario_of
@@ -138,12 +137,9 @@ def _watts(factory: Factory, case: Case, window: _Window, output: float) -> dict
     if "server_power_w" not in case.measured:
         return {"gpu_power_w": gpu_w, "energy_per_output_token_j": gpu_j / output}
     (rack,) = factory.layout.site.racks
-    idle_w, tdp_w = rack.accelerator.need("idle"), rack.accelerator.need("tdp")
-    gpus = rack.system.gpus_per_server
-    used = each * replicas / len(rack.servers)
-    boards_w = used * gpu_w + (gpus - used) * idle_w
-    activity = (boards_w / gpus - idle_w) / (tdp_w - idle_w)
-    watts = server_w(rack.system, boards_w, activity)
+    spare = rack.gpus - each * replicas
+    boards_w = each * replicas * gpu_w + spare * rack.accelerator.need("idle")
+    watts = rack.load.draw(boards_w).inlet / len(rack.servers)
     joules = watts * len(rack.servers) * window.seconds
     return {
         "gpu_power_w": gpu_w,

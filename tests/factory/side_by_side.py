@@ -179,7 +179,7 @@ def engine(case: Case) -> EngineRun:
         env.call(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
     for time_s, clock in case.clock_changes:
         change = env.timeout(time_s)
-        change.callbacks.append(lambda _, clock=clock: replica.set_clock(clock))
+        change.callbacks.append(lambda _, clock=clock: replica.hold_clock("test", clock))
     for time_s in sorted(case.looks_s):
         look = env.timeout(time_s)
         look.callbacks.append(lambda _: run.looks.append(replica.totals()))

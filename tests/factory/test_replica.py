@@ -71,7 +71,7 @@ def send(replica: Replica, number: int, at: float, prompt: int, output: int, **m
 
 
 def clock(replica: Replica, at: float, share: float) -> None:
-    replica.env.timeout(at).callbacks.append(lambda _: replica.set_clock(share))
+    replica.env.timeout(at).callbacks.append(lambda _: replica.hold_clock("test", share))
 
 
 def test_a_long_answer_is_one_event(env: Timetable, log: Log) -> None:

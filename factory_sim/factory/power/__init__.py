@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.power.admit import Admit
 from factory_sim.factory.power.clock import Clock
 from factory_sim.factory.power.protocol import Policy
 from factory_sim.factory.power.watch import Watch
 from factory_sim.scenario.site import Power
 
-POLICIES: dict[str, Callable[[Power], Policy]] = {
+POLICIES: dict[str, Callable[[Power, list[Fleet]], Policy]] = {
     "clock": Clock,
     "admit": Admit,
     "none": Watch,

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from factory_sim.factory.meter import Line, Reading
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.meter import Reading
+from factory_sim.factory.power.protocol import Shares
+from factory_sim.factory.replica import Replica
 from factory_sim.scenario.site import Power
 
 
 class Admit:
-    """The level is the share of max_num_seqs that a replica may run at once.
+    """A share is the part of max_num_seqs that a replica may run at once, the same for all.
 
     Over the limit it goes a step below what runs now; well under it, a step up a period.
     Running sequences are never thrown out, so it acts as they finish.
     """
 
-    def __init__(self, power: Power) -> None:
+    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
         self._margin, self._step = power.margin, power.step
+        self._least = 1.0 / min(fleet.max_num_seqs for fleet in fleets)
 
-    def decide(self, level: float, reading: Reading, lines: list[Line]) -> float:
+    def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return the share of each batch that may be filled."""
         target_w = reading.limit_w * (1.0 - self._margin)
-        if reading.watts.grid > target_w:
-            least = 1.0 / min(line.fleet.max_num_seqs for line in lines)
-            return max(least, min(level, reading.batch_share) * (1.0 - self._step))
-        if reading.watts.grid <= target_w * (1.0 - self._step):
-            return min(1.0, level * (1.0 + self._step))
-        return level
+        share = shares[0]
+        if reading.watts > target_w:
+            share = max(self._least, min(share, reading.batch_share) * (1.0 - self._step))
+        elif reading.watts <= target_w * (1.0 - self._step):
+            share = min(1.0, share * (1.0 + self._step))
+        return (share,) * len(shares)
 
-    def order(self, level: float, lines: list[Line]) -> None:
-        """Bound the running sequences of every replica."""
-        for line in lines:
-            for replica in line.replicas:
-                replica.set_max_running(max(1, round(level * line.fleet.max_num_seqs)))
+    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+        """Bound the running sequences of a replica."""
+        replica.set_max_running(max(1, round(share * fleet.max_num_seqs)))

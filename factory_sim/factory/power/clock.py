@@ -1,45 +1,72 @@
-"""Lower the clocks: the highest step at which the site is expected to stay under its limit."""
+"""Lower the clocks: the highest steps at which a level is expected to stay under its limit."""
 
 from __future__ import annotations
 
-from factory_sim.factory.meter import Line, Reading
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.meter import Reading
+from factory_sim.factory.power.protocol import Shares
+from factory_sim.factory.replica import Replica
 from factory_sim.scenario.site import Power
 
 
 class Clock:
-    """The level is the clock of every GPU, as a share of the reference clock.
+    """A share is the clock of a deployment's GPUs, as a share of the reference clock.
 
-    What the site draws above rest is taken to follow the clock as the GPUs' dynamic power
-    does. Down as many steps as needed at once, up one step a period.
+    What GPUs draw above rest is taken to follow the clock as their dynamic power does.
+    Deployments of the lowest power_priority are slowed first, down to their floor, those of one
+    priority together. Down as many steps as needed at once, up one step a period.
     """
 
-    def __init__(self, power: Power) -> None:
-        self._margin, self._step = power.margin, power.step
+    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
+        self._margin, self._step, self._fleets = power.margin, power.step, fleets
+        by_rank: dict[int, list[int]] = {}
+        for index, fleet in enumerate(fleets):
+            by_rank.setdefault(fleet.spec.power_priority, []).append(index)
+        self._ranks = [by_rank[rank] for rank in sorted(by_rank)]
+        self._last = [
+            int((1.0 - max(fleets[i].power_curve.clock_floor.value for i in rank)) / self._step + 1e-9)
+            for rank in self._ranks
+        ]
 
-    def decide(self, level: float, reading: Reading, lines: list[Line]) -> float:
-        """Return the clock to run at."""
+    def decide(self, shares: Shares, reading: Reading) -> Shares:
+        """Return the clocks to run at."""
         target_w = reading.limit_w * (1.0 - self._margin)
-        under = reading.watts.grid <= target_w
-        if under and level == 1.0:
-            return level
-        curve = lines[0].fleet.power
-        floor = max(line.fleet.power_curve.clock_floor.value for line in lines)
-        dynamic_w = (reading.watts.grid - reading.idle_grid_w) / curve.clock_factor(level)
+        under = reading.watts <= target_w
+        if under and min(shares) == 1.0:
+            return shares
+        steps = [round((1.0 - shares[rank[0]]) / self._step) for rank in self._ranks]
+        room_w = target_w - reading.rest_w
+        full_w = [
+            watts / fleet.power.clock_factor(share)
+            for watts, fleet, share in zip(reading.dynamic_w, self._fleets, shares, strict=True)
+        ]
 
-        def fits(clock: float) -> bool:
-            return reading.idle_grid_w + dynamic_w * curve.clock_factor(clock) <= target_w
+        def drawn_w(rank: int, step: int) -> float:
+            clock = 1.0 - step * self._step
+            return sum(
+                full_w[i] * self._fleets[i].power.clock_factor(clock) for i in self._ranks[rank]
+            )
 
-        step = round((1.0 - level) / self._step)
-        last = int((1.0 - floor) / self._step + 1e-9)
-        if under:
-            higher = 1.0 - (step - 1) * self._step
-            return higher if fits(higher) else level
-        while step < last and not fits(1.0 - step * self._step):
-            step += 1
-        return 1.0 - step * self._step
+        def fits() -> bool:
+            return sum(drawn_w(rank, step) for rank, step in enumerate(steps)) <= room_w
 
-    def order(self, level: float, lines: list[Line]) -> None:
-        """Set the clock of every replica."""
-        for line in lines:
-            for replica in line.replicas:
-                replica.set_clock(level)
+        if under:  # give back a step to the highest priority that is slowed
+            for rank in reversed(range(len(steps))):
+                if steps[rank]:
+                    steps[rank] -= 1
+                    if not fits():
+                        steps[rank] += 1
+                    break
+        else:
+            for rank, last in enumerate(self._last):
+                while steps[rank] < last and not fits():
+                    steps[rank] += 1
+        found = list(shares)
+        for rank, step in zip(self._ranks, steps, strict=True):
+            for index in rank:
+                found[index] = 1.0 - step * self._step
+        return tuple(found)
+
+    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+        """Set the clock of a replica."""
+        replica.hold_clock("power", share)

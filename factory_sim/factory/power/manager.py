@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 from simpy import Environment, Event
 
+from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.meter import Meter
-from factory_sim.factory.power.protocol import Policy
+from factory_sim.factory.power.protocol import Policy, Shares
+from factory_sim.factory.replica import Replica
 from factory_sim.scenario.site import Power
 
 
 class Manager:
-    """Runs a policy on the meter's readings, with their delays."""
+    """Runs a policy on the readings of every limited level, with their delays.
+
+    shares: what each level allows each deployment; a replica gets the least of the levels that
+    stand between it and the feed.
+    """
 
     def __init__(self, env: Environment, meter: Meter, policy: Policy, power: Power) -> None:
         self.env, self.meter, self.policy = env, meter, policy
-        self.level = 1.0
+        self._limits = meter.facility.limits
+        self.shares: list[Shares] = [(1.0,) * len(meter.lines) for _ in self._limits]
         self._period_s = power.period
         self._late_s = power.telemetry_delay + power.actuation_delay
+        behind = [frozenset(limit.bays) for limit in self._limits]
+        self._above = {
+            bay: [level for level, bays in enumerate(behind) if bay in bays]
+            for bay in range(len(meter.facility.building.bays))
+        }
 
     def watch(self) -> Generator[Event, None, None]:
-        """Read the meter once a period; give an order when the policy wants another level."""
+        """Read the meter once a period; give an order when the policy wants other shares."""
         while True:
             yield self.env.timeout(self._period_s)
-            wanted = self.policy.decide(self.level, self.meter.read(), self.meter.lines)
-            if wanted != self.level:
-                self.env.process(self._order(wanted))
+            for level, reading in enumerate(self.meter.read()):
+                wanted = self.policy.decide(self.shares[level], reading)
+                if wanted != self.shares[level]:
+                    self.env.process(self._order(level, wanted))
 
-    def _order(self, level: float) -> Generator[Event, None, None]:
-        """The reading arrives late and the order takes time; then the level holds."""
+    def _order(self, level: int, shares: Shares) -> Generator[Event, None, None]:
+        """The reading arrives late and the order takes time; then the shares hold."""
         yield self.env.timeout(self._late_s)
-        self.level = level
-        self.policy.order(level, self.meter.lines)
+        self.shares[level] = shares
+        for index, bay, replica, fleet in self._behind(level):
+            least = min(self.shares[above][index] for above in self._above[bay])
+            self.policy.order(replica, fleet, least)
+
+    def _behind(self, level: int) -> Iterator[tuple[int, int, Replica, Fleet]]:
+        """Yield the replicas behind a level, each with its deployment's index and its bay."""
+        bays = self._limits[level].bays
+        for index, line in enumerate(self.meter.lines):
+            for replica, bay in zip(line.replicas, line.bays, strict=True):
+                if bay in bays:
+                    yield index, bay, replica, line.fleet

@@ -1,17 +1,22 @@
-"""What a power policy is: it turns a reading into a level, and a level into orders."""
+"""What a power policy is: it turns a reading of a level into orders for what stands behind it."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from factory_sim.factory.meter import Line, Reading
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.meter import Reading
+from factory_sim.factory.replica import Replica
+
+Shares = tuple[float, ...]
+"""Of each deployment, how much of its full pace it is allowed, between 0 and 1 (1: all)."""
 
 
 class Policy(Protocol):
-    """Keeps the site under its limit by one level between 0 and 1 (1: nothing held back)."""
+    """Keeps a level of the site under its limit by allowing deployments less than everything."""
 
-    def decide(self, level: float, reading: Reading, lines: list[Line]) -> float:
-        """Return the level wanted after a period that showed `reading` at `level`."""
+    def decide(self, shares: Shares, reading: Reading) -> Shares:
+        """Return what to allow after a period that showed `reading` under `shares`."""
 
-    def order(self, level: float, lines: list[Line]) -> None:
-        """Tell the replicas what the level means for them."""
+    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+        """Tell a replica what its share means for it."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from factory_sim.factory.meter import Line, Reading
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.meter import Reading
+from factory_sim.factory.power.protocol import Shares
+from factory_sim.factory.replica import Replica
 from factory_sim.scenario.site import Power
 
 
 class Watch:
-    """Leaves the level at 1; overshoot shows in the results."""
+    """Allows everything; overshoot shows in the results."""
 
-    def __init__(self, power: Power) -> None:
+    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
         pass
 
-    def decide(self, level: float, reading: Reading, lines: list[Line]) -> float:
-        """Return the level unchanged."""
-        return level
+    def decide(self, shares: Shares, reading: Reading) -> Shares:
+        """Return the shares unchanged."""
+        return shares
 
-    def order(self, level: float, lines: list[Line]) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
         """There is nothing to order."""

@@ -1,0 +1,1 @@
+"""The building around the racks: power chain, cooling plant, weather, battery."""

@@ -1,0 +1,167 @@
+"""The building: what the whole site draws, from what its GPU boards draw and the weather.
+
+No state and no clock: racks, then the power chain from them up to the feed, then the cooling of
+everything that became heat on the way. What comes and goes with time is in `facility.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from factory_sim.factory.facility.chain import ChainStage
+from factory_sim.factory.facility.climate import INDOORS
+from factory_sim.factory.facility.plant import Heat, Plant, PlantDraw
+from factory_sim.factory.site import Rack
+from factory_sim.physics.psychrometrics import Ambient
+
+PARTS = (
+    "gpus",
+    "hosts",
+    "fans",
+    "server_supplies",
+    "switches",
+    "pdu",
+    "ups",
+    "transformer",
+    "air_movers",
+    "coolant_pumps",
+    "water_pumps",
+    "roof_fans",
+    "chillers",
+    "building",
+    "battery",
+)
+"""Where a joule from the meter may end, from the GPUs outwards. Losses are named by what loses.
+
+air_movers: fans of air handlers. coolant_pumps: of CDUs. water_pumps, roof_fans, chillers: of both
+cooling loops. building: of a constant PUE, everything around IT. battery: lost in it, and held.
+"""
+
+IT_PARTS = 5
+"""The first parts are IT: server fans, server supplies and the racks' switches included."""
+
+
+class Flow(NamedTuple):
+    """Watts through the building at one time.
+
+    parts: by PARTS. bays_w: IT watts of each simulated rack. stages: what each block of each
+    stage delivers. it_w, load_w: of all racks, and of the whole site before its own generation.
+    """
+
+    parts: list[float]
+    bays_w: list[float]
+    stages: list[list[float]]
+    heat: Heat
+    plant: PlantDraw
+    it_w: float
+    load_w: float
+
+
+class Building:
+    """Racks, power chain and cooling plant.
+
+    bays: the racks that are simulated; bay_of: of every rack, the bay it behaves like. stages:
+    from the racks to the feed. most_w: the most that the blocks of each stage can be asked for.
+    rack_limit_w: what the feed of a rack may carry, where that is limited.
+    """
+
+    def __init__(
+        self,
+        bays: Sequence[Rack],
+        bay_of: Sequence[int],
+        stages: Sequence[ChainStage],
+        plant: Plant,
+        rack_limit_w: float | None = None,
+        hottest: Ambient = INDOORS,
+    ) -> None:
+        self.bays, self.bay_of = tuple(bays), tuple(bay_of)
+        self.rack_limit_w = rack_limit_w
+        self.stages, self.plant = tuple(stages), plant
+        self.counts = [self.bay_of.count(bay) for bay in range(len(self.bays))]
+        self._bays = [
+            (rack.load, rack.switches_w, rack.liquid_share, float(count))
+            for rack, count in zip(self.bays, self.counts, strict=True)
+        ]
+        self._stage_parts = [PARTS.index(stage.name) for stage in self.stages]
+        self.most_w = self.draw([rack.gpu_peak_w for rack in self.bays], hottest).stages
+
+    def draw(
+        self, gpu_w: Sequence[float], ambient: Ambient, dark: frozenset[int] = frozenset()
+    ) -> Flow:
+        """Return the flow with boards of each bay that draw `gpu_w`; dark bays draw nothing."""
+        gpus = hosts = fans = supplies = switches = liquid_w = 0.0
+        bays_w = []
+        for bay, (load, switches_w, liquid, count) in enumerate(self._bays):
+            if bay in dark:
+                bays_w.append(0.0)
+                continue
+            watts = load.draw(gpu_w[bay])
+            bay_w = watts[4] + switches_w
+            bays_w.append(bay_w)
+            gpus += count * watts[0]
+            hosts += count * watts[1]
+            fans += count * watts[2]
+            supplies += count * watts[3]
+            switches += count * switches_w
+            liquid_w += count * bay_w * liquid
+        parts = [gpus, hosts, fans, supplies, switches, *[0.0] * (len(PARTS) - IT_PARTS)]
+        return self._upstream(parts, bays_w, liquid_w, ambient)
+
+    def grid_w(self, bays_w: Sequence[float], ambient: Ambient) -> float:
+        """Return the watts of the whole site with racks of each bay that draw `bays_w`."""
+        liquid_w = sum(
+            count * watts * rack.liquid_share
+            for rack, watts, count in zip(self.bays, bays_w, self.counts, strict=True)
+        )
+        it_w = sum(count * watts for watts, count in zip(bays_w, self.counts, strict=True))
+        parts = [it_w, *[0.0] * (len(PARTS) - 1)]
+        return self._upstream(parts, list(bays_w), liquid_w, ambient).load_w
+
+    def _upstream(
+        self, parts: list[float], bays_w: list[float], liquid_w: float, ambient: Ambient
+    ) -> Flow:
+        """Add what stands between the racks and the feed to `parts`, which hold the IT watts."""
+        it_w = sum(parts)
+        behind = bays_w if len(self.bay_of) == len(bays_w) else [bays_w[b] for b in self.bay_of]
+        delivered: list[list[float]] = []
+        lost_w = 0.0
+        for stage, part in zip(self.stages, self._stage_parts, strict=True):
+            if stage.name == "transformer":  # outdoors: what it loses is no heat of the hall
+                break
+            behind, outputs, stage_w = _through(stage, behind)
+            delivered.append(outputs)
+            parts[part] = stage_w
+            lost_w += stage_w
+        heat = Heat(it_w - liquid_w + lost_w, liquid_w, it_w)
+        plant = self.plant.draw(heat, ambient)
+        _book_plant(parts, plant)
+        if self.stages and self.stages[-1].name == "transformer":
+            # It feeds the plant too, each block in proportion to its racks.
+            fed_w = sum(behind)
+            scale = 1.0 + plant.total_w / fed_w if fed_w else 1.0
+            _, outputs, stage_w = _through(self.stages[-1], [watts * scale for watts in behind])
+            delivered.append(outputs)
+            parts[self._stage_parts[-1]] = stage_w
+        return Flow(parts, bays_w, delivered, heat, plant, it_w, sum(parts))
+
+
+def _through(
+    stage: ChainStage, behind: Sequence[float]
+) -> tuple[list[float], list[float], float]:
+    """Return what the blocks of a stage draw, what they deliver, and the watts lost between."""
+    outputs = stage.outputs_w(behind)
+    inputs = stage.inputs_w(outputs)
+    return inputs, outputs, sum(inputs) - sum(outputs)
+
+
+def _book_plant(parts: list[float], plant: PlantDraw) -> None:
+    """Put the plant's watts where they belong among the parts."""
+    air, liquid, parts[13] = plant
+    if air is not None:
+        parts[8], parts[10], parts[11], parts[12] = air[:4]
+    if liquid is not None:
+        parts[9] = liquid[0]
+        parts[10] += liquid[1]
+        parts[11] += liquid[2]
+        parts[12] += liquid[3]

@@ -1,0 +1,139 @@
+"""The power chain: blocks of equipment between the feed and the racks, and what they lose.
+
+A stage (transformer, UPS, PDU) is a row of equal blocks, each with its racks behind it. A block
+may deliver its rating. Redundant modules stand beside those that carry it and share the load: they
+can deliver nothing more, but lose their no-load watts, and run the others at lower load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from factory_sim.catalog import PowerChain, Stage
+from factory_sim.errors import InputError, Problem
+from factory_sim.physics.electrical import Losses
+from factory_sim.scenario.facility import PowerChainSpec, StageSpec, UpsSpec
+
+STAGES = ("pdu", "ups", "transformer")
+"""From the racks to the feed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One block of a stage. feeds: the blocks (or racks) behind it, by index in their stage.
+
+    rating_w: what it may deliver. installed_w: with its redundant modules.
+    """
+
+    name: str
+    feeds: tuple[int, ...]
+    rating_w: float
+    installed_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStage:
+    """A stage: its blocks and what they lose. redundancy: as its label says."""
+
+    name: str
+    losses: Losses
+    redundancy: str
+    blocks: tuple[Block, ...]
+
+    def inputs_w(self, outputs_w: Sequence[float]) -> list[float]:
+        """Return what each block draws to deliver its output."""
+        watts = self.losses.watts
+        return [
+            output_w + watts(output_w, block.installed_w)
+            for output_w, block in zip(outputs_w, self.blocks, strict=True)
+        ]
+
+    def outputs_w(self, behind_w: Sequence[float]) -> list[float]:
+        """Return what each block delivers, from the draws behind it."""
+        return [sum([behind_w[index] for index in block.feeds]) for block in self.blocks]
+
+
+def installed_over_rating(redundancy: str, modules: int) -> float:
+    """Return how much equipment stands for each watt that may be delivered."""
+    return {"N": 1.0, "N+1": (modules + 1) / modules, "2N": 2.0}[redundancy]
+
+
+def stage(
+    name: str,
+    entry: Stage | None,
+    spec: StageSpec,
+    behind_w: Sequence[float],
+    racks_behind: Sequence[int],
+) -> ChainStage | None:
+    """Return a stage, sized for what stands behind it; None where the chain has no such stage.
+
+    behind_w: the nameplate draws that it feeds, of the stage below or of racks. racks_behind:
+    how many racks are behind each of these. Raises InputError where it cannot be built so.
+    """
+    where = f"site.power_chain.{name}"
+    if entry is None:
+        if spec.model_fields_set:
+            raise InputError(
+                Problem(where, "this chain has no such stage; leave it out or take another kind")
+            )
+        return None
+    redundancy = spec.redundancy or entry.redundancy
+    modules = spec.modules or entry.modules
+    if spec.modules is not None and redundancy != "N+1":
+        raise InputError(
+            Problem(f"{where}.modules", f"{redundancy} has no spare module; leave it out")
+        )
+    facts = entry
+    if isinstance(spec, UpsSpec) and spec.eco:
+        if entry.eco is None:
+            raise InputError(Problem(f"{where}.eco", "this chain's UPS has no eco mode"))
+        losses = _losses(entry.eco)
+    else:
+        losses = _losses(facts)
+    blocks = []
+    for number, feeds in enumerate(_grouped(where, spec, racks_behind)):
+        need_w = sum(behind_w[index] for index in feeds)
+        rating_w = spec.rating or need_w
+        installed_w = rating_w * installed_over_rating(redundancy, modules)
+        blocks.append(Block(f"{name}-{number}", tuple(feeds), rating_w, installed_w))
+    return ChainStage(name, losses, redundancy, tuple(blocks))
+
+
+def _losses(facts: object) -> Losses:
+    return Losses(*(getattr(facts, part).value for part in ("no_load", "linear", "quadratic")))
+
+
+def _grouped(where: str, spec: StageSpec, racks_behind: Sequence[int]) -> list[list[int]]:
+    """Return the indices of what each block feeds: neighbours, `spec.racks` racks together."""
+    if spec.racks is None:
+        return [list(range(len(racks_behind)))]
+    groups: list[list[int]] = []
+    held = 0
+    for index, racks in enumerate(racks_behind):
+        if racks > spec.racks:
+            raise InputError(
+                Problem(
+                    f"{where}.racks",
+                    f"a block feeds {spec.racks} racks, and a block behind it already has {racks}; "
+                    "let it feed at least as many",
+                )
+            )
+        if not groups or held + racks > spec.racks:
+            groups.append([])
+            held = 0
+        groups[-1].append(index)
+        held += racks
+    return groups
+
+
+def entry_of(chain: PowerChain, name: str) -> Stage | None:
+    """Return the catalogue's entry for a stage of a chain."""
+    found: Stage | None = getattr(chain, name)
+    return found
+
+
+def spec_of(spec: PowerChainSpec, name: str) -> StageSpec:
+    """Return what the scenario says of a stage."""
+    found: StageSpec = getattr(spec, name)
+    return found

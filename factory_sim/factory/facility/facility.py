@@ -1,0 +1,179 @@
+"""The facility in time: energy goes in at the meter and every joule of it is put in its place.
+
+Like a bookkeeper who comes by once a period: what the boards drew since the last visit is turned
+into watts, the building says what that meant at every level, and the joules are written down.
+Between visits draws count as constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import sub
+from typing import NamedTuple
+
+from factory_sim.factory.facility.building import PARTS, Building, Flow
+from factory_sim.factory.facility.climate import PERIOD_S, Climate
+from factory_sim.factory.facility.storage import Storage
+from factory_sim.scenario.signal import Constant, Signal
+from factory_sim.scenario.site import Site
+
+BATTERY = PARTS.index("battery")
+NOTHING = Constant(0.0)
+
+
+class Limit(NamedTuple):
+    """A level that may only carry so much: a name, the bays behind it, and its watts over time."""
+
+    name: str
+    bays: tuple[int, ...]
+    watts: Signal
+
+
+class Books(NamedTuple):
+    """The sums of a facility at one time: joules by PARTS and at limited levels, and the rest."""
+
+    joules: tuple[float, ...]
+    carried_j: tuple[float, ...]
+    meter_j: float
+    generation_j: float
+    it_j: float
+    water_kg: float
+    carbon_g: float
+    cost_usd: float
+
+    def since(self, before: Books) -> Books:
+        """Return what has come since `before`."""
+        return Books(
+            tuple(map(sub, self.joules, before.joules)),
+            tuple(map(sub, self.carried_j, before.carried_j)),
+            *map(sub, self[2:], before[2:]),
+        )
+
+
+class Facility:
+    """The building, the weather and the meter of a site, with running sums of its energy.
+
+    joules: by PARTS. meter_j, generation_j: energy in. water_kg, carbon_g, cost_usd: what the
+    plant drank, and what the metered energy emitted and cost. carried_j, rest_w: joules until now,
+    and watts with idle GPUs, of each of `limits`, of which the first is the meter.
+    """
+
+    def __init__(self, building: Building, climate: Climate, site: Site) -> None:
+        self.building, self._climate = building, climate
+        self.limits = _limits(building, site.grid_limit)
+        self.storage = Storage(site.battery) if site.battery else None
+        self._grid_limit: Signal = site.grid_limit
+        self._generation: Signal = site.generation or NOTHING
+        self._price: Signal | None = site.price
+        self._carbon: Signal | None = site.carbon
+        self._rest_w = [rack.gpu_idle_w for rack in building.bays]
+        self.joules = [0.0] * len(PARTS)
+        self.carried_j = [0.0] * len(self.limits)
+        self.meter_j = self.generation_j = self.it_j = 0.0
+        self.water_kg = self.carbon_g = self.cost_usd = 0.0
+        self._last_s = 0.0
+        self._last_bay_j = [0.0] * len(building.bays)
+        self._ambient_until_s = PERIOD_S
+        self.ambient = climate.at(0.0)
+        self.flow = building.draw(self._rest_w, self.ambient)
+        self._places = [_place_of(building, limit.name) for limit in self.limits[1:]]
+        self.rest_w = self._at_rest()
+
+    def books(self) -> Books:
+        """Return all sums as they stand after the last visit."""
+        return Books(
+            tuple(self.joules),
+            tuple(self.carried_j),
+            self.meter_j,
+            self.generation_j,
+            self.it_j,
+            self.water_kg,
+            self.carbon_g,
+            self.cost_usd,
+        )
+
+    def _at_rest(self) -> list[float]:
+        """Return the watts of each limited level with idle GPUs, in the weather of now."""
+        flow = self.building.draw(self._rest_w, self.ambient)
+        return [flow.load_w, *self._levels_w(flow)]
+
+    def _levels_w(self, flow: Flow) -> list[float]:
+        """Return the watts of each limited level but the meter."""
+        return [
+            flow.bays_w[block] if stage < 0 else flow.stages[stage][block]
+            for stage, block in self._places
+        ]
+
+    def advance(self, now: float, bay_j: Sequence[float]) -> None:
+        """Book the time until `now`. bay_j: joules above rest of each bay's boards, until now."""
+        seconds = now - self._last_s
+        if seconds <= 0.0:
+            return
+        gpu_w = [
+            rest_w + (after_j - before_j) / seconds
+            for rest_w, after_j, before_j in zip(
+                self._rest_w, bay_j, self._last_bay_j, strict=True
+            )
+        ]
+        self.flow = flow = self.building.draw(gpu_w, self.ambient)
+        self._book(flow, seconds)
+        self._last_s, self._last_bay_j = now, list(bay_j)
+        if now >= self._ambient_until_s:
+            self.ambient = self._climate.at(now)
+            self._ambient_until_s = now + PERIOD_S
+            self.rest_w = self._at_rest()
+
+    def _book(self, flow: Flow, seconds: float) -> None:
+        """Write down the joules of some seconds of this flow."""
+        joules, start_s = self.joules, self._last_s
+        for part, watts in enumerate(flow.parts):
+            joules[part] += watts * seconds
+        generated_w = min(self._generation.at(start_s), flow.load_w)
+        meter_w = flow.load_w - generated_w
+        if self.storage is not None:
+            into_w = self.storage.take(meter_w, self._grid_limit.at(start_s), seconds)
+            meter_w += into_w
+            joules[BATTERY] += into_w * seconds
+        self.meter_j += meter_w * seconds
+        self.generation_j += generated_w * seconds
+        self.it_j += flow.it_w * seconds
+        for loop in (flow.plant.air, flow.plant.liquid):
+            if loop is not None:
+                self.water_kg += loop.water_kg_per_s * seconds
+        if self._carbon is not None:
+            self.carbon_g += meter_w * seconds * self._carbon.at(start_s)
+        if self._price is not None:
+            self.cost_usd += meter_w * seconds * self._price.at(start_s)
+        carried_j = self.carried_j
+        carried_j[0] += meter_w * seconds
+        for index, watts in enumerate(self._levels_w(flow), start=1):
+            carried_j[index] += watts * seconds
+
+
+def _limits(building: Building, grid_limit: Signal) -> list[Limit]:
+    """Return the meter's limit, then those of blocks and rack feeds that could be exceeded."""
+    found = [Limit("meter", tuple(range(len(building.bays))), grid_limit)]
+    behind = [{bay} for bay in building.bay_of]
+    for stage, most in zip(building.stages, building.most_w, strict=True):
+        behind = [set().union(*(behind[index] for index in b.feeds)) for b in stage.blocks]
+        found += [
+            Limit(block.name, tuple(sorted(bays)), Constant(block.rating_w))
+            for block, bays, most_w in zip(stage.blocks, behind, most, strict=True)
+            if most_w > block.rating_w * (1 + 1e-9)
+        ]
+    if building.rack_limit_w is not None:
+        found += [
+            Limit(rack.name, (bay,), Constant(building.rack_limit_w))
+            for bay, rack in enumerate(building.bays)
+            if rack.peak_w > building.rack_limit_w * (1 + 1e-9)
+        ]
+    return found
+
+
+def _place_of(building: Building, name: str) -> tuple[int, int]:
+    """Return where a limited level stands: its stage (-1: the racks) and its block (or bay)."""
+    for index, stage in enumerate(building.stages):
+        for number, block in enumerate(stage.blocks):
+            if block.name == name:
+                return index, number
+    return -1, [rack.name for rack in building.bays].index(name)
