@@ -119,7 +119,6 @@ if TYPE_CHECKING:
     PerJoule: TypeAlias = float
     GramsPerJoule: TypeAlias = float
     ThermalMass: TypeAlias = float
-    ThermalResistance: TypeAlias = float
     WattsPerSecond: TypeAlias = float
 else:
     Seconds = quantity("s", "250 ms")
@@ -134,7 +133,6 @@ else:
     PerJoule = quantity("USD/J", "0.07 USD/kWh")
     GramsPerJoule = quantity("g/J", "300 g/kWh")
     ThermalMass = quantity("J/K/W", "2 J/K/W")
-    ThermalResistance = quantity("K/W", "0.05 K/W")
     WattsPerSecond = quantity("W/s", "1 MW/min")
     Celsius = Annotated[
         float,

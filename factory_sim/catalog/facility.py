@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from factory_sim.catalog.entries import Fact, PositiveInt
 from factory_sim.frozen import Frozen
-from factory_sim.units import Celsius, Kelvins, Share, ThermalMass, ThermalResistance
+from factory_sim.units import Celsius, Kelvins, Share, ThermalMass
 
 Redundancy = Literal["N", "N+1", "2N"]
 
@@ -20,7 +20,7 @@ class Enclosure(Frozen):
     fan_floor: the lowest speed of server fans. liquid_share: of the rack's heat, what goes into
     coolant. heat_capacity: of what warms with the coolant (or the air) of a rack, per watt of its
     nameplate. coolant_rise: by how much the mean coolant (or inlet air) is above the water (or
-    air) supplied, at the nameplate. gpu_rise: kelvins of a GPU above that, per watt of its board.
+    air) supplied, at the nameplate. gpu_rise: of a GPU above that, with its board at its TDP.
     throttle, shutdown: GPU temperatures above which its clock falls, and above which it stops.
     """
 
@@ -31,7 +31,7 @@ class Enclosure(Frozen):
     liquid_share: Fact[Share]
     heat_capacity: Fact[ThermalMass]
     coolant_rise: Fact[Kelvins]
-    gpu_rise: Fact[ThermalResistance]
+    gpu_rise: Fact[Kelvins]
     throttle: Fact[Celsius]
     shutdown: Fact[Celsius]
 
@@ -111,9 +111,14 @@ class LoopFacts(Frozen):
 
 
 class Cooling(Frozen):
-    """A cooling plant: a loop for heat that leaves as warm air, and one for warm coolant."""
+    """A cooling plant: a loop for heat that leaves as warm air, and one for warm coolant.
+
+    overhead: watts that the building draws always (lighting, controls, humidity, offices), per
+    watt of the heat that the plant is made for.
+    """
 
     name: str
     title: str
+    overhead: Fact[Share]
     air: LoopFacts
     liquid: LoopFacts | None = None

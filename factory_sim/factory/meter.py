@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from struct import Struct
 from typing import NamedTuple
 
@@ -29,15 +31,22 @@ class Reading(NamedTuple):
     """What one period showed at a limited level.
 
     watts: the mean; rest_w: what it would be with idle GPUs; limit_w: allowed at the end.
-    dynamic_w: of each line, what its GPUs behind this level drew above rest, at the meter's side
-    of it. batch_share: running sequences over the most a replica may run, of the fullest.
+    boards_w: of each line, what its GPUs behind this level drew above rest. batch_share: running
+    sequences over the most a replica may run, of the fullest.
     """
 
     watts: float
     rest_w: float
     limit_w: float
-    dynamic_w: tuple[float, ...]
+    boards_w: Callable[[], list[float]]
     batch_share: float
+
+    def dynamic_w(self) -> list[float]:
+        """Return of each line what its GPUs drew above rest, with what that takes on the way."""
+        boards_w = self.boards_w()
+        all_w = sum(boards_w)
+        gain = (self.watts - self.rest_w) / all_w if all_w > 0.0 else 0.0
+        return [gain * watts for watts in boards_w]
 
 
 FLOOR = (
@@ -144,29 +153,31 @@ class Meter:
         return readings
 
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
-        facility = self.facility
+        facility, before_j = self.facility, self._last_line_j
         seconds = now - self._last_s
-        rest_w = facility.rest_w
-        found = []
-        for index, limit in enumerate(facility.limits):
-            watts = (facility.carried_j[index] - self._last_carried_j[index]) / seconds
-            boards_w = [
-                sum([after[bay] - before[bay] for bay in limit.bays]) / seconds
-                for after, before in zip(line_j, self._last_line_j, strict=True)
+
+        def boards_w(bays: tuple[int, ...]) -> list[float]:
+            return [
+                sum([after[bay] - before[bay] for bay in bays]) / seconds
+                for after, before in zip(line_j, before_j, strict=True)
             ]
-            # What boards draw above rest, seen from the level: with what stands between.
-            all_w = sum(boards_w)
-            gain = (watts - rest_w[index]) / all_w if all_w > 0.0 else 0.0
-            found.append(
-                Reading(
-                    watts,
-                    rest_w[index],
-                    limit.watts.at(now),
-                    tuple([gain * board_w for board_w in boards_w]),
-                    fullest,
-                )
+
+        return [
+            Reading(
+                (after_j - before_j) / seconds,
+                rest_w,
+                limit.watts.at(now),
+                partial(boards_w, limit.bays),
+                fullest,
             )
-        return found
+            for limit, after_j, before_j, rest_w in zip(
+                facility.limits,
+                facility.carried_j,
+                self._last_carried_j,
+                facility.rest_w,
+                strict=True,
+            )
+        ]
 
     def close(self) -> None:
         """Record the last, shorter period, if there is one."""
@@ -195,10 +206,12 @@ class Meter:
             "pue": load_w / it_w,
             "clock": states["clock"],
         }
-        columns |= {f"{part}_mw": means[part] / 1e6 for part in PARTS[5:]}
-        columns["generation_mw"] = means["generation"] / 1e6
-        columns["water_l_per_s"] = means["water"]
-        columns |= {name: states[name] for name in ("dry_bulb_c", "wet_bulb_c")}
+        present = [part for part in (*PARTS[IT_PARTS:], "generation") if means[part].any()]
+        columns |= {f"{part}_mw": means[part] / 1e6 for part in present}
+        if means["water"].any():
+            columns["water_l_per_s"] = means["water"]
+        if self.facility.outdoors:
+            columns |= {name: states[name] for name in ("dry_bulb_c", "wet_bulb_c")}
         floors = [
             self._floor(line, raw[:, self._head + 5 * index : self._head + 5 * index + 5], seconds)
             for index, line in enumerate(self.lines)

@@ -27,6 +27,10 @@ class Losses:
         share = load_w / rating_w
         return rating_w * (self.no_load + share * (self.linear + share * self.quadratic))
 
+    def polynomial(self, rating_w: float) -> tuple[float, float, float]:
+        """Return a, b and c of what equipment draws to deliver o watts: a + o (b + c o)."""
+        return rating_w * self.no_load, 1.0 + self.linear, self.quadratic / rating_w
+
     def efficiency(self, share: float) -> float:
         """Return output over input at a load share."""
         return share / (share + self.watts(share, 1.0))

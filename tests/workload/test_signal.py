@@ -177,8 +177,8 @@ def test_a_mistake_is_named(given: Any, message: str) -> None:
     [
         ("time_s,a\n0,1\n", "has no column 'mw'; it has time_s, a"),
         ("time_s,mw\n", "has a header but no rows"),
-        ("time_s,mw\n0,1\n1,x\n", "line 3: '1', 'x' are not two numbers"),
-        ("time_s,mw\n0,nan\n", "line 2: '0', 'nan' are not finite"),
+        ("time_s,mw\n0,1\n1,x\n", "line 3: 'x' is no number"),
+        ("time_s,mw\n0,nan\n", "line 2: 'nan' is not finite"),
         ("time_s,mw\n3,1\n2,1\n", "must increase from one to the next; 2 s follows 3 s"),
     ],
 )

@@ -83,7 +83,10 @@ class Building:
             (rack.load, rack.switches_w, rack.liquid_share, float(count))
             for rack, count in zip(self.bays, self.counts, strict=True)
         ]
-        self._stage_parts = [PARTS.index(stage.name) for stage in self.stages]
+        # What a transformer loses outdoors is no heat of the hall.
+        placed = [(stage, PARTS.index(stage.name)) for stage in self.stages]
+        self._indoors = [place for place in placed if place[0].name != "transformer"]
+        self._outdoors = next((place for place in placed if place[0].name == "transformer"), None)
         self.most_w = self.draw([rack.gpu_peak_w for rack in self.bays], hottest).stages
 
     def draw(
@@ -126,33 +129,24 @@ class Building:
         behind = bays_w if len(self.bay_of) == len(bays_w) else [bays_w[b] for b in self.bay_of]
         delivered: list[list[float]] = []
         lost_w = 0.0
-        for stage, part in zip(self.stages, self._stage_parts, strict=True):
-            if stage.name == "transformer":  # outdoors: what it loses is no heat of the hall
-                break
-            behind, outputs, stage_w = _through(stage, behind)
+        for stage, part in self._indoors:
+            inputs, outputs = stage.through(behind)
             delivered.append(outputs)
-            parts[part] = stage_w
+            parts[part] = stage_w = sum(inputs) - sum(outputs)
             lost_w += stage_w
+            behind = inputs
         heat = Heat(it_w - liquid_w + lost_w, liquid_w, it_w)
         plant = self.plant.draw(heat, ambient)
         _book_plant(parts, plant)
-        if self.stages and self.stages[-1].name == "transformer":
+        if self._outdoors is not None:
             # It feeds the plant too, each block in proportion to its racks.
+            stage, part = self._outdoors
             fed_w = sum(behind)
-            scale = 1.0 + plant.total_w / fed_w if fed_w else 1.0
-            _, outputs, stage_w = _through(self.stages[-1], [watts * scale for watts in behind])
+            scale = 1.0 + sum(parts[part + 1 :]) / fed_w if fed_w else 1.0
+            inputs, outputs = stage.through([watts * scale for watts in behind])
             delivered.append(outputs)
-            parts[self._stage_parts[-1]] = stage_w
+            parts[part] = sum(inputs) - sum(outputs)
         return Flow(parts, bays_w, delivered, heat, plant, it_w, sum(parts))
-
-
-def _through(
-    stage: ChainStage, behind: Sequence[float]
-) -> tuple[list[float], list[float], float]:
-    """Return what the blocks of a stage draw, what they deliver, and the watts lost between."""
-    outputs = stage.outputs_w(behind)
-    inputs = stage.inputs_w(outputs)
-    return inputs, outputs, sum(inputs) - sum(outputs)
 
 
 def _book_plant(parts: list[float], plant: PlantDraw) -> None:

@@ -34,24 +34,25 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class ChainStage:
-    """A stage: its blocks and what they lose. redundancy: as its label says."""
+    """A stage: its blocks and what they lose. redundancy: as its label says.
+
+    curves: of each block what it feeds (nothing named: everything), and its input by its output
+    o, fixed + o (straight + bend o).
+    """
 
     name: str
-    losses: Losses
     redundancy: str
     blocks: tuple[Block, ...]
+    curves: tuple[tuple[tuple[int, ...], float, float, float], ...]
 
-    def inputs_w(self, outputs_w: Sequence[float]) -> list[float]:
-        """Return what each block draws to deliver its output."""
-        watts = self.losses.watts
-        return [
-            output_w + watts(output_w, block.installed_w)
-            for output_w, block in zip(outputs_w, self.blocks, strict=True)
-        ]
-
-    def outputs_w(self, behind_w: Sequence[float]) -> list[float]:
-        """Return what each block delivers, from the draws behind it."""
-        return [sum([behind_w[index] for index in block.feeds]) for block in self.blocks]
+    def through(self, behind_w: Sequence[float]) -> tuple[list[float], list[float]]:
+        """Return what each block draws, and what it delivers, from the draws behind it."""
+        inputs, outputs = [], []
+        for feeds, fixed_w, straight, bend in self.curves:
+            output_w = sum([behind_w[index] for index in feeds]) if feeds else sum(behind_w)
+            outputs.append(output_w)
+            inputs.append(fixed_w + output_w * (straight + bend * output_w))
+        return inputs, outputs
 
 
 def installed_over_rating(redundancy: str, modules: int) -> float:
@@ -97,7 +98,11 @@ def stage(
         rating_w = spec.rating or need_w
         installed_w = rating_w * installed_over_rating(redundancy, modules)
         blocks.append(Block(f"{name}-{number}", tuple(feeds), rating_w, installed_w))
-    return ChainStage(name, losses, redundancy, tuple(blocks))
+    curves = tuple(
+        ((() if len(blocks) == 1 else block.feeds), *losses.polynomial(block.installed_w))
+        for block in blocks
+    )
+    return ChainStage(name, redundancy, tuple(blocks), curves)
 
 
 def _losses(facts: object) -> Losses:

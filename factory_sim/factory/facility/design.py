@@ -48,9 +48,8 @@ def design(
             if made is None:
                 continue
             stages.append(made)
-            outputs = made.outputs_w(behind_w)
+            inputs, outputs = made.through(behind_w)
             _check_ratings(scenario, made, outputs)
-            inputs = made.inputs_w(outputs)
             lost_w += sum(inputs) - sum(outputs)
             behind_w = inputs
             behind_racks = [sum(behind_racks[i] for i in block.feeds) for block in made.blocks]

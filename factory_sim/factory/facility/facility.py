@@ -8,7 +8,7 @@ Between visits draws count as constant.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import sub
+from operator import add, sub
 from typing import NamedTuple
 
 from factory_sim.factory.facility.building import PARTS, Building, Flow
@@ -18,7 +18,6 @@ from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.site import Site
 
 BATTERY = PARTS.index("battery")
-NOTHING = Constant(0.0)
 
 
 class Limit(NamedTuple):
@@ -61,9 +60,10 @@ class Facility:
     def __init__(self, building: Building, climate: Climate, site: Site) -> None:
         self.building, self._climate = building, climate
         self.limits = _limits(building, site.grid_limit)
+        self.outdoors = site.weather is not None
         self.storage = Storage(site.battery) if site.battery else None
         self._grid_limit: Signal = site.grid_limit
-        self._generation: Signal = site.generation or NOTHING
+        self._generation: Signal | None = site.generation
         self._price: Signal | None = site.price
         self._carbon: Signal | None = site.carbon
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
@@ -125,29 +125,32 @@ class Facility:
 
     def _book(self, flow: Flow, seconds: float) -> None:
         """Write down the joules of some seconds of this flow."""
-        joules, start_s = self.joules, self._last_s
-        for part, watts in enumerate(flow.parts):
-            joules[part] += watts * seconds
-        generated_w = min(self._generation.at(start_s), flow.load_w)
-        meter_w = flow.load_w - generated_w
+        start_s, joules = self._last_s, [watts * seconds for watts in flow.parts]
+        meter_w = flow.load_w
+        if self._generation is not None:
+            generated_w = min(self._generation.at(start_s), flow.load_w)
+            self.generation_j += generated_w * seconds
+            meter_w -= generated_w
         if self.storage is not None:
             into_w = self.storage.take(meter_w, self._grid_limit.at(start_s), seconds)
             meter_w += into_w
-            joules[BATTERY] += into_w * seconds
+            joules[BATTERY] = into_w * seconds
+        self.joules = list(map(add, self.joules, joules))
         self.meter_j += meter_w * seconds
-        self.generation_j += generated_w * seconds
         self.it_j += flow.it_w * seconds
-        for loop in (flow.plant.air, flow.plant.liquid):
-            if loop is not None:
-                self.water_kg += loop.water_kg_per_s * seconds
+        air, liquid, _ = flow.plant
+        if air is not None:
+            self.water_kg += air.water_kg_per_s * seconds
+        if liquid is not None:
+            self.water_kg += liquid.water_kg_per_s * seconds
         if self._carbon is not None:
             self.carbon_g += meter_w * seconds * self._carbon.at(start_s)
         if self._price is not None:
             self.cost_usd += meter_w * seconds * self._price.at(start_s)
-        carried_j = self.carried_j
-        carried_j[0] += meter_w * seconds
-        for index, watts in enumerate(self._levels_w(flow), start=1):
-            carried_j[index] += watts * seconds
+        self.carried_j[0] += meter_w * seconds
+        if self._places:
+            for index, watts in enumerate(self._levels_w(flow), start=1):
+                self.carried_j[index] += watts * seconds
 
 
 def _limits(building: Building, grid_limit: Signal) -> list[Limit]:

@@ -54,17 +54,18 @@ class ConstantPue:
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """A loop for heat in air and, where racks have coolant, one for that."""
+    """A loop for heat in air and, where racks have coolant, one for that. overhead_w: always."""
 
     air: Loop
     liquid: Loop | None
+    overhead_w: float
     air_capacity_j_per_k: float
     liquid_capacity_j_per_k: float
 
     def draw(self, heat: Heat, ambient: Ambient) -> PlantDraw:
         """Return what both loops draw."""
         liquid = None if self.liquid is None else self.liquid.draw(heat.liquid_w, ambient)
-        return PlantDraw(self.air.draw(heat.air_w, ambient), liquid, 0.0)
+        return PlantDraw(self.air.draw(heat.air_w, ambient), liquid, self.overhead_w)
 
 
 def loops(entry: Cooling, spec: CoolingSpec, most: Heat) -> Loops:
@@ -93,7 +94,8 @@ def loops(entry: Cooling, spec: CoolingSpec, most: Heat) -> Loops:
             Problem("site.cooling", "no rack gives heat to coolant; leave out what is of liquid")
         )
     air, air_mass = _loop(entry.air, "air", spec.air_capacity, spec.air_supply, most.air_w)
-    return Loops(air, liquid, air_mass, liquid_mass)
+    overhead_w = entry.overhead.value * (air.design_w + (liquid.design_w if liquid else 0.0))
+    return Loops(air, liquid, overhead_w, air_mass, liquid_mass)
 
 
 def _loop(

@@ -38,7 +38,7 @@ class Clock:
         room_w = target_w - reading.rest_w
         full_w = [
             watts / fleet.power.clock_factor(share)
-            for watts, fleet, share in zip(reading.dynamic_w, self._fleets, shares, strict=True)
+            for watts, fleet, share in zip(reading.dynamic_w(), self._fleets, shares, strict=True)
         ]
 
         def drawn_w(rank: int, step: int) -> float:
