@@ -15,7 +15,14 @@ from factory_sim.catalog.entries import (
     System,
     Window,
 )
-from factory_sim.catalog.facility import Cooling, Enclosure, LoopFacts, PowerChain, Stage
+from factory_sim.catalog.facility import (
+    Cooling,
+    Enclosure,
+    FailureRate,
+    LoopFacts,
+    PowerChain,
+    Stage,
+)
 
 __all__ = [
     "Accelerator",
@@ -24,6 +31,7 @@ __all__ = [
     "Enclosure",
     "Engine",
     "Fact",
+    "FailureRate",
     "Family",
     "LoopFacts",
     "Mla",

@@ -25,7 +25,7 @@ from factory_sim.catalog.entries import (
     Precision,
     System,
 )
-from factory_sim.catalog.facility import Cooling, Enclosure, PowerChain
+from factory_sim.catalog.facility import Cooling, Enclosure, FailureRate, PowerChain
 from factory_sim.catalog.files import Fields, Section, built_in, single_file, user_folder
 from factory_sim.catalog.huggingface import read_config
 from factory_sim.catalog.names import plain, spellings
@@ -51,6 +51,7 @@ class Catalog:
     enclosures: Mapping[str, Enclosure]
     power_chains: Mapping[str, PowerChain]
     cooling: Mapping[str, Cooling]
+    failures: Mapping[str, FailureRate]
     lengths: Mapping[str, Fields]
 
     def accelerator(self, name: str) -> Accelerator:
@@ -113,6 +114,10 @@ class Catalog:
     def power_chain(self, name: str) -> PowerChain:
         """Return the power chain called `name`, or raise InputError with close matches."""
         return _find(self.power_chains, name, "power chain", "power_chains")
+
+    def failure_rate(self, kind: str) -> FailureRate:
+        """Return how often domains of a kind fail, or raise InputError with close matches."""
+        return _find(self.failures, kind, "failure domain", "failures")
 
     def enclosure(self, name: str) -> Enclosure:
         """Return the enclosure called `name`, or raise InputError with close matches."""
@@ -204,6 +209,7 @@ def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
         enclosures=entries("enclosures", Enclosure),
         power_chains=entries("power_chains", PowerChain),
         cooling=entries("cooling", Cooling),
+        failures=entries("failures", FailureRate),
         lengths=MappingProxyType(_merge(shipped.get("lengths", {}), own.get("lengths", {}))),
     )
     if problems:

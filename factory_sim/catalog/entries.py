@@ -290,6 +290,7 @@ class Engine(Frozen):
     activations in kernels of their own (0: fused with others). eager_per_layer: seconds more
     of a layer in a step with prompt chunks, which runs outside a CUDA graph.
     graph_and_runtime: bytes per GPU for CUDA graphs, the context and communication buffers.
+    start: seconds from weights in memory to the first request: graphs, compilation, warm-up.
     """
 
     name: str
@@ -303,6 +304,7 @@ class Engine(Frozen):
     quantise_per_layer: Fact[Seconds]
     eager_per_layer: Fact[Seconds]
     graph_and_runtime: Fact[Bytes]
+    start: Fact[Seconds]
     defaults: EngineDefaults
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from factory_sim.catalog.entries import Fact, PositiveInt
+from factory_sim.catalog.entries import Fact, Number, PositiveInt
 from factory_sim.frozen import Frozen
-from factory_sim.units import Celsius, Kelvins, Share, ThermalMass
+from factory_sim.units import Celsius, Kelvins, PositiveSeconds, Share, ThermalMass
 
 Redundancy = Literal["N", "N+1", "2N"]
 
@@ -122,3 +122,17 @@ class Cooling(Frozen):
     overhead: Fact[Share]
     air: LoopFacts
     liquid: LoopFacts | None = None
+
+
+class FailureRate(Frozen):
+    """How often one unit of a failure domain fails, and how long until it works again.
+
+    Times between failures are exponential, repairs log-normal: spread is the standard deviation
+    of the logarithm.
+    """
+
+    name: str
+    title: str
+    mtbf: Fact[PositiveSeconds]
+    repair: Fact[PositiveSeconds]
+    spread: Fact[Number]

@@ -27,6 +27,7 @@ SECTIONS = (
     "enclosures",
     "power_chains",
     "cooling",
+    "failures",
     "lengths",
 )
 

@@ -75,6 +75,7 @@ class Batch:
         "input_tokens",
         "kv",
         "ledger",
+        "lost_tokens",
         "max_running",
         "max_waiting",
         "policy",
@@ -113,6 +114,7 @@ class Batch:
         self.ledger = Ledger()
         self.stretch = Stretch(step_time, power)
         self.recomputed_tokens = 0
+        self.lost_tokens = 0
         self.input_tokens = 0
         self._step = 0  # decode steps since the start
         # [last step, number, preemptions, request], a heap; preemptions tell a stay from the next.
@@ -300,6 +302,37 @@ class Batch:
             for request, chunk in zip(self._owners, self.chunks, strict=True):
                 self._prefilled(request, chunk.length, end, finished)
         return end, finished
+
+    def abandon(self, now: float, stepping: bool) -> list[Request]:
+        """Lose everything at `now`: KV cache, the stretch under way and all requests, returned.
+
+        What the stretch has drawn and made until now was drawn and made. Requests are as when
+        they first arrived; tokens that were made for them count as `lost_tokens`.
+        """
+        steps = 0.0
+        if stepping:
+            steps = self.stretch.steps_by(now)
+            self.stretch.book(self.ledger, steps)
+        for request in self.running:
+            made = request.emitted
+            if request.finish_step >= 0:
+                made = self._stored(request) - request.prompt + 1
+                made += int(steps) if self._decodes else 0
+            self.lost_tokens += made
+        lost = [*self.running, *self.waiting]
+        for request in lost:
+            request.forget()
+        self.waiting.clear()
+        self.running.clear()
+        self.due.clear()
+        self.prefilling, self._finishing, self._stalls = [], [], []
+        self.chunks, self._owners = [], []
+        self.decoding = self.context = self._stale = self._completing = self._growing = 0
+        self._decodes = True
+        self.kv.clear()
+        if self.windows is not None:
+            self.windows = Windows(self.windows.tokens)
+        return sorted(lost, key=lambda request: request.number)
 
     def check(self) -> None:
         """Recount everything from the requests themselves; AssertionError if a sum is off.

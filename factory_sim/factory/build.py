@@ -20,12 +20,17 @@ from factory_sim.factory.clients import (
     thinking_times,
 )
 from factory_sim.factory.facility.facility import Facility
+from factory_sim.factory.facility.governor import Governor
+from factory_sim.factory.failures.chance import set_going
+from factory_sim.factory.failures.outages import Outages, Place
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Line, Meter
+from factory_sim.factory.pipe import Pipe
 from factory_sim.factory.power import POLICIES
+from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING
@@ -35,6 +40,7 @@ from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.step_time import Roofline, StepTime
+from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.stream import draws, open_blocks
@@ -87,11 +93,11 @@ def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
 
 
 def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
-    """Return a seed for the workloads and one for the routers.
+    """Return a seed for the workloads, one for the routers and one for what fails.
 
     Every subsystem has its own stream, so that changing one does not reshuffle the others.
     """
-    return np.random.SeedSequence(scenario.seed).spawn(2)
+    return np.random.SeedSequence(scenario.seed).spawn(3)
 
 
 class Factory:
@@ -119,13 +125,43 @@ class Factory:
             replicas = self.gateways[fleet.name].replicas
             lines.append(Line(fleet, replicas, [bay_of[rack_of[r.gpus[0]]] for r in replicas]))
         self.facility = Facility(layout.building, layout.climate, scenario.site)
-        self.meter = Meter(env, self.facility, lines)
+        allowance = Allowance(scenario.site.grid_limit, scenario.power)
+        self.meter = Meter(env, self.facility, lines, allowance.at)
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
-        self.manager = Manager(env, self.meter, policy, scenario.power)
+        self.outages = self._outages(lines)
+        governor = None
+        if scenario.site.cooling is not None:
+            governor = Governor(
+                self.facility, lines, self.outages.overheat, self.outages.cooled
+            )
+        self.manager = Manager(env, self.meter, policy, scenario.power, governor)
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)
         self.streams = _streams(env, scenario, layout, self.gateways)
+
+    def _outages(self, lines: list[Line]) -> Outages:
+        """Make what breaks and mends, and set its failures going."""
+        scenario, env = self.layout.scenario, self.env
+        spec = scenario.failures or Failures()
+        bandwidth = spec.storage.bandwidth or float("inf")
+        places = [
+            Place(
+                line.fleet,
+                self.gateways[line.fleet.name],
+                replica,
+                frozenset(replica.gpus),
+                bay,
+                -(-len(replica.gpus) // self.layout.building.bays[bay].system.gpus_per_server),
+            )
+            for line in lines
+            for replica, bay in zip(line.replicas, line.bays, strict=True)
+        ]
+        pipe = Pipe(env, bandwidth)
+        outages = Outages(env, self.meter, places, pipe, spec.storage.per_server)
+        if scenario.failures is not None:
+            set_going(env, outages, self.layout, spec, _seeds(scenario)[2])
+        return outages
 
     def _limit_boards(self, line: Line) -> None:
         """Let boards with a power limit below that of their kind keep it."""
@@ -176,8 +212,7 @@ def _gateway(
         )
         indices = [gpu.index for gpu in gpus]
         replica = Replica(env, number, indices, batch, speed_at, gateway.leave, debug)
-        gateway.replicas.append(replica)
-        gateway.outstanding.append(0)
+        gateway.adopt(replica)
     return gateway
 
 

@@ -28,18 +28,19 @@ ROW = np.dtype(
         ("emitted", "<i4"),
         ("cached", "<i4"),
         ("preemptions", "<i4"),
+        ("retries", "<i4"),
         ("outcome", "<i4"),
         ("archetype", "<i4"),
     ]
 )
-_PACK = struct.Struct("<qiiddddiiiiii").pack
+_PACK = struct.Struct("<qiiddddiiiiiii").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 
 
 class Gateway:
-    """Routes requests to `replicas` (to be filled in) by `router`.
+    """Routes requests by `router` to the `replicas` that it adopts.
 
     staleness_s: how old the load figures may be that the router looks at.
     Keeps one packed row per request that has left (`ROW`), and the integral of requests in
@@ -51,6 +52,8 @@ class Gateway:
         self.replicas: list[Replica] = []
         self.outstanding: list[int] = []
         self.inside = 0
+        self.stranded: list[Request] = []  # came while no replica was open
+        self._open: list[int] | None = None  # numbers of the open replicas; None: all
         self.rows = bytearray()
         self.row_bytes = ROW.itemsize
         self._staleness_s = staleness_s
@@ -59,28 +62,68 @@ class Gateway:
         self._request_s = 0.0
         self._last_s = 0.0
 
+    def adopt(self, replica: Replica) -> None:
+        """Add a replica to those that requests are sent to."""
+        self.replicas.append(replica)
+        self.outstanding.append(0)
+        replica.opened = self._opened
+
     def arrive(self, request: Request) -> None:
         """Show a request to a replica; note it as rejected if that refuses it."""
-        outstanding = self.outstanding if not self._staleness_s else self._stale()
-        number = self.router.choose(outstanding)
-        request.replica = number
         now = self.env.now
-        if self.replicas[number].submit(request):
-            self.outstanding[number] += 1
+        if self._sent(request):
             self._request_s += self.inside * (now - self._last_s)
             self._last_s = now
             self.inside += 1
         else:
             self._note(request, now, "rejected")
 
-    def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
-        """Note how a request ended, and tell its client if it waits for the answer."""
-        self.outstanding[replica.number] -= 1
+    def resend(self, number: int, lost: list[Request]) -> None:
+        """Send requests that a replica has lost to others."""
+        self.outstanding[number] -= len(lost)
+        self._send(lost)
+
+    def _sent(self, request: Request) -> bool:
+        """Send a request to a replica, or keep it while none is open; False if it is refused."""
+        outstanding = self.outstanding if not self._staleness_s else self._stale()
+        if self._open is None:
+            number = self.router.choose(outstanding)
+        elif self._open:
+            number = self._open[self.router.choose([outstanding[i] for i in self._open])]
+        else:
+            self.stranded.append(request)
+            return True
+        request.replica = number
+        if not self.replicas[number].submit(request):
+            return False
+        self.outstanding[number] += 1
+        return True
+
+    def _send(self, requests: list[Request]) -> None:
+        """Send requests that are inside already."""
+        for request in requests:
+            if not self._sent(request):
+                self._gone(request, self.env.now, "rejected")
+
+    def _opened(self, replica: Replica) -> None:
+        """A replica has opened or closed: who was stranded may go to it."""
+        is_open = [number for number, other in enumerate(self.replicas) if not other.closed]
+        self._open = None if len(is_open) == len(self.replicas) else is_open
+        if is_open and self.stranded:
+            waiting, self.stranded = self.stranded, []
+            self._send(waiting)
+
+    def _gone(self, request: Request, time: float, outcome: str) -> None:
         now = self.env.now
         self._request_s += self.inside * (now - self._last_s)
         self._last_s = now
         self.inside -= 1
         self._note(request, time, outcome)
+
+    def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
+        """Note how a request ended, and tell its client if it waits for the answer."""
+        self.outstanding[replica.number] -= 1
+        self._gone(request, time, outcome)
 
     def close(self) -> None:
         """Note the requests that are still here as unfinished."""
@@ -88,6 +131,8 @@ class Gateway:
             batch = replica.batch
             for request in sorted([*batch.waiting, *batch.running], key=lambda r: r.number):
                 self._note(request, float("nan"), "unfinished")
+        for request in self.stranded:
+            self._note(request, float("nan"), "unfinished")
 
     def request_seconds(self) -> float:
         """Return the integral of requests in the deployment over time, until now."""
@@ -116,6 +161,7 @@ class Gateway:
             request.emitted,
             request.hit,
             request.preemptions,
+            request.retries,
             _CODE[outcome],
             request.archetype,
         )

@@ -23,6 +23,11 @@ class KvBlocks:
         # _due[s mod block_tokens]: growing sequences that need a block in decode step s.
         self._due = [0] * block_tokens
 
+    def clear(self) -> None:
+        """Forget every sequence; all blocks are free."""
+        self.free = self.total
+        self._due = [0] * self.block_tokens
+
     def blocks(self, tokens: int) -> int:
         """Return the blocks that hold `tokens` tokens."""
         return -(-tokens // self.block_tokens)

@@ -17,7 +17,7 @@ from factory_sim.physics.step_time import Cost, StepTime
 class Ledger:
     """Running sums of one replica; seconds and joules are those of each of its GPUs.
 
-    energy_j is without idle time. kv_full_s: time of decode steps run while work waited for
+    energy_j is without idle time; prefill_j is of it, in steps with prompt chunks. kv_full_s: time of decode steps run while work waited for
     KV blocks. sequence_s: sequences in a step times its duration. steps: decode steps, by
     their sequences; context, windowed: tokens attended to in them, summed. compute_s to
     host_s: causes of the steps with prompt chunks.
@@ -33,6 +33,7 @@ class Ledger:
         "memory_s",
         "network_s",
         "output_tokens",
+        "prefill_j",
         "sequence_s",
         "steps",
         "windowed",
@@ -40,7 +41,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.busy_s = self.energy_j = self.output_tokens = 0.0
-        self.kv_full_s = self.sequence_s = 0.0
+        self.kv_full_s = self.sequence_s = self.prefill_j = 0.0
         self.steps: defaultdict[int, float] = defaultdict(float)
         self.context = self.windowed = 0.0
         self.compute_s = self.memory_s = self.network_s = self.host_s = 0.0
@@ -85,4 +86,5 @@ class Ledger:
             self.energy_j,
             self.output_tokens,
             self.sequence_s,
+            self.prefill_j,
         )

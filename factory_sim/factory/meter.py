@@ -17,6 +17,7 @@ from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.replica import Replica
 
 Floats = NDArray[np.float64]
+Allowed = Callable[[float], float]
 
 
 class Line(NamedTuple):
@@ -66,15 +67,19 @@ STATES = ("grid_limit_w", "clock", "dry_bulb_c", "wet_bulb_c")
 
 
 class Meter:
-    """Reads the site by its facility's books.
+    """Reads the site by its facility's books. allowance: the watts that the meter's limit allows,
+    by time.
 
     A period is kept as the raw numbers of its end: time, SUMS and STATES; then, of each
     deployment, requests waiting and running, free KV blocks, output and prompt tokens so far.
     `table` makes columns of them.
     """
 
-    def __init__(self, env: Environment, facility: Facility, lines: list[Line]) -> None:
+    def __init__(
+        self, env: Environment, facility: Facility, lines: list[Line], allowance: Allowed
+    ) -> None:
         self.env, self.facility, self.lines = env, facility, lines
+        self._allowed = [allowance, *(limit.watts.at for limit in facility.limits[1:])]
         self._raw = bytearray()
         self._head = 1 + len(SUMS) + len(STATES)
         self._row = Struct(f"={self._head + len(FLOOR) * len(lines)}d")
@@ -166,12 +171,13 @@ class Meter:
             Reading(
                 (after_j - before_j) / seconds,
                 rest_w,
-                limit.watts.at(now),
+                allowed(now),
                 partial(boards_w, limit.bays),
                 fullest,
             )
-            for limit, after_j, before_j, rest_w in zip(
+            for limit, allowed, after_j, before_j, rest_w in zip(
                 facility.limits,
+                self._allowed,
                 facility.carried_j,
                 self._last_carried_j,
                 facility.rest_w,

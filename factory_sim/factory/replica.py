@@ -28,6 +28,52 @@ class Speed(NamedTuple):
     power: StepPower
 
 
+class Absence:
+    """How long a replica was down, loading, and without power."""
+
+    def __init__(self) -> None:
+        self.state = ""
+        self._dark = False
+        self._since_s = 0.0
+        self._spent_s = {"": 0.0, "down": 0.0, "loading": 0.0}
+        self._dark_s = 0.0
+
+    def go(self, state: str, now: float, dark: bool) -> None:
+        """Be `state` from now on: down, loading, or nothing of these."""
+        self._spent_s[self.state] += now - self._since_s
+        if self._dark:
+            self._dark_s += now - self._since_s
+        self.state, self._dark, self._since_s = state, dark, now
+
+    def seconds(self, now: float) -> tuple[float, float, float]:
+        """Return the seconds down, loading and dark, until now."""
+        spent_s = dict(self._spent_s)
+        spent_s[self.state] += now - self._since_s
+        dark_s = self._dark_s + (now - self._since_s if self._dark else 0.0)
+        return spent_s["down"], spent_s["loading"], dark_s
+
+
+class Heated:
+    """How much of the throttled time heat demanded. on: whether it does now."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self._until_s = self._heated_s = 0.0
+
+    def until(self, throttled_s: float) -> None:
+        """Settle what was throttled since the last time."""
+        self._heated_s = self.seconds(throttled_s)
+        self._until_s = throttled_s
+
+    def seconds(self, throttled_s: float) -> float:
+        """Return the throttled seconds so far that heat demanded."""
+        return self._heated_s + (throttled_s - self._until_s if self.on else 0.0)
+
+
+def _nobody(replica: Replica) -> None:
+    """Nobody asks to be told."""
+
+
 class Replica:
     """One copy of a model.
 
@@ -56,6 +102,10 @@ class Replica:
         self.board: Board | None = None  # keeps the power limit of the GPUs, if they have one
         self._next: int | None = None  # the call that goes on from here; None: idle
         self._stepping = False
+        self.closed: set[str] = set()  # why no request is sent here
+        self.opened: Callable[[Replica], None] = _nobody  # told when that begins or ends
+        self.absence = Absence()
+        self._heat = Heated()
 
     def submit(self, request: Request) -> bool:
         """Queue a request; return False if it is refused."""
@@ -94,6 +144,37 @@ class Replica:
         self._wanted_running = sequences
         self._change()
 
+    def set_open(self, why: str, to_requests: bool) -> None:
+        """Take requests, or none as long as `why` lasts."""
+        before = bool(self.closed)
+        (self.closed.discard if to_requests else self.closed.add)(why)
+        if before != bool(self.closed):
+            self.opened(self)
+
+    def fail(self, dark: bool) -> list[Request]:
+        """Stop at once and lose everything; return the requests that were here.
+
+        dark: without power. It stays down until it is told to `load`.
+        """
+        now = self.env.now
+        if self._stepping and now >= self.batch.stretch.end_s - INSTANT:
+            self._boundary(self._next)  # completions come first in their instant
+        self._attribute()
+        lost = self.batch.abandon(now, self._stepping)
+        self._next, self._stepping = None, False
+        self.absence.go("down", now, dark)
+        self.set_open("down", False)
+        return lost
+
+    def load(self) -> None:
+        """Begin to load the weights; take requests again once it is told to `serve`."""
+        self.absence.go("loading", self.env.now, False)
+
+    def serve(self) -> None:
+        """Be up again, with nothing to do."""
+        self.absence.go("", self.env.now, False)
+        self.set_open("down", True)
+
     @property
     def resting(self) -> bool:
         """Tell whether there is nothing to do."""
@@ -106,7 +187,16 @@ class Replica:
         if self._stepping:
             ledger = ledger.copy()
             batch.stretch.book(ledger, batch.stretch.steps_by(self.env.now))
-        return ledger.totals(batch.stretch.step_time)
+        totals = ledger.totals(batch.stretch.step_time)
+        heated_s = self._heat.seconds(totals.throttled_s)
+        down_s, loading_s, dark_s = self.absence.seconds(self.env.now)
+        return totals._replace(
+            throttled_s=totals.throttled_s - heated_s,
+            heated_s=heated_s,
+            down_s=down_s,
+            loading_s=loading_s,
+            dark_s=dark_s,
+        )
 
     def drawn(self) -> tuple[float, float, float]:
         """Return busy seconds, joules (of each GPU) and output tokens until now."""
@@ -164,11 +254,20 @@ class Replica:
     def _obey(self) -> None:
         batch = self.batch
         clock = min(self._held.values(), default=1.0)
+        hot = clock < 1.0 and self._held.get("heat", 1.0) == clock
+        if hot != self._heat.on:
+            self._attribute()
+            self._heat.on = hot
         if clock != self.clock:
             self.clock = clock
             batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
         batch.max_running = self._wanted_running
         self._ordered = False
+
+    def _attribute(self) -> None:
+        """Put the throttled time until now down to heat, or to whatever else it was."""
+        ledger, step_time = self.batch.ledger, self.batch.stretch.step_time
+        self._heat.until(ledger.totals(step_time).throttled_s)
 
     def _change(self) -> None:
         self._ordered = True

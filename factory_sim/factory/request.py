@@ -37,6 +37,7 @@ class Request:
         "prompt",
         "queued_s",
         "replica",
+        "retries",
         "stored",
         "stream",
     )
@@ -73,7 +74,15 @@ class Request:
         self.blocks = 0  # KV blocks taken at admission
         self.finish_step = -1  # the decode step after which it is done; -1: not decoding
         self.preemptions = 0
+        self.retries = 0  # times it was lost with a replica and sent again
         self.gone = False  # finished, or given up by its client
+
+    def forget(self) -> None:
+        """Be as on arrival: a replica was lost with everything made so far."""
+        self.admitted_s = self.first_token_s = self.last_token_s = NEVER
+        self.emitted = self.stored = self.left = self.hit = self.blocks = 0
+        self.finish_step = -1
+        self.retries += 1
 
     def __repr__(self) -> str:
         return f"Request({self.number}, {self.prompt}+{self.output} tokens)"

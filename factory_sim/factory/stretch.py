@@ -108,10 +108,12 @@ class Stretch:
         half = (steps - 1) / 2
         busy_s = steps * (self.first_s + self.growth_s * half)
         ledger.busy_s += busy_s
-        ledger.energy_j += self.energy_j(steps)
+        energy_j = self.energy_j(steps)
+        ledger.energy_j += energy_j
         ledger.output_tokens += self.tokens * steps
         ledger.sequence_s += self.sequences * busy_s
         if self.mixed:
+            ledger.prefill_j += energy_j
             ledger.mixed(self.cost, steps)
         elif self.kv_blocked:
             ledger.kv_full_s += busy_s

@@ -67,6 +67,7 @@ def request_table(
                     "output_tokens": rows["emitted"],
                     "cached_tokens": rows["cached"],
                     "preemptions": rows["preemptions"],
+                    "retries": rows["retries"],
                     "outcome": _named(rows["outcome"], OUTCOMES),
                     "slo_met": met,
                     "measured": rows["arrival_s"] >= warmup_s,

@@ -25,7 +25,10 @@ CAUSES = {
     "communication": "network_s",
     "host": "host_s",
     "power_throttled": "throttled_s",
+    "thermally_throttled": "heated_s",
     "kv_full": "kv_full_s",
+    "down": "down_s",
+    "loading": "loading_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
 

@@ -11,8 +11,11 @@ class Totals(NamedTuple):
 
     compute_s to host_s are at the reference clock; throttled_s is the extra time of a lower
     clock; kv_full_s is the time of decode steps run while work waited for KV blocks, and is
-    then in no other cause. Causes add up to busy_s. energy_j is without idle time.
-    sequence_s: sequences in the step times its duration, for the mean batch.
+    then in no other cause. Causes add up to busy_s. energy_j is without idle time; prefill_j is the
+    part of it that went into steps with prompt chunks. sequence_s: sequences in the step times
+    its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
+    loading_s: not busy, because something had failed, or because weights were on their way;
+    dark_s: the part of them without power.
     """
 
     busy_s: float = 0.0
@@ -25,6 +28,11 @@ class Totals(NamedTuple):
     energy_j: float = 0.0
     output_tokens: float = 0.0
     sequence_s: float = 0.0
+    prefill_j: float = 0.0
+    heated_s: float = 0.0
+    down_s: float = 0.0
+    loading_s: float = 0.0
+    dark_s: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

@@ -59,7 +59,8 @@ class CoolingSpec(Frozen):
     """The cooling plant. plant: the catalogue's entry (`factory-sim catalog cooling`).
 
     air_supply, liquid_supply: of the water that the two loops send to racks. air_capacity,
-    liquid_capacity: heat that they can carry; the nameplates and a margin without.
+    liquid_capacity: heat that they can carry; the nameplates and a margin without. cdu_racks: how
+    many racks with coolant share a CDU.
     """
 
     plant: CoolingName
@@ -67,6 +68,7 @@ class CoolingSpec(Frozen):
     liquid_supply: Celsius | None = None
     air_capacity: PositiveWatts | None = None
     liquid_capacity: PositiveWatts | None = None
+    cdu_racks: Count = 8
 
     @model_validator(mode="before")
     @classmethod

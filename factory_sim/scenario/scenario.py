@@ -12,6 +12,7 @@ from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.workload import WorkloadSpec
@@ -39,6 +40,7 @@ class Scenario(Frozen):
     racks: Annotated[tuple[Racks, ...], Field(min_length=1)]
     provisioning: Provisioning = Provisioning()
     power: Power = Power()
+    failures: Failures | None = None
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     catalog: str | None = None

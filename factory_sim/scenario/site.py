@@ -19,6 +19,7 @@ from factory_sim.units import (
     PositiveSeconds,
     PositiveWatts,
     Share,
+    WattsPerSecond,
 )
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -99,18 +100,40 @@ class Provisioning(Frozen):
         return {"basis": given} if isinstance(given, str) else given
 
 
+class Preference(Frozen):
+    """Watts at the meter that one would rather not exceed: going over them costs `price` for the
+    energy above, and is avoided while that is more than the energy is `worth` to the site."""
+
+    limit: signal_of(PositiveWatts)  # type: ignore[valid-type]
+    price: signal_of(PerJoule)  # type: ignore[valid-type]
+    worth: Annotated[PerJoule, Field(ge=0)]
+
+
 class Power(Frozen):
     """The power manager: it reads the meter every `period` and keeps the site under its limit.
 
     policy: `clock` lowers the GPU clocks in steps, `admit` lowers the sequences a replica may
-    run, `none` only watches. telemetry_delay: age of a reading when it is used.
-    actuation_delay: time from a decision to its effect. margin: share of the limit kept free.
-    step: the clock's (or the batch limit's) step, as a share of its full value.
+    run, `park` sends requests to fewer replicas, `none` only watches. telemetry_delay: age of a
+    reading when it is used. actuation_delay: time from a decision to its effect. margin: share of
+    the limit kept free. step: the clock's (or the batch limit's) step, as a share of its full
+    value. notice: how long before a change of the grid limit the site is told. ramp: the fastest
+    that its draw may be led down or up, watts a second. preference: a soft limit.
     """
 
-    policy: Literal["clock", "admit", "none"] = "clock"
+    policy: Literal["clock", "admit", "park", "none"] = "clock"
     period: PositiveSeconds = 1.0
     telemetry_delay: NonNegativeSeconds = 0.1
     actuation_delay: NonNegativeSeconds = 0.1
     margin: Annotated[Share, Field(ge=0, lt=0.5)] = 0.02
     step: Annotated[Share, Field(gt=0, le=0.5)] = 0.05
+    notice: NonNegativeSeconds = 0.0
+    ramp: Annotated[WattsPerSecond, Field(gt=0)] | None = None
+    preference: Preference | None = None
+
+    @model_validator(mode="after")
+    def _options_have_a_use(self) -> Power:
+        if self.policy == "none":
+            for name in ("notice", "ramp", "preference"):
+                if getattr(self, name):
+                    raise ValueError(f"policy 'none' acts on nothing; leave out '{name}'")
+        return self

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from factory_sim.factory.facility.building import PARTS, Building, Flow
 from factory_sim.factory.facility.climate import PERIOD_S, Climate
 from factory_sim.factory.facility.storage import Storage
+from factory_sim.factory.facility.warmth import Warmth
 from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.site import Site
 
@@ -66,6 +67,9 @@ class Facility:
         self._generation: Signal | None = site.generation
         self._price: Signal | None = site.price
         self._carbon: Signal | None = site.carbon
+        self.warmth = Warmth(building.bays, building.plant)
+        self.dark: frozenset[int] = frozenset()
+        self._dark_by: dict[str, frozenset[int]] = {}
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
         self.joules = [0.0] * len(PARTS)
         self.carried_j = [0.0] * len(self.limits)
@@ -77,6 +81,12 @@ class Facility:
         self.ambient = climate.at(0.0)
         self.flow = building.draw(self._rest_w, self.ambient)
         self._places = [_place_of(building, limit.name) for limit in self.limits[1:]]
+        self.rest_w = self._at_rest()
+
+    def set_dark(self, why: str, bays: frozenset[int]) -> None:
+        """Leave bays without power, because of `why`, until it names others (or none)."""
+        self._dark_by[why] = bays
+        self.dark = frozenset().union(*self._dark_by.values())
         self.rest_w = self._at_rest()
 
     def books(self) -> Books:
@@ -94,7 +104,7 @@ class Facility:
 
     def _at_rest(self) -> list[float]:
         """Return the watts of each limited level with idle GPUs, in the weather of now."""
-        flow = self.building.draw(self._rest_w, self.ambient)
+        flow = self.building.draw(self._rest_w, self.ambient, self.dark)
         return [flow.load_w, *self._levels_w(flow)]
 
     def _levels_w(self, flow: Flow) -> list[float]:
@@ -115,8 +125,10 @@ class Facility:
                 self._rest_w, bay_j, self._last_bay_j, strict=True
             )
         ]
-        self.flow = flow = self.building.draw(gpu_w, self.ambient)
+        self.flow = flow = self.building.draw(gpu_w, self.ambient, self.dark)
         self._book(flow, seconds)
+        if self.outdoors:
+            self.warmth.advance(flow, gpu_w, seconds)
         self._last_s, self._last_bay_j = now, list(bay_j)
         if now >= self._ambient_until_s:
             self.ambient = self._climate.at(now)

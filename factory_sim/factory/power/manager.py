@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 
 from simpy import Environment, Event
 
+from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.meter import Meter
 from factory_sim.factory.power.protocol import Policy, Shares
@@ -17,11 +18,18 @@ class Manager:
     """Runs a policy on the readings of every limited level, with their delays.
 
     shares: what each level allows each deployment; a replica gets the least of the levels that
-    stand between it and the feed.
+    stand between it and the feed. governor: what GPUs do about their temperature, at each reading.
     """
 
-    def __init__(self, env: Environment, meter: Meter, policy: Policy, power: Power) -> None:
-        self.env, self.meter, self.policy = env, meter, policy
+    def __init__(
+        self,
+        env: Environment,
+        meter: Meter,
+        policy: Policy,
+        power: Power,
+        governor: Governor | None = None,
+    ) -> None:
+        self.env, self.meter, self.policy, self.governor = env, meter, policy, governor
         self._limits = meter.facility.limits
         self.shares: list[Shares] = [(1.0,) * len(meter.lines) for _ in self._limits]
         self._period_s = power.period
@@ -40,6 +48,8 @@ class Manager:
                 wanted = self.policy.decide(self.shares[level], reading)
                 if wanted != self.shares[level]:
                     self.env.process(self._order(level, wanted))
+            if self.governor is not None:
+                self.governor.look()
 
     def _order(self, level: int, shares: Shares) -> Generator[Event, None, None]:
         """The reading arrives late and the order takes time; then the shares hold."""

@@ -1,0 +1,126 @@
+"""How warm things are: the water of each loop, the coolant (or air) in each rack, and its GPUs.
+
+Two thermal masses in a row (equation: physics/thermal.py). Racks warm their coolant, coolant is
+held near the loop's water by the flow of its CDU (or air handlers), and the water is held at its
+supply by the plant. Without flow a rack is on its own; without plant the water is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from factory_sim.factory.facility.building import Flow
+from factory_sim.factory.facility.plant import Loops
+from factory_sim.factory.site import Rack
+from factory_sim.physics.cooling import Loop, LoopDraw
+from factory_sim.physics.thermal import warmed_c
+
+
+@dataclass(slots=True)
+class _Rack:
+    """A rack's coolant: what warms it, and what holds it near the water of its loop."""
+
+    wet: bool
+    capacity_j_per_k: float
+    conductance_w_per_k: float
+    rise_k_per_w: float
+    coolant_c: float = 0.0
+    gpu_c: float = 0.0
+    flowing: bool = True
+
+
+class Warmth:
+    """Temperatures of a site whose cooling is known; a site with a constant PUE has none.
+
+    running: whether the plant works. water_c: of the air loop and of the liquid loop.
+    """
+
+    def __init__(self, bays: Sequence[Rack], plant: object) -> None:
+        self.loops = plant if isinstance(plant, Loops) else None
+        self.running = True
+        self._racks = [_rack(rack) for rack in bays]
+        self.water_c = [0.0, 0.0]
+        if self.loops is not None:
+            liquid = self.loops.liquid
+            self.water_c = [self.loops.air.supply_c, liquid.supply_c if liquid else 0.0]
+        for rack in self._racks:
+            rack.coolant_c = rack.gpu_c = self.water_c[rack.wet]
+
+    @property
+    def gpu_c(self) -> list[float]:
+        """Return how warm the GPUs of each bay are in the mean."""
+        return [rack.gpu_c for rack in self._racks]
+
+    @property
+    def coolant_c(self) -> list[float]:
+        """Return how warm the coolant, or inlet air, of each bay is."""
+        return [rack.coolant_c for rack in self._racks]
+
+    def set_flow(self, bays: frozenset[int], flowing: bool) -> None:
+        """Let coolant flow through racks, or stand."""
+        for bay in bays:
+            self._racks[bay].flowing = flowing
+
+    def advance(self, flow: Flow, gpu_w: Sequence[float], seconds: float) -> None:
+        """Let some seconds pass with this flow, and boards of each bay that draw `gpu_w`."""
+        if self.loops is None:
+            return
+        air, liquid, _ = flow.plant
+        if air is not None:
+            self.water_c[0] = self._water(
+                self.water_c[0],
+                self.loops.air,
+                air,
+                flow.heat.air_w,
+                self.loops.air_capacity_j_per_k,
+                seconds,
+            )
+        if liquid is not None and self.loops.liquid is not None:
+            self.water_c[1] = self._water(
+                self.water_c[1],
+                self.loops.liquid,
+                liquid,
+                flow.heat.liquid_w,
+                self.loops.liquid_capacity_j_per_k,
+                seconds,
+            )
+        water_c = self.water_c
+        for rack, heat_w, board_w in zip(self._racks, flow.bays_w, gpu_w, strict=True):
+            rack.coolant_c = warmed_c(
+                rack.coolant_c,
+                seconds,
+                heat_w,
+                rack.capacity_j_per_k,
+                rack.conductance_w_per_k if rack.flowing else 0.0,
+                water_c[rack.wet],
+            )
+            rack.gpu_c = rack.coolant_c + rack.rise_k_per_w * board_w
+
+    def _water(
+        self,
+        water_c: float,
+        loop: Loop,
+        draw: LoopDraw,
+        heat_w: float,
+        capacity_j_per_k: float,
+        seconds: float,
+    ) -> float:
+        """Return how warm a loop's water is after some seconds."""
+        if not self.running:
+            return warmed_c(water_c, seconds, heat_w, capacity_j_per_k, 0.0, 0.0)
+        # At full flow the water takes its whole heat within its range.
+        conductance = loop.design_w / loop.range_k
+        return warmed_c(
+            water_c, seconds, draw.unserved_w, capacity_j_per_k, conductance, draw.supply_c
+        )
+
+
+def _rack(rack: Rack) -> _Rack:
+    facts = rack.enclosure
+    return _Rack(
+        rack.liquid_share > 0.0,
+        facts.heat_capacity.value * rack.nameplate_w,
+        rack.nameplate_w / facts.coolant_rise.value,
+        facts.gpu_rise.value / (rack.accelerator.need("tdp") * rack.gpus),
+    )

@@ -1,0 +1,1 @@
+"""What breaks, what that takes down with it, and how it comes back."""

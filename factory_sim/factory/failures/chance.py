@@ -1,0 +1,98 @@
+"""Failures by schedule and by chance: when each domain fails, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from difflib import get_close_matches
+
+import numpy as np
+from simpy import Event
+
+from factory_sim.catalog import FailureRate
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.failures.domains import Domain, domains
+from factory_sim.factory.failures.outages import Outages
+from factory_sim.factory.layout import Layout
+from factory_sim.factory.timetable import CONTROL, Timetable
+from factory_sim.scenario.failures import KINDS, Failures, Scheduled
+
+Story = Generator[Event, None, None]
+
+
+def set_going(
+    env: Timetable,
+    outages: Outages,
+    layout: Layout,
+    spec: Failures,
+    seed: np.random.SeedSequence,
+) -> None:
+    """Start every failure that a scenario asks for.
+
+    Raises InputError, with what there is, for a scheduled failure of something unknown.
+    """
+    scenario = layout.scenario
+    cooling = scenario.site.cooling
+    known = domains(layout, cooling.cdu_racks if cooling else 1)
+    for index, when in enumerate(spec.schedule):
+        if when.what not in known:
+            close = get_close_matches(when.what, known, n=3)
+            examples = close or [name for name in known if "/" not in name][:6]
+            raise InputError(
+                Problem(
+                    f"failures.schedule.{index}.what",
+                    f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
+                )
+            )
+        env.process(scheduled(env, outages, known[when.what], when))
+    chance = spec.chance
+    if chance is None:
+        return
+    takeover_s = spec.spares.takeover if spec.spares else None
+    quick_s = {} if takeover_s is None else dict.fromkeys(("gpu", "server"), takeover_s)
+    # One stream for each kind, whether it fails here or not.
+    for kind, own in zip(KINDS, seed.spawn(len(KINDS)), strict=True):
+        units = [domain for domain in known.values() if domain.kind == kind]
+        if kind in chance.kinds and units:
+            rate = scenario.facts.failure_rate(kind)
+            env.process(by_chance(env, outages, units, rate, chance.times, quick_s, own))
+
+
+def scheduled(env: Timetable, outages: Outages, domain: Domain, when: Scheduled) -> Story:
+    """Fail at the time that the scenario says."""
+    yield env.at(when.at, CONTROL)
+    outages.strike(domain)
+    if when.lasts is not None:
+        yield env.at(when.at + when.lasts, CONTROL)
+        outages.mend(domain)
+
+
+def by_chance(
+    env: Timetable,
+    outages: Outages,
+    units: list[Domain],
+    rate: FailureRate,
+    times: float,
+    quick_s: Mapping[str, float],
+    seed: np.random.SeedSequence,
+) -> Story:
+    """Let units of one kind fail at random, each for a random time.
+
+    Failures of all units together come as a Poisson process; a repair is log-normal. times: how
+    much more often than the catalogue says. quick_s: by kind, how long it takes where a spare
+    stands in.
+    """
+    rng = np.random.default_rng(seed)
+    modules = sum(1 + unit.spares for unit in units)
+    mean_s = rate.mtbf.value / (modules * times)
+    sigma = rate.spread.value
+    while True:
+        yield env.timeout(float(rng.exponential(mean_s)))
+        unit = units[int(rng.integers(len(units)))]
+        repair_s = rate.repair.value * float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
+        outages.strike(unit)
+        env.process(_repaired(env, outages, unit, min(repair_s, quick_s.get(unit.kind, repair_s))))
+
+
+def _repaired(env: Timetable, outages: Outages, unit: Domain, seconds: float) -> Story:
+    yield env.timeout(seconds)
+    outages.mend(unit)

@@ -1,0 +1,165 @@
+"""Outages: a domain fails, replicas behind it lose what they had, and come back the slow way.
+
+A replica is down as long as anything it needs is down. Then its weights come from storage, over
+the pipe that all who load share, the engine starts, and requests may be sent to it again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+from factory_sim.factory.facility.facility import Facility
+from factory_sim.factory.failures.domains import CUTS, FEEDS, STOPS, Domain
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.meter import Meter
+from factory_sim.factory.pipe import Pipe
+from factory_sim.factory.replica import Replica
+from factory_sim.factory.timetable import CONTROL, Timetable
+
+
+class Place(NamedTuple):
+    """A replica and what it stands on."""
+
+    fleet: Fleet
+    gateway: Gateway
+    replica: Replica
+    gpus: frozenset[int]
+    bay: int
+    servers: int
+
+
+class Tally:
+    """What one kind of failure has done: how often, replicas stopped, requests lost."""
+
+    def __init__(self) -> None:
+        self.failures = self.carried = self.stops = self.requests_lost = 0
+
+
+class Outages:
+    """Strikes domains and mends them.
+
+    places: every replica. pipe: weights come through it; per_server: bytes a second that a server
+    takes at the most.
+    """
+
+    def __init__(
+        self,
+        env: Timetable,
+        meter: Meter,
+        places: list[Place],
+        pipe: Pipe,
+        per_server: float,
+    ) -> None:
+        self._env, self._meter, self._places = env, meter, places
+        self._facility: Facility = meter.facility
+        self._pipe, self._per_server = pipe, per_server
+        self._failed: Counter[str] = Counter()  # modules that are down, by domain
+        self._held: list[set[str]] = [set() for _ in places]  # why each replica is down
+        self._loads: dict[int, int] = {}  # transfers of those that load
+        self._starts: dict[int, int] = {}  # calls that end their start
+        self.tallies: dict[str, Tally] = {}
+
+    def strike(self, domain: Domain) -> None:
+        """Let a module of a domain fail."""
+        tally = self.tallies.setdefault(domain.kind, Tally())
+        tally.failures += 1
+        self._failed[domain.name] += 1
+        if self._failed[domain.name] <= domain.spares:
+            tally.carried += 1
+        elif self._failed[domain.name] == domain.spares + 1:
+            self._effect(domain, True)
+            for index, place in enumerate(self._places):
+                if self._needs(place, domain):
+                    self._stop(index, domain.name, domain, tally)
+
+    def mend(self, domain: Domain) -> None:
+        """Let a failed module of a domain work again."""
+        self._failed[domain.name] -= 1
+        if self._failed[domain.name] == domain.spares:
+            self._effect(domain, False)
+            for index, place in enumerate(self._places):
+                if self._needs(place, domain):
+                    self._release(index, domain.name, reload=domain.kind not in CUTS)
+
+    def overheat(self, bay: int) -> None:
+        """Shut down the replicas of a bay that is too hot."""
+        tally = self.tallies.setdefault("heat", Tally())
+        tally.failures += 1
+        for index, place in enumerate(self._places):
+            if place.bay == bay:
+                self._stop(index, "heat", None, tally)
+
+    def cooled(self, bay: int) -> None:
+        """Start the replicas of a bay that has cooled down."""
+        for index, place in enumerate(self._places):
+            if place.bay == bay:
+                self._release(index, "heat", reload=True)
+
+    # -- inside ------------------------------------------------------------------------
+
+    @staticmethod
+    def _needs(place: Place, domain: Domain) -> bool:
+        if domain.kind in FEEDS:
+            return place.bay in domain.bays
+        if domain.kind in STOPS or domain.kind in CUTS:
+            return not place.gpus.isdisjoint(domain.gpus)
+        return False  # cooling acts by heat, storage by loads
+
+    def _effect(self, domain: Domain, failing: bool) -> None:
+        """Let the facility know of what it loses or gets back."""
+        self._meter.account()
+        if domain.kind in FEEDS or domain.kind == "rack":
+            self._facility.set_dark(domain.name, domain.bays if failing else frozenset())
+        elif domain.kind == "cdu":
+            self._facility.warmth.set_flow(domain.bays, not failing)
+        elif domain.kind == "plant":
+            self._facility.warmth.running = not failing
+        elif domain.kind == "storage":
+            self._pipe.set_open(not failing)
+
+    def _stop(self, index: int, why: str, domain: Domain | None, tally: Tally) -> None:
+        place, held = self._places[index], self._held[index]
+        held.add(why)
+        dark = place.bay in self._facility.dark
+        if len(held) > 1 and not place.replica.absence.state == "loading":
+            return
+        self._stop_loading(index)
+        lost = place.replica.fail(dark)
+        tally.stops += 1
+        tally.requests_lost += len(lost)
+        place.gateway.resend(place.replica.number, lost)
+
+    def _release(self, index: int, why: str, reload: bool) -> None:
+        place, held = self._places[index], self._held[index]
+        held.discard(why)
+        if held or place.replica.absence.state != "down":
+            return
+        if not reload:
+            place.replica.serve()
+            return
+        place.replica.load()
+        fleet = place.fleet
+        size = fleet.memory.weight_bytes * fleet.gpus_per_replica
+        self._loads[index] = self._pipe.send(
+            size, self._per_server * place.servers, lambda: self._start(index)
+        )
+
+    def _start(self, index: int) -> None:
+        """Weights are there: start the engine."""
+        del self._loads[index]
+        place = self._places[index]
+        at_s = self._env.now + place.fleet.engine.start.value
+
+        def up(call: int) -> None:
+            if self._starts.get(index) == call:
+                del self._starts[index]
+                place.replica.serve()
+
+        self._starts[index] = self._env.call(at_s, CONTROL, up)
+
+    def _stop_loading(self, index: int) -> None:
+        if index in self._loads:
+            self._pipe.drop(self._loads.pop(index))
+        self._starts.pop(index, None)

@@ -1,0 +1,62 @@
+"""What a site may draw at the meter: its limit, seen as far ahead as it is told, at its own ramp."""
+
+from __future__ import annotations
+
+from factory_sim.scenario.signal import Signal
+from factory_sim.scenario.site import Power
+
+_LOOKS = 32
+"""How often a limit that moves all the time is looked at within the notice."""
+
+
+class Allowance:
+    """The watts that a policy aims below, by time.
+
+    A lower limit that is known `power.notice` ahead is obeyed before it comes: so early that
+    orders have acted when it does, and, with a ramp, so early that the draw may fall by that many
+    watts a second at the most. With a ramp the allowance also rises no faster. A preference counts
+    as a limit while going over it costs more than the energy is worth.
+    """
+
+    def __init__(self, limit: Signal, power: Power) -> None:
+        self._limit, self._notice_s = limit, power.notice
+        self._ramp = float("inf") if power.ramp is None else power.ramp
+        # From a reading to its effect: a period may pass before it, and its delays after.
+        self._lead_s = 2.0 * power.period + power.telemetry_delay + power.actuation_delay
+        self._preference = power.preference
+        self._changes: list[float] = []
+        self._seen_until_s = -1.0
+        self._last: tuple[float, float] | None = None
+
+    def at(self, now: float) -> float:
+        """Return the watts allowed at `now`; times must not go back."""
+        allowed_w = self._limit.at(now)
+        if self._notice_s:
+            allowed_w = min(allowed_w, self._ahead(now))
+        preference = self._preference
+        if preference is not None and preference.price.at(now) > preference.worth:
+            allowed_w = min(allowed_w, preference.limit.at(now))
+        if self._last is not None and now > self._last[0]:
+            before_s, before_w = self._last
+            allowed_w = min(allowed_w, before_w + self._ramp * (now - before_s))
+        self._last = (now, allowed_w)
+        return allowed_w
+
+    def _ahead(self, now: float) -> float:
+        """Return what limits that are already known allow now."""
+        found = float("inf")
+        for time in self._times(now):
+            early_s = max(0.0, time - now - self._lead_s)
+            rise_w = self._ramp * early_s if early_s else 0.0
+            found = min(found, self._limit.at(time) + rise_w)
+        return found
+
+    def _times(self, now: float) -> list[float]:
+        """Return the times within the notice at which the limit is looked at."""
+        end_s = now + self._notice_s
+        if self._limit.continuous:
+            return [now + self._notice_s * step / _LOOKS for step in range(1, _LOOKS + 1)]
+        if end_s > self._seen_until_s:
+            self._seen_until_s = end_s + 3600.0
+            self._changes = self._limit.changes(self._seen_until_s)
+        return [time for time in self._changes if now < time <= end_s]
