@@ -43,6 +43,7 @@ from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.workload.scaling import thinned
 from factory_sim.workload.stream import draws, open_blocks
 
 StepTimes = Callable[[Fleet, float], StepTime]
@@ -223,10 +224,12 @@ def _streams(
     gateways: dict[str, Gateway],
 ) -> list[Stream]:
     hosts = {fleet.name: fleet.host for fleet in layout.fleets}
+    scales = {fleet.name: fleet.scale for fleet in layout.fleets}
     numbers = count()
     streams = []
     seeds = workload_seeds(scenario)
-    for index, (name, spec) in enumerate(scenario.workload.items()):
+    for index, (name, whole) in enumerate(scenario.workload.items()):
+        spec = thinned(whole, 1.0 / scales[whole.deployment])
         lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
         gateway = gateways[spec.deployment]

@@ -134,7 +134,8 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     rows = {
         "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
         f"{fleet.precision}, KV cache in {spec.kv_precision}",
-        "replicas": f"{len(fleet.replicas)} of {fleet.gpus_per_replica} {fleet.accelerator.title}",
+        "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
+        + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
         f"{fleet.max_num_seqs} sequences",
         "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
@@ -157,8 +158,8 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     )
     tokens = best.requests_per_s * output
     rows["ideal rate"] = (
-        f"{tokens:,.0f} output tokens/s a replica, {tokens * len(fleet.replicas):,.0f} in all "
-        f"({best.requests_per_s * len(fleet.replicas):,.1f} requests/s), with batches of "
+        f"{tokens:,.0f} output tokens/s a replica, {tokens * fleet.represented:,.0f} in all "
+        f"({best.requests_per_s * fleet.represented:,.1f} requests/s), with batches of "
         f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
     )
     return rows

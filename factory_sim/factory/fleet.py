@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,7 +13,7 @@ from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, kv_memory
 from factory_sim.physics.power import PowerModel
-from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.deployment import Deployment, Represented
 from factory_sim.scenario.scenario import Scenario
 
 STATIC_STEP_TOKENS = 8192
@@ -21,7 +22,11 @@ STATIC_STEP_TOKENS = 8192
 
 @dataclass(frozen=True)
 class Fleet:
-    """One deployment, resolved: its engine settings, physics, and the GPUs of each replica."""
+    """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
+
+    replicas: those that are simulated. represented: how many there are, at least as many.
+    like: of each rack whose replicas are not simulated, the rack that stands for it.
+    """
 
     name: str
     spec: Deployment
@@ -40,6 +45,13 @@ class Fleet:
     power: PowerModel
     memory: KvMemory
     replicas: tuple[tuple[Gpu, ...], ...]
+    represented: int
+    like: Mapping[str, str]
+
+    @property
+    def scale(self) -> float:
+        """Return for how many replicas each simulated one stands."""
+        return self.represented / len(self.replicas)
 
     @property
     def longest(self) -> int:
@@ -90,6 +102,8 @@ def make_fleet(
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, tp))
         )
+    placed = _place(spec, where, free.get(system.name, []), tp)
+    replicas, like = _simulated(spec, where, placed)
     return Fleet(
         name=name,
         spec=spec,
@@ -112,7 +126,9 @@ def make_fleet(
         ),
         power=power_of(accelerator, curve, weight_bytes),
         memory=memory,
-        replicas=_place(spec, where, free.get(system.name, []), tp),
+        replicas=replicas,
+        represented=len(placed),
+        like=like,
     )
 
 
@@ -226,6 +242,8 @@ def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, tp: int) 
 def _place(spec: Deployment, where: str, free: list[Gpu], tp: int) -> tuple[tuple[Gpu, ...], ...]:
     """Take free GPUs for each replica, all of one replica inside one scale-up domain."""
     wanted = spec.replicas
+    if isinstance(wanted, Represented):
+        wanted = wanted.represent
     placed: list[tuple[Gpu, ...]] = []
     for _, members in groupby(list(free), key=lambda gpu: gpu.domain):
         domain = list(members)
@@ -243,3 +261,37 @@ def _place(spec: Deployment, where: str, free: list[Gpu], tp: int) -> tuple[tupl
     taken = {gpu.index for gpus in placed for gpu in gpus}
     free[:] = [gpu for gpu in free if gpu.index not in taken]
     return tuple(placed)
+
+
+def _simulated(
+    spec: Deployment, where: str, placed: tuple[tuple[Gpu, ...], ...]
+) -> tuple[tuple[tuple[Gpu, ...], ...], dict[str, str]]:
+    """Return the replicas that are simulated, and which rack stands for each of the others."""
+    wanted = spec.replicas
+    if not isinstance(wanted, Represented):
+        return placed, {}
+    by_rack: dict[str, list[tuple[Gpu, ...]]] = {}
+    for gpus in placed:
+        by_rack.setdefault(gpus[0].rack, []).append(gpus)
+    each = len(next(iter(by_rack.values())))
+    racks = list(by_rack)
+    if any(len(held) != each for held in by_rack.values()):
+        raise InputError(
+            Problem(
+                f"{where}.replicas.represent",
+                f"{len(placed)} replicas do not fill whole racks of {each}; represent a multiple "
+                f"of {each}, such as {len(placed) // each * each or each}",
+            )
+        )
+    if wanted.simulate % each or wanted.simulate > len(placed):
+        most = len(placed) // each * each
+        raise InputError(
+            Problem(
+                f"{where}.replicas.simulate",
+                f"{wanted.simulate} replicas are not whole racks of {each}; simulate a multiple of "
+                f"{each} up to {most}",
+            )
+        )
+    shown = racks[: wanted.simulate // each]
+    like = {rack: shown[index % len(shown)] for index, rack in enumerate(racks)}
+    return tuple(gpus for rack in shown for gpus in by_rack[rack]), like

@@ -34,7 +34,7 @@ class Layout:
     @property
     def spare_gpus(self) -> int:
         """Return the GPUs that no replica uses; they draw idle power."""
-        used = sum(len(fleet.replicas) * fleet.gpus_per_replica for fleet in self.fleets)
+        used = sum(fleet.represented * fleet.gpus_per_replica for fleet in self.fleets)
         return len(self.site.gpus) - used
 
     def flow(self, gpu_w: Callable[[Rack], float], ambient: Ambient | None = None) -> Flow:
@@ -87,7 +87,7 @@ def lay_out(scenario: Scenario) -> Layout:
     racks_short = bool(problems)
     # Deployments that count their replicas choose first; 'fill' takes what is left.
     for name, spec in sorted(
-        scenario.deployments.items(), key=lambda item: item[1].replicas == "fill"
+        scenario.deployments.items(), key=lambda item: item[1].fills
     ):
         try:
             fleets.append(make_fleet(scenario, name, spec, free))
@@ -100,7 +100,7 @@ def lay_out(scenario: Scenario) -> Layout:
     building = None
     if not racks_short:
         try:
-            building = design(scenario, racks, list(range(len(racks))), hottest)
+            building = design(scenario, racks, _bays(scenario, racks, fleets), hottest)
         except InputError as error:
             problems += error.problems
     if problems or building is None:
@@ -115,7 +115,31 @@ def lay_out(scenario: Scenario) -> Layout:
         tuple(sorted(fleets, key=lambda f: order.index(f.name))),
     )
     _check_idle(found)
+    if scenario.failures is not None and any(fleet.like for fleet in fleets):
+        raise InputError(
+            Problem(
+                "failures",
+                "a rack that stands for many cannot fail for itself; simulate every replica "
+                "('replicas: N'), or leave out the failures",
+            )
+        )
     return found
+
+
+def _bays(scenario: Scenario, racks: list[Rack], fleets: list[Fleet]) -> list[int]:
+    """Return, for each rack, the index of the one that stands for it: mostly itself.
+
+    Racks of one row without any replica are alike.
+    """
+    index = {rack.name: number for number, rack in enumerate(racks)}
+    stands = {index[rack]: index[like] for fleet in fleets for rack, like in fleet.like.items()}
+    used = {gpus[0].rack for fleet in fleets for gpus in fleet.replicas}
+    empty: dict[tuple[str, int, float, float], int] = {}
+    for number, rack in enumerate(racks):
+        if rack.name not in used and number not in stands:
+            kind = (rack.system.name, len(rack.servers), rack.gpu_limit_w, rack.liquid_share)
+            stands[number] = empty.setdefault(kind, number)
+    return [stands.get(number, number) for number in range(len(racks))]
 
 
 # -- racks -----------------------------------------------------------------------------
@@ -267,6 +291,7 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
                 Gpu(
                     first_gpu + place,
                     f"{name}/server-{number}/gpu-{slot}",
+                    name,
                     f"{name}/domain-{place // system.scaleup_gpus}",
                 )
             )

@@ -83,11 +83,12 @@ class Meter:
         self._raw = bytearray()
         self._head = 1 + len(SUMS) + len(STATES)
         self._row = Struct(f"={self._head + len(FLOOR) * len(lines)}d")
-        # Of each line: the most a replica may run, the scale of what is simulated, and of each of
-        # its replicas where to look: itself, its GPUs, their watts at rest, and its bay.
+        # Of each line: the most a replica may run, for how many each stands, and of each of its
+        # replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
             (
                 line.fleet.max_num_seqs,
+                line.fleet.scale,
                 [
                     (replica, line.fleet.gpus_per_replica, line.fleet.power.idle_w, bay)
                     for replica, bay in zip(line.replicas, line.bays, strict=True)
@@ -104,7 +105,7 @@ class Meter:
     def account(self) -> None:
         """Have the facility book everything until now."""
         bay_j = [0.0] * len(self._bay_j)
-        for _, looks in self._looks:
+        for _, _, looks in self._looks:
             for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, _ = replica.drawn()
                 bay_j[bay] += gpus * (energy_j - idle_w * busy_s)
@@ -117,7 +118,7 @@ class Meter:
         line_j: list[list[float]] = []
         clocks = fullest = 0.0
         floors: list[float] = []
-        for slots, looks in self._looks:
+        for slots, scale, looks in self._looks:
             waiting = running = free = prompts = most = 0
             made = 0.0
             own_j = [0.0] * len(bay_j)
@@ -137,7 +138,7 @@ class Meter:
                 if here > most:
                     most = here
             line_j.append(own_j)
-            floors += (waiting, running, free, made, prompts)
+            floors += (scale * waiting, scale * running, free, scale * made, scale * prompts)
             fullest = max(fullest, most / slots)
         facility = self.facility
         facility.advance(now, bay_j)
@@ -159,11 +160,11 @@ class Meter:
 
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
         facility, before_j = self.facility, self._last_line_j
-        seconds = now - self._last_s
+        seconds, counts = now - self._last_s, facility.building.counts
 
         def boards_w(bays: tuple[int, ...]) -> list[float]:
             return [
-                sum([after[bay] - before[bay] for bay in bays]) / seconds
+                sum([counts[bay] * (after[bay] - before[bay]) for bay in bays]) / seconds
                 for after, before in zip(line_j, before_j, strict=True)
             ]
 

@@ -180,8 +180,10 @@ def _share(
     totals = Totals()
     for new, old in zip(after.totals[name], before.totals[name], strict=True):
         totals = totals.plus(new.minus(old))
-    replicas = len(fleet.replicas)
-    idle_s = replicas * seconds - totals.busy_s
+    scale = fleet.scale
+    totals = Totals().plus(totals, scale) if scale != 1.0 else totals
+    replicas = fleet.represented
+    idle_s = replicas * seconds - totals.busy_s - totals.dark_s
     gpu_j = fleet.gpus_per_replica * (totals.energy_j + fleet.power.idle_w * idle_s)
     accepted = rows[rows["outcome"] != OUTCOMES.index("rejected")]
     ends = np.where(np.isnan(accepted["end_s"]), factory.env.now, accepted["end_s"])
@@ -191,8 +193,9 @@ def _share(
         replicas=replicas,
         gpus_per_replica=fleet.gpus_per_replica,
         totals=totals,
-        input_tokens=after.input_tokens[name] - before.input_tokens[name],
-        recomputed_tokens=after.recomputed_tokens[name] - before.recomputed_tokens[name],
+        scale=scale,
+        input_tokens=scale * (after.input_tokens[name] - before.input_tokens[name]),
+        recomputed_tokens=scale * (after.recomputed_tokens[name] - before.recomputed_tokens[name]),
         gpu_j=gpu_j,
         gaps=factory.gaps[name],
         promise=_promise(fleet),

@@ -15,10 +15,11 @@ from factory_sim.physics.server import ServerModel
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU: its index in the site, its name, and the scale-up domain it belongs to."""
+    """One GPU: its index in the site, its name, its rack, and its scale-up domain."""
 
     index: int
     name: str
+    rack: str
     domain: str
 
 

@@ -39,7 +39,8 @@ Summary = dict[str, Any]
 class Share:
     """What one deployment did within the window.
 
-    totals: summed over its replicas (per GPU of each). gpu_j: joules of its GPU boards, idle
+    replicas: all there are; scale: for how many of them each simulated one stands. totals: summed
+    over all (per GPU of each). gpu_j: joules of its GPU boards, idle
     time included. request_seconds, system_seconds: the integral of requests inside over the
     whole run, and the sum of the times they spent inside (equal, by Little's law).
     """
@@ -47,9 +48,10 @@ class Share:
     name: str
     replicas: int
     gpus_per_replica: int
+    scale: float
     totals: Totals
-    input_tokens: int
-    recomputed_tokens: int
+    input_tokens: float
+    recomputed_tokens: float
     gpu_j: float
     gaps: GapHistogram
     promise: Promise
@@ -130,6 +132,9 @@ def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
         summary["recomputed_tokens"] = recomputed
+    stands = {s.name: {"simulated": round(s.replicas / s.scale), "represented": s.replicas} for s in shares if s.scale > 1.0}
+    if stands:
+        summary["represented_replicas"] = stands
     return summary
 
 
@@ -197,9 +202,13 @@ def _goodput(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
         return {}
     measured = requests[requests["measured"]]
     good = measured[measured["slo_met"]]
+    own = [(share.scale, good[good["deployment"] == share.name]) for share in shares]
     found: Summary = {
-        "goodput_requests_per_s": len(good) / window.seconds,
-        "goodput_output_tokens_per_s": float(good["output_tokens"].sum()) / window.seconds,
+        "goodput_requests_per_s": sum(scale * len(rows) for scale, rows in own) / window.seconds,
+        "goodput_output_tokens_per_s": sum(
+            scale * float(rows["output_tokens"].sum()) for scale, rows in own
+        )
+        / window.seconds,
     }
     verdicts = [_verdict(measured, share) for share in promised]
     if len(shares) == 1:

@@ -105,8 +105,30 @@ class Slo(Frozen):
         return self
 
 
+class Represented(Frozen):
+    """So many replicas, of which a few are simulated and stand for all.
+
+    simulate: how many are; they fill whole racks. represent: how many there are, or 'fill'. The
+    simulated ones get their share of the requests, and what they do counts for as many more.
+    """
+
+    simulate: Count
+    represent: Count | Literal["fill"] = "fill"
+
+    @model_validator(mode="after")
+    def _stands_for_more(self) -> Represented:
+        if self.represent != "fill" and self.represent <= self.simulate:
+            raise ValueError(
+                f"represent ({self.represent}) must be more than simulate ({self.simulate}); "
+                "to simulate all of them write 'replicas' as one number"
+            )
+        return self
+
+
 class Deployment(Frozen):
-    """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold.
+    """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold; or a
+    few that are simulated and stand for all.
+
 
     kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
@@ -118,10 +140,16 @@ class Deployment(Frozen):
     precision: Precision | Literal["fp16"] = "bf16"
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
     parallelism: Parallelism = Parallelism()
-    replicas: Count | Literal["fill"] = "fill"
+    replicas: Count | Literal["fill"] | Represented = "fill"
     engine: EngineSpec = EngineSpec()
     step_time: Literal["roofline", "aiconfigurator"] = "roofline"
     router: Router = Router()
     slo: Slo | None = None
     system: SystemName | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
+
+    @property
+    def fills(self) -> bool:
+        """Tell whether it takes all GPUs that are left."""
+        spec = self.replicas
+        return spec == "fill" or (isinstance(spec, Represented) and spec.represent == "fill")

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from factory_sim.scenario.workload import TraceArrivals
+from factory_sim.scenario.workload import (
+    ClosedArrivals,
+    MmppArrivals,
+    OfflineArrivals,
+    StagedArrivals,
+    TraceArrivals,
+    WorkloadSpec,
+)
 from factory_sim.workload.traces import Trace
+
+
+def thinned(spec: WorkloadSpec, share: float) -> WorkloadSpec:
+    """Return a workload that sends that share of its requests, otherwise the same.
+
+    Rates, counts and clients are multiplied; of a trace that share of the sessions is kept.
+    """
+    if share == 1.0:
+        return spec
+    arrivals = spec.arrivals
+    changed: dict[str, Any] = {}
+    if isinstance(arrivals, TraceArrivals):
+        changed["thin"] = arrivals.thin * share
+    elif isinstance(arrivals, ClosedArrivals):
+        changed["concurrency"] = max(1, round(arrivals.concurrency * share))
+    elif isinstance(arrivals, MmppArrivals):
+        changed["states"] = [s.model_copy(update={"rate": s.rate * share}) for s in arrivals.states]
+    elif isinstance(arrivals, StagedArrivals):
+        changed["stages"] = [s.model_copy(update={"rate": s.rate * share}) for s in arrivals.stages]
+    elif not isinstance(arrivals, OfflineArrivals):
+        changed["rate"] = arrivals.rate * share
+    if arrivals.requests is not None:
+        changed["requests"] = max(1, round(arrivals.requests * share))
+    return spec.model_copy(update={"arrivals": arrivals.model_copy(update=changed)})
 
 
 def period(arrival_s: NDArray[np.float64]) -> float:
