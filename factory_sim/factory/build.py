@@ -132,9 +132,7 @@ class Factory:
         self.outages = self._outages(lines)
         governor = None
         if scenario.site.cooling is not None:
-            governor = Governor(
-                self.facility, lines, self.outages.overheat, self.outages.cooled
-            )
+            governor = Governor(self.facility, lines, self.outages.overheat, self.outages.cooled)
         self.manager = Manager(env, self.meter, policy, scenario.power, governor)
         env.process(self.manager.watch())
         for line in lines:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
@@ -86,9 +87,7 @@ def lay_out(scenario: Scenario) -> Layout:
     fleets = []
     racks_short = bool(problems)
     # Deployments that count their replicas choose first; 'fill' takes what is left.
-    for name, spec in sorted(
-        scenario.deployments.items(), key=lambda item: item[1].fills
-    ):
+    for name, spec in sorted(scenario.deployments.items(), key=lambda item: item[1].fills):
         try:
             fleets.append(make_fleet(scenario, name, spec, free))
         except InputError as error:
@@ -175,9 +174,7 @@ def _racks(scenario: Scenario, hottest: Ambient, problems: list[Problem]) -> lis
     try:
         for index, row in enumerate(scenario.racks):
             if row.count == "fill":
-                counts[index] = _most(
-                    lambda count, index=index: needed_w(counts | {index: count}), allowed_w
-                )
+                counts[index] = _most(partial(_with, needed_w, counts, index), allowed_w)
                 if not counts[index]:
                     problems.append(_no_rack(scenario, row, index, needed_w, counts, allowed_w))
         used_w = needed_w(counts)
@@ -210,6 +207,13 @@ def _needed_w(scenario: Scenario, racks: list[Rack], hottest: Ambient) -> float:
     if scenario.provisioning.basis == "nameplate":
         return building.grid_w([rack.nameplate_w for rack in racks], hottest)
     return building.draw([rack.gpu_peak_w for rack in racks], hottest).load_w
+
+
+def _with(
+    needed_w: Callable[[dict[int, int]], float], counts: dict[int, int], index: int, count: int
+) -> float:
+    """Return what the meter must provide with `count` racks of one row beside the others."""
+    return needed_w(counts | {index: count})
 
 
 def _most(needed_w: Callable[[int], float], allowed_w: float) -> int:
@@ -299,6 +303,4 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
     enclosure = scenario.facts.enclosure(system.cooling)
     liquid = enclosure.liquid_share.value if row.liquid_share is None else row.liquid_share
     load = server_model(system, accelerator, enclosure).times(len(servers))
-    return Rack(
-        name, system, accelerator, enclosure, tuple(servers), limit_w, liquid, load
-    )
+    return Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, liquid, load)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simpy import Environment
 
 from factory_sim.factory.facility.building import IT_PARTS, PARTS
-from factory_sim.factory.facility.facility import Facility
+from factory_sim.factory.facility.facility import Facility, Limit
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.replica import Replica
 
@@ -50,6 +50,27 @@ class Reading(NamedTuple):
         return [gain * watts for watts in boards_w]
 
 
+class Level:
+    """What a limited level went through: its highest mean of a period, and how far over its limit.
+
+    held_s: how long a policy held something back for its sake.
+    """
+
+    def __init__(self, limit: Limit) -> None:
+        self.limit = limit
+        self.highest_w = self.over_s = self.over_w = self.over_j = self.held_s = 0.0
+
+    def note(self, watts: float, limit_w: float, seconds: float) -> None:
+        """Note the mean of a period."""
+        if watts > self.highest_w:
+            self.highest_w = watts
+        over_w = watts - limit_w
+        if over_w > 1e-9 * limit_w:
+            self.over_s += seconds
+            self.over_j += over_w * seconds
+            self.over_w = max(self.over_w, over_w)
+
+
 FLOOR = (
     "queue_requests",
     "running_requests",
@@ -62,7 +83,16 @@ FLOOR = (
 SUMS = (*PARTS, "meter", "generation", "water")
 """What of the facility is recorded as a sum until now, and read as a mean of the period."""
 
-STATES = ("grid_limit_w", "clock", "dry_bulb_c", "wet_bulb_c")
+STATES = (
+    "grid_limit_w",
+    "clock",
+    "dry_bulb_c",
+    "wet_bulb_c",
+    "air_loop_c",
+    "liquid_loop_c",
+    "coolant_hottest_c",
+    "gpu_hottest_c",
+)
 """What is recorded as it was at the end of the period."""
 
 
@@ -98,6 +128,7 @@ class Meter:
         ]
         self._count = sum(len(line.replicas) for line in lines)
         self._bay_j = [0.0] * len(facility.building.bays)
+        self.levels = [Level(limit) for limit in facility.limits]
         self._last_s = 0.0
         self._last_carried_j = list(facility.carried_j)
         self._last_line_j = [[0.0] * len(self._bay_j) for _ in lines]
@@ -151,11 +182,15 @@ class Meter:
             facility.limits[0].watts.at(now),
             clocks / self._count,
             *facility.ambient,
+            *facility.warmth.states(),
             *floors,
         )
+        seconds = now - self._last_s
         readings = self._readings(now, line_j, fullest)
         self._last_s, self._last_carried_j = now, list(facility.carried_j)
         self._last_line_j = line_j
+        for level, reading in zip(self.levels, readings, strict=True):
+            level.note(reading.watts, level.limit.watts.at(now), seconds)
         return readings
 
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
@@ -198,7 +233,9 @@ class Meter:
         end_s = raw[:, 0]
         seconds = np.diff(end_s, prepend=0.0)
         sums = raw[:, 1 : 1 + len(SUMS)]
-        means = dict(zip(SUMS, (np.diff(sums, axis=0, prepend=0.0) / seconds[:, None]).T, strict=True))
+        means = dict(
+            zip(SUMS, (np.diff(sums, axis=0, prepend=0.0) / seconds[:, None]).T, strict=True)
+        )
         states = dict(zip(STATES, raw[:, 1 + len(SUMS) : self._head].T, strict=True))
         servers_w = sum(means[part] for part in PARTS[:4])
         it_w = sum(means[part] for part in PARTS[:IT_PARTS])
@@ -210,7 +247,7 @@ class Meter:
             "it_power_mw": it_w / 1e6,
             "grid_power_mw": means["meter"] / 1e6,
             "grid_limit_mw": states["grid_limit_w"] / 1e6,
-            "pue": load_w / it_w,
+            "pue": np.divide(load_w, it_w, out=np.full(len(raw), np.nan), where=it_w > 0.0),
             "clock": states["clock"],
         }
         present = [part for part in (*PARTS[IT_PARTS:], "generation") if means[part].any()]
@@ -218,7 +255,8 @@ class Meter:
         if means["water"].any():
             columns["water_l_per_s"] = means["water"]
         if self.facility.outdoors:
-            columns |= {name: states[name] for name in ("dry_bulb_c", "wet_bulb_c")}
+            # A loop that a site does not have is at zero.
+            columns |= {name: states[name] for name in STATES[2:] if states[name].any()}
         floors = [
             self._floor(line, raw[:, self._head + 5 * index : self._head + 5 * index + 5], seconds)
             for index, line in enumerate(self.lines)

@@ -24,7 +24,9 @@ from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
-from factory_sim.metrics.summary import Share, Summary, Window, summarise
+from factory_sim.metrics.share import Share
+from factory_sim.metrics.site import LevelUse, OverPreference, StageUse, Window
+from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.facility import PowerChainSpec
 from factory_sim.scenario.scenario import Scenario
@@ -85,7 +87,7 @@ def simulate(
     shares = [
         _share(factory, fleet, before, after, raw[fleet.name], lags) for fleet in layout.fleets
     ]
-    window = _window(layout, scenario, before, after, factory.env.now)
+    window = _window(factory, before, after, timeseries)
     summary = summarise(requests, timeseries, window, shares)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
     return Run(scenario, summary, requests, timeseries, record)
@@ -97,6 +99,7 @@ class _Reading(NamedTuple):
     totals: dict[str, list[Totals]]
     input_tokens: dict[str, int]
     recomputed_tokens: dict[str, int]
+    lost_tokens: dict[str, int]
     books: Books
 
 
@@ -155,6 +158,7 @@ def _read(factory: Factory) -> _Reading:
         {name: [replica.totals() for replica in of(name)] for name in names},
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
         factory.facility.books(),
     )
 
@@ -203,12 +207,15 @@ def _share(
         request_seconds=factory.gateways[name].request_seconds(),
         system_seconds=float(inside_s.sum()),
         accepted=len(accepted),
+        lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
     )
 
 
 def _window(
-    layout: Layout, scenario: Scenario, before: _Reading, after: _Reading, run_s: float
+    factory: Factory, before: _Reading, after: _Reading, timeseries: pd.DataFrame
 ) -> Window:
+    layout, run_s = factory.layout, factory.env.now
+    scenario = layout.scenario
     books = after.books.since(before.books)
     return Window(
         start_s=scenario.warmup,
@@ -221,10 +228,77 @@ def _window(
         water_kg=books.water_kg if scenario.site.cooling else None,
         carbon_g=books.carbon_g if scenario.site.carbon else None,
         cost_usd=books.cost_usd if scenario.site.price else None,
+        stages=_stages(factory, books, scenario.duration - scenario.warmup),
+        levels=_levels(factory),
+        outages=_outages(factory),
+        hottest_c=_hottest(timeseries),
+        over_preference=_over_preference(scenario, timeseries),
         provisioned_it_w=layout.provisioned_it_w,
         provisioned_grid_w=layout.provisioned_grid_w,
         gpus=len(layout.site.gpus),
     )
+
+
+def _stages(factory: Factory, books: Books, seconds: float) -> dict[str, StageUse]:
+    """Return what each stage of the power chain carried, from the feed to the racks."""
+    facility = factory.facility
+    found = {}
+    for index, stage in reversed(list(enumerate(facility.building.stages))):
+        found[stage.name] = StageUse(
+            blocks=len(stage.blocks),
+            redundancy=stage.redundancy,
+            rating_w=sum(block.rating_w for block in stage.blocks),
+            installed_w=sum(block.installed_w for block in stage.blocks),
+            mean_w=books.stage_j[index] / seconds,
+            fullest=facility.fullest[index],
+        )
+    return found
+
+
+def _levels(factory: Factory) -> dict[str, LevelUse]:
+    """Return how each limited level fared, the meter first."""
+    end_s = factory.layout.scenario.duration
+    return {
+        level.limit.name: LevelUse(
+            limit_w=level.limit.watts.min_over(0.0, end_s),
+            highest_w=level.highest_w,
+            over_s=level.over_s,
+            over_w=level.over_w,
+            over_j=level.over_j,
+            held_s=level.held_s,
+        )
+        for level in factory.meter.levels
+    }
+
+
+def _outages(factory: Factory) -> dict[str, dict[str, int]]:
+    """Return what failed, by kind of domain."""
+    return {
+        kind: {
+            "failures": tally.failures,
+            "carried_by_redundancy": tally.carried,
+            "replicas_stopped": tally.stops,
+            "requests_lost": tally.requests_lost,
+        }
+        for kind, tally in factory.outages.tallies.items()
+    }
+
+
+def _hottest(timeseries: pd.DataFrame) -> dict[str, float]:
+    names = ("gpu_hottest_c", "coolant_hottest_c")
+    return {name: float(timeseries[name].max()) for name in names if name in timeseries}
+
+
+def _over_preference(scenario: Scenario, timeseries: pd.DataFrame) -> OverPreference | None:
+    """Return the energy above the preferred limit and what it cost, if one is preferred."""
+    preference = scenario.power.preference
+    if preference is None:
+        return None
+    end_s = timeseries["time_s"].to_numpy()
+    start_s = np.concatenate([[0.0], end_s[:-1]])
+    over_w = 1e6 * timeseries["grid_power_mw"].to_numpy() - preference.limit.at(start_s)
+    over_j = np.maximum(over_w, 0.0) * (end_s - start_s)
+    return OverPreference(float(over_j.sum()), float((over_j * preference.price.at(start_s)).sum()))
 
 
 def _record(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> dict[str, Any]:

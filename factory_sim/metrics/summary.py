@@ -7,17 +7,15 @@ has no such thing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from factory_sim.metrics.gaps import GapHistogram
-from factory_sim.metrics.requests import Promise
+from factory_sim.metrics.share import Share
+from factory_sim.metrics.site import Window, energy_uses, power_of_site
 from factory_sim.metrics.statistics import describe, half_widths
-from factory_sim.metrics.totals import Totals
 
 CAUSES = {
     "compute": "compute_s",
@@ -35,71 +33,6 @@ CAUSES = {
 Summary = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one deployment did within the window.
-
-    replicas: all there are; scale: for how many of them each simulated one stands. totals: summed
-    over all (per GPU of each). gpu_j: joules of its GPU boards, idle
-    time included. request_seconds, system_seconds: the integral of requests inside over the
-    whole run, and the sum of the times they spent inside (equal, by Little's law).
-    """
-
-    name: str
-    replicas: int
-    gpus_per_replica: int
-    scale: float
-    totals: Totals
-    input_tokens: float
-    recomputed_tokens: float
-    gpu_j: float
-    gaps: GapHistogram
-    promise: Promise
-    percentile: float
-    request_seconds: float
-    system_seconds: float
-    accepted: int
-
-    @property
-    def gpus(self) -> int:
-        """Return the GPUs of all replicas."""
-        return self.replicas * self.gpus_per_replica
-
-
-@dataclass(frozen=True)
-class Window:
-    """The site over the window [start_s, end_s].
-
-    parts_j: joules by where they ended. it_j: those of IT. meter_j, generation_j: where they came
-    from. water_kg, carbon_g, cost_usd: None where the site does not know. provisioned: watts set
-    aside.
-    """
-
-    start_s: float
-    end_s: float
-    run_s: float
-    parts_j: Mapping[str, float]
-    it_j: float
-    meter_j: float
-    generation_j: float
-    water_kg: float | None
-    carbon_g: float | None
-    cost_usd: float | None
-    provisioned_it_w: float
-    provisioned_grid_w: float
-    gpus: int
-
-    @property
-    def load_j(self) -> float:
-        """Return the joules that the site used itself, without what its battery took."""
-        return sum(self.parts_j.values()) - self.parts_j["battery"]
-
-    @property
-    def seconds(self) -> float:
-        """Return the length of the window."""
-        return self.end_s - self.start_s
-
-
 def summarise(
     requests: pd.DataFrame, timeseries: pd.DataFrame, window: Window, shares: Sequence[Share]
 ) -> Summary:
@@ -112,7 +45,8 @@ def summarise(
     output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
-    summary |= _power(timeseries, window, output, total)
+    summary |= power_of_site(timeseries, window, output, total)
+    summary["energy_use_mwh"] = energy_uses(window, shares)
     summary["utilisation"] = _utilisation(shares, window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
@@ -131,11 +65,43 @@ def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
     summary |= _time_lost(shares, window.seconds)
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
-        summary["recomputed_tokens"] = recomputed
-    stands = {s.name: {"simulated": round(s.replicas / s.scale), "represented": s.replicas} for s in shares if s.scale > 1.0}
+        summary["recomputed_tokens"] = round(recomputed)
+    return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
+
+
+def _absences(shares: Sequence[Share], seconds: float) -> Summary:
+    """Return availability and lost tokens where something failed; who stands for whom."""
+    summary: Summary = {}
+    away = sum(s.gpus_per_replica * (s.totals.down_s + s.totals.loading_s) for s in shares)
+    if away:
+        summary["availability"] = 1.0 - away / (sum(s.gpus for s in shares) * seconds)
+        summary["output_tokens_lost_to_failures"] = round(sum(s.lost_tokens for s in shares))
+    stands = {
+        share.name: {
+            "simulated": round(share.replicas / share.scale),
+            "represented": share.replicas,
+        }
+        for share in shares
+        if share.scale > 1.0
+    }
     if stands:
         summary["represented_replicas"] = stands
     return summary
+
+
+def _held_back(shares: Sequence[Share], seconds: float) -> Summary:
+    """Return the output tokens that GPUs would have made in the time that slower clocks took.
+
+    An upper bound of what the cap cost: with work waiting they would have been made, without it
+    they would have come sooner.
+    """
+    lost = 0.0
+    for share in shares:
+        totals = share.totals
+        worked_s = totals.busy_s - totals.throttled_s - totals.heated_s
+        if totals.throttled_s > 1e-9 * totals.busy_s:
+            lost += totals.output_tokens * totals.throttled_s / worked_s
+    return {"output_tokens_per_s_held_back_by_cap": lost / seconds} if lost else {}
 
 
 def _own(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
@@ -244,76 +210,6 @@ def _verdict(measured: pd.DataFrame, share: Share) -> Summary:
         verdict[name] = entry
         verdict["met"] = verdict["met"] and entry["met"]
     return verdict
-
-
-def _power(timeseries: pd.DataFrame, window: Window, output: float, total: float) -> Summary:
-    seconds, parts = window.seconds, window.parts_j
-    it_mw, grid_mw = window.it_j / seconds / 1e6, window.meter_j / seconds / 1e6
-    inside = timeseries[
-        (timeseries["time_s"] > window.start_s) & (timeseries["time_s"] <= window.end_s)
-    ]
-    grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
-    period = timeseries["time_s"].diff().fillna(timeseries["time_s"].iloc[:1])
-    over = (grid - limit).clip(lower=0.0)
-    over = over.where(over > 1e-9 * limit, 0.0)
-    server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
-    found: Summary = {
-        "pue": window.load_j / window.it_j,
-        "grid_power_mw": {"mean": grid_mw, "max": float(grid.max())},
-        "grid_limit_mw": float(limit.min()),
-        "power_mw": {
-            "gpu": parts["gpus"] / seconds / 1e6,
-            "server": server_j / seconds / 1e6,
-            "it": it_mw,
-            "grid": grid_mw,
-        },
-        "energy_mwh": {part: joules / 3.6e9 for part, joules in parts.items() if joules},
-        "cap_headroom_mw": float((limit - grid)[inside.index].mean()),
-        "cap_overshoot_s": float(period[over > 0].sum()),
-        "cap_overshoot_max_mw": float(over.max()),
-        "cap_overshoot_mwh": float((over * period).sum()) / 3600,
-        "clock": {
-            "mean": float(inside["clock"].mean()),
-            "lowest": float(inside["clock"].min()),
-            "share_below_reference": float((inside["clock"] < 1 - 1e-9).mean()),
-        },
-        "provisioned": {
-            "it_mw": window.provisioned_it_w / 1e6,
-            "utility_mw": window.provisioned_grid_w / 1e6,
-        },
-    }
-    if window.generation_j:
-        found["generation_mw"] = window.generation_j / seconds / 1e6
-    for base, rate in (("output", output), ("total", total)):
-        found[f"{base}_tokens_per_s_per_it_mw"] = rate / it_mw
-        found[f"{base}_tokens_per_s_per_utility_mw"] = rate / grid_mw
-        found[f"{base}_tokens_per_s_per_it_mw_provisioned"] = rate / (window.provisioned_it_w / 1e6)
-        found[f"{base}_tokens_per_s_per_utility_mw_provisioned"] = rate / (
-            window.provisioned_grid_w / 1e6
-        )
-    if output:
-        found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
-        found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
-    return found | _footprint(window, output * seconds)
-
-
-def _footprint(window: Window, output_tokens: float) -> Summary:
-    """Return water, carbon and the energy bill, where the site knows them."""
-    found: Summary = {}
-    it_kwh = window.it_j / 3.6e6
-    if window.water_kg is not None:
-        found["wue_l_per_kwh"] = window.water_kg / it_kwh
-        found["water_l"] = window.water_kg
-    if window.carbon_g is not None:
-        found["carbon_kg"] = window.carbon_g / 1e3
-        if output_tokens:
-            found["gco2_per_million_output_tokens"] = window.carbon_g / output_tokens * 1e6
-    if window.cost_usd is not None:
-        found["energy_cost_usd"] = window.cost_usd
-        if output_tokens:
-            per_million = window.cost_usd / output_tokens * 1e6
-            found["energy_usd_per_million_output_tokens"] = per_million
-    return found
 
 
 def _time_lost(shares: Sequence[Share], seconds: float) -> Summary:

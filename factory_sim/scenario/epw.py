@@ -18,8 +18,12 @@ from factory_sim.scenario.signal import Linear, Signal
 HOURS = (8760, 8784)
 """Of a year, and of a leap year."""
 
-_COLUMNS = {"dry bulb": (6, -90.0, 70.0), "humidity": (8, 0.0, 110.0), "pressure": (9, 3e4, 1.2e5)}
-"""Where a figure stands in its line, and what it may be; missing ones are written as 99.9 or 999."""
+_COLUMNS = {
+    "dry bulb": (6, -90.0, 70.0),
+    "humidity": (8, 0.0, 110.0),
+    "pressure": (9, 3e4, 1.2e5),
+}
+"""Where a figure stands in its line, and what it may be; 99.9 or 999 means that it is missing."""
 
 
 def read_epw(path: Path, starts_at: datetime) -> tuple[Signal, Signal, Signal]:
@@ -43,7 +47,9 @@ def read_epw(path: Path, starts_at: datetime) -> tuple[Signal, Signal, Signal]:
     try:
         ahead_h = float(lines[0][8])
     except (IndexError, ValueError):
-        raise ValueError(f"{path} does not say its time zone in the 9th field of LOCATION") from None
+        raise ValueError(
+            f"{path} does not say its time zone in the 9th field of LOCATION"
+        ) from None
     table = {name: _column(path, rows, name) for name in _COLUMNS}
     table["humidity"] = np.minimum(table["humidity"], 100.0) / 100.0
     local = starts_at.astimezone(timezone(timedelta(hours=ahead_h)))

@@ -59,7 +59,7 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
 
 
 def _start(given: Any) -> datetime | None:
-    """Return the moment that signals by date count from, or None: reading it reports what is wrong."""
+    """Return the moment that dates count from, or None: reading it reports what is wrong."""
     try:
         return moment(given)
     except ValueError:

@@ -25,9 +25,10 @@ class Scenario(Frozen):
     """A frozen, validated description of a run.
 
     starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
-    time of day and from weather files count from there. Arrivals stop at `duration`; the factory then drains for at most `drain`. Requests that
-    arrive before `warmup` are served but not measured. seed: every random stream of the run
-    is spawned from it. catalog: a folder with entries of the user's own.
+    time of day and from weather files count from there. Arrivals stop at `duration`; the factory
+    then drains for at most `drain`. Requests that arrive before `warmup` are served but not
+    measured. seed: every random stream of the run is spawned from it. catalog: a folder with
+    entries of the user's own.
     """
 
     name: Name

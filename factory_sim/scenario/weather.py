@@ -1,8 +1,8 @@
 """The weather of a scenario: signals of the air outside, typed in or from an EPW file.
 
-    weather: {dry_bulb: 25 degC, humidity: 50 %}                     # any signals
-    weather: {dry_bulb: {daily: [["05:00", 16 degC], ["15:00", 31 degC]]}, wet_bulb: 15 degC}
-    weather: {epw: frankfurt.epw}                                    # from `starts_at` on
+weather: {dry_bulb: 25 degC, humidity: 50 %}                     # any signals
+weather: {dry_bulb: {daily: [["05:00", 16 degC], ["15:00", 31 degC]]}, wet_bulb: 15 degC}
+weather: {epw: frankfurt.epw}                                    # from `starts_at` on
 """
 
 from __future__ import annotations

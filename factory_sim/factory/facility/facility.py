@@ -8,7 +8,7 @@ Between visits draws count as constant.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import add, sub
+from operator import add, sub, truediv
 from typing import NamedTuple
 
 from factory_sim.factory.facility.building import PARTS, Building, Flow
@@ -30,10 +30,12 @@ class Limit(NamedTuple):
 
 
 class Books(NamedTuple):
-    """The sums of a facility at one time: joules by PARTS and at limited levels, and the rest."""
+    """The sums of a facility at one time: joules by PARTS, at limited levels and through stages of
+    the power chain, and the rest."""
 
     joules: tuple[float, ...]
     carried_j: tuple[float, ...]
+    stage_j: tuple[float, ...]
     meter_j: float
     generation_j: float
     it_j: float
@@ -46,7 +48,8 @@ class Books(NamedTuple):
         return Books(
             tuple(map(sub, self.joules, before.joules)),
             tuple(map(sub, self.carried_j, before.carried_j)),
-            *map(sub, self[2:], before[2:]),
+            tuple(map(sub, self.stage_j, before.stage_j)),
+            *map(sub, self[3:], before[3:]),
         )
 
 
@@ -71,6 +74,9 @@ class Facility:
         self.dark: frozenset[int] = frozenset()
         self._dark_by: dict[str, frozenset[int]] = {}
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
+        self.stage_j = [0.0] * len(building.stages)
+        self.fullest = [0.0] * len(building.stages)
+        self._ratings = [[block.rating_w for block in stage.blocks] for stage in building.stages]
         self.joules = [0.0] * len(PARTS)
         self.carried_j = [0.0] * len(self.limits)
         self.meter_j = self.generation_j = self.it_j = 0.0
@@ -94,6 +100,7 @@ class Facility:
         return Books(
             tuple(self.joules),
             tuple(self.carried_j),
+            tuple(self.stage_j),
             self.meter_j,
             self.generation_j,
             self.it_j,
@@ -121,9 +128,7 @@ class Facility:
             return
         gpu_w = [
             rest_w + (after_j - before_j) / seconds
-            for rest_w, after_j, before_j in zip(
-                self._rest_w, bay_j, self._last_bay_j, strict=True
-            )
+            for rest_w, after_j, before_j in zip(self._rest_w, bay_j, self._last_bay_j, strict=True)
         ]
         self.flow = flow = self.building.draw(gpu_w, self.ambient, self.dark)
         self._book(flow, seconds)
@@ -159,6 +164,11 @@ class Facility:
             self.carbon_g += meter_w * seconds * self._carbon.at(start_s)
         if self._price is not None:
             self.cost_usd += meter_w * seconds * self._price.at(start_s)
+        for index, outputs in enumerate(flow.stages):
+            self.stage_j[index] += sum(outputs) * seconds
+            fullest = max(map(truediv, outputs, self._ratings[index]))
+            if fullest > self.fullest[index]:
+                self.fullest[index] = fullest
         self.carried_j[0] += meter_w * seconds
         if self._places:
             for index, watts in enumerate(self._levels_w(flow), start=1):

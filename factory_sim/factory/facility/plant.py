@@ -111,13 +111,16 @@ def _loop(
             )
         )
     design_w = capacity_w or most_w * (1.0 + facts.margin.value)
-    chiller = facts.chiller and Chiller(
-        facts.chiller.carnot.value,
-        facts.chiller.evaporator_approach.value,
-        facts.chiller.condenser_rise.value,
-        facts.chiller.least_lift.value,
-        facts.chiller.part_load.value,
-    )
+    given = facts.chiller
+    chiller = None
+    if given is not None:
+        chiller = Chiller(
+            given.carnot.value,
+            given.evaporator_approach.value,
+            given.condenser_rise.value,
+            given.least_lift.value,
+            given.part_load.value,
+        )
     loop = Loop(
         design_w=design_w,
         movers=facts.movers.value,

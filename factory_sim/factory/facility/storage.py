@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import sqrt
+
 from factory_sim.scenario.facility import Battery
 
 
@@ -13,7 +15,7 @@ class Storage:
 
     def __init__(self, battery: Battery) -> None:
         self._power_w, self._energy_j = battery.power, battery.energy
-        self._one_way = battery.efficiency**0.5
+        self._one_way = sqrt(battery.efficiency)
         self.held_j = battery.start * battery.energy
 
     def take(self, load_w: float, limit_w: float, seconds: float) -> float:

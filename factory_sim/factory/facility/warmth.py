@@ -40,10 +40,10 @@ class Warmth:
         self.loops = plant if isinstance(plant, Loops) else None
         self.running = True
         self._racks = [_rack(rack) for rack in bays]
-        self.water_c = [0.0, 0.0]
+        self.water_c = (0.0, 0.0)
         if self.loops is not None:
             liquid = self.loops.liquid
-            self.water_c = [self.loops.air.supply_c, liquid.supply_c if liquid else 0.0]
+            self.water_c = (self.loops.air.supply_c, liquid.supply_c if liquid else 0.0)
         for rack in self._racks:
             rack.coolant_c = rack.gpu_c = self.water_c[rack.wet]
 
@@ -57,6 +57,15 @@ class Warmth:
         """Return how warm the coolant, or inlet air, of each bay is."""
         return [rack.coolant_c for rack in self._racks]
 
+    def states(self) -> tuple[float, float, float, float]:
+        """Return the water of the air loop and of the liquid loop, and the hottest coolant and GPU.
+
+        All zero where the cooling is not known; zero of a loop that is not there.
+        """
+        if self.loops is None:
+            return 0.0, 0.0, 0.0, 0.0
+        return (*self.water_c, max(self.coolant_c), max(self.gpu_c))
+
     def set_flow(self, bays: frozenset[int], flowing: bool) -> None:
         """Let coolant flow through racks, or stand."""
         for bay in bays:
@@ -67,24 +76,22 @@ class Warmth:
         if self.loops is None:
             return
         air, liquid, _ = flow.plant
+        loops, heat = self.loops, flow.heat
+        air_c, liquid_c = self.water_c
         if air is not None:
-            self.water_c[0] = self._water(
-                self.water_c[0],
-                self.loops.air,
-                air,
-                flow.heat.air_w,
-                self.loops.air_capacity_j_per_k,
-                seconds,
+            air_c = self._water(
+                air_c, loops.air, air, heat.air_w, loops.air_capacity_j_per_k, seconds
             )
-        if liquid is not None and self.loops.liquid is not None:
-            self.water_c[1] = self._water(
-                self.water_c[1],
-                self.loops.liquid,
+        if liquid is not None and loops.liquid is not None:
+            liquid_c = self._water(
+                liquid_c,
+                loops.liquid,
                 liquid,
-                flow.heat.liquid_w,
-                self.loops.liquid_capacity_j_per_k,
+                heat.liquid_w,
+                loops.liquid_capacity_j_per_k,
                 seconds,
             )
+        self.water_c = (air_c, liquid_c)
         water_c = self.water_c
         for rack, heat_w, board_w in zip(self._racks, flow.bays_w, gpu_w, strict=True):
             rack.coolant_c = warmed_c(

@@ -1,7 +1,7 @@
 """Failure domains: every thing that can fail, by name, and what stands behind it.
 
-    rack-3/server-1/gpu-0     rack-3/server-1     rack-3/server-1/nic     rack-3/switch     rack-3
-    cdu-0     pdu-2     ups-0     transformer-1     plant     storage     feed
+rack-3/server-1/gpu-0     rack-3/server-1     rack-3/server-1/nic     rack-3/switch     rack-3
+cdu-0     pdu-2     ups-0     transformer-1     plant     storage     feed
 """
 
 from __future__ import annotations

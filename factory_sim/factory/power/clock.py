@@ -24,7 +24,10 @@ class Clock:
             by_rank.setdefault(fleet.spec.power_priority, []).append(index)
         self._ranks = [by_rank[rank] for rank in sorted(by_rank)]
         self._last = [
-            int((1.0 - max(fleets[i].power_curve.clock_floor.value for i in rank)) / self._step + 1e-9)
+            int(
+                (1.0 - max(fleets[i].power_curve.clock_floor.value for i in rank)) / self._step
+                + 1e-9
+            )
             for rank in self._ranks
         ]
 
@@ -62,8 +65,8 @@ class Clock:
                 while steps[rank] < last and not fits():
                     steps[rank] += 1
         found = list(shares)
-        for rank, step in zip(self._ranks, steps, strict=True):
-            for index in rank:
+        for members, step in zip(self._ranks, steps, strict=True):
+            for index in members:
                 found[index] = 1.0 - step * self._step
         return tuple(found)
 

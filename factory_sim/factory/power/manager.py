@@ -45,7 +45,10 @@ class Manager:
         while True:
             yield self.env.timeout(self._period_s)
             for level, reading in enumerate(self.meter.read()):
-                wanted = self.policy.decide(self.shares[level], reading)
+                shares = self.shares[level]
+                if min(shares) < 1.0:
+                    self.meter.levels[level].held_s += self._period_s
+                wanted = self.policy.decide(shares, reading)
                 if wanted != self.shares[level]:
                     self.env.process(self._order(level, wanted))
             if self.governor is not None:

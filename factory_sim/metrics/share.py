@@ -1,0 +1,42 @@
+"""What one deployment did within the measured window of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.metrics.requests import Promise
+from factory_sim.metrics.totals import Totals
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one deployment did within the window.
+
+    replicas: all there are; scale: for how many of them each simulated one stands. totals: summed
+    over all (per GPU of each). gpu_j: joules of its GPU boards, idle
+    time included. request_seconds, system_seconds: the integral of requests inside over the
+    whole run, and the sum of the times they spent inside (equal, by Little's law). lost_tokens:
+    output tokens that failures destroyed.
+    """
+
+    name: str
+    replicas: int
+    gpus_per_replica: int
+    scale: float
+    totals: Totals
+    input_tokens: float
+    recomputed_tokens: float
+    gpu_j: float
+    gaps: GapHistogram
+    promise: Promise
+    percentile: float
+    request_seconds: float
+    system_seconds: float
+    accepted: int
+    lost_tokens: float
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs of all replicas."""
+        return self.replicas * self.gpus_per_replica

@@ -1,0 +1,235 @@
+"""The site's part of a summary: power, energy and where it went, the power chain, failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from factory_sim.metrics.share import Share
+
+Summary = dict[str, Any]
+
+
+class StageUse(NamedTuple):
+    """What a stage of the power chain carried. fullest: the highest load of a block."""
+
+    blocks: int
+    redundancy: str
+    rating_w: float
+    installed_w: float
+    mean_w: float
+    fullest: float
+
+
+class LevelUse(NamedTuple):
+    """How a limited level fared: its lowest limit, its highest period, and how far it was over.
+
+    held_s: how long a policy held something back for its sake.
+    """
+
+    limit_w: float
+    highest_w: float
+    over_s: float
+    over_w: float
+    over_j: float
+    held_s: float
+
+
+class OverPreference(NamedTuple):
+    """Energy above a preferred limit, and what it cost."""
+
+    over_j: float
+    cost_usd: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """The site over the window [start_s, end_s].
+
+    parts_j: joules by where they ended. it_j: those of IT. meter_j, generation_j: where they came
+    from. water_kg, carbon_g, cost_usd: None where the site does not know. stages: of the power
+    chain, from the feed; levels: those with a limit, the meter first; outages: by kind of domain;
+    hottest_c: by column. provisioned: watts set aside.
+    """
+
+    start_s: float
+    end_s: float
+    run_s: float
+    parts_j: Mapping[str, float]
+    it_j: float
+    meter_j: float
+    generation_j: float
+    water_kg: float | None
+    carbon_g: float | None
+    cost_usd: float | None
+    stages: Mapping[str, StageUse]
+    levels: Mapping[str, LevelUse]
+    outages: Mapping[str, Mapping[str, int]]
+    hottest_c: Mapping[str, float]
+    over_preference: OverPreference | None
+    provisioned_it_w: float
+    provisioned_grid_w: float
+    gpus: int
+
+    @property
+    def load_j(self) -> float:
+        """Return the joules that the site used itself, without what its battery took."""
+        return sum(self.parts_j.values()) - self.parts_j["battery"]
+
+    @property
+    def seconds(self) -> float:
+        """Return the length of the window."""
+        return self.end_s - self.start_s
+
+
+def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total: float) -> Summary:
+    """Return what the site drew, by level, and what its tokens cost in energy.
+
+    output, total: tokens/s within the window.
+    """
+    seconds, parts = window.seconds, window.parts_j
+    it_mw, grid_mw = window.it_j / seconds / 1e6, window.meter_j / seconds / 1e6
+    inside = timeseries[
+        (timeseries["time_s"] > window.start_s) & (timeseries["time_s"] <= window.end_s)
+    ]
+    grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
+    period = timeseries["time_s"].diff().fillna(timeseries["time_s"].iloc[:1])
+    over = (grid - limit).clip(lower=0.0)
+    over = over.where(over > 1e-9 * limit, 0.0)
+    server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
+    found: Summary = {
+        "pue": window.load_j / window.it_j,
+        "grid_power_mw": {"mean": grid_mw, "max": float(grid.max())},
+        "grid_limit_mw": float(limit.min()),
+        "power_mw": {
+            "gpu": parts["gpus"] / seconds / 1e6,
+            "server": server_j / seconds / 1e6,
+            "it": it_mw,
+            "grid": grid_mw,
+        },
+        "energy_mwh": {part: joules / 3.6e9 for part, joules in parts.items() if joules},
+        "cap_headroom_mw": float((limit - grid)[inside.index].mean()),
+        "cap_overshoot_s": float(period[over > 0].sum()),
+        "cap_overshoot_max_mw": float(over.max()),
+        "cap_overshoot_mwh": float((over * period).sum()) / 3600,
+        "clock": {
+            "mean": float(inside["clock"].mean()),
+            "lowest": float(inside["clock"].min()),
+            "share_below_reference": float((inside["clock"] < 1 - 1e-9).mean()),
+        },
+        "provisioned": {
+            "it_mw": window.provisioned_it_w / 1e6,
+            "utility_mw": window.provisioned_grid_w / 1e6,
+        },
+    }
+    if window.generation_j:
+        found["generation_mw"] = window.generation_j / seconds / 1e6
+    for base, rate in (("output", output), ("total", total)):
+        found[f"{base}_tokens_per_s_per_it_mw"] = rate / it_mw
+        found[f"{base}_tokens_per_s_per_utility_mw"] = rate / grid_mw
+        found[f"{base}_tokens_per_s_per_it_mw_provisioned"] = rate / (window.provisioned_it_w / 1e6)
+        found[f"{base}_tokens_per_s_per_utility_mw_provisioned"] = rate / (
+            window.provisioned_grid_w / 1e6
+        )
+    if output:
+        found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
+        found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
+    found |= _chain(window) | _footprint(window, output * seconds)
+    if window.outages:
+        found["outages"] = {kind: dict(tally) for kind, tally in window.outages.items()}
+    if window.hottest_c:
+        found["temperature_c"] = dict(window.hottest_c)
+    return found
+
+
+def _footprint(window: Window, output_tokens: float) -> Summary:
+    """Return water, carbon and the energy bill, where the site knows them."""
+    found: Summary = {}
+    it_kwh = window.it_j / 3.6e6
+    if window.water_kg is not None:
+        found["wue_l_per_kwh"] = window.water_kg / it_kwh
+        found["water_l"] = window.water_kg
+    if window.carbon_g is not None:
+        found["carbon_kg"] = window.carbon_g / 1e3
+        if output_tokens:
+            found["gco2_per_million_output_tokens"] = window.carbon_g / output_tokens * 1e6
+    if window.cost_usd is not None:
+        found["energy_cost_usd"] = window.cost_usd
+        if output_tokens:
+            per_million = window.cost_usd / output_tokens * 1e6
+            found["energy_usd_per_million_output_tokens"] = per_million
+    return found
+
+
+def _chain(window: Window) -> Summary:
+    """Return the stages of the power chain, the limited levels, and the one that binds."""
+    found: Summary = {}
+    if window.stages:
+        found["power_chain"] = {
+            name: {
+                "blocks": use.blocks,
+                "redundancy": use.redundancy,
+                "rating_mw": use.rating_w / 1e6,
+                "installed_mw": use.installed_w / 1e6,
+                "stranded_mw": (use.installed_w - use.rating_w) / 1e6,
+                "mean_mw": use.mean_w / 1e6,
+                "highest_load": use.fullest,
+            }
+            for name, use in window.stages.items()
+        }
+    if len(window.levels) > 1:
+        found["limits"] = {
+            name: {
+                "limit_mw": use.limit_w / 1e6,
+                "highest_mw": use.highest_w / 1e6,
+                "overshoot_s": use.over_s,
+                "overshoot_max_mw": use.over_w / 1e6,
+                "overshoot_mwh": use.over_j / 3.6e9,
+                "held_back_s": use.held_s,
+            }
+            for name, use in window.levels.items()
+        }
+    binding = max(window.levels, key=lambda name: window.levels[name].held_s)
+    if window.levels[binding].held_s:
+        found["binding_limit"] = binding
+    if window.over_preference is not None:
+        found["over_preference"] = {
+            "mwh": window.over_preference.over_j / 3.6e9,
+            "cost_usd": window.over_preference.cost_usd,
+        }
+    return found
+
+
+def energy_uses(window: Window, shares: Sequence[Share]) -> Summary:
+    """Return MWh by what they were for; they sum to what came in.
+
+    A step that carries prompt chunks is prefill, another decode; of both, the share of their time
+    that GPUs spend exchanging data is communication.
+    """
+    prefill = decode = communication = 0.0
+    for share in shares:
+        totals, gpus = share.totals, share.gpus_per_replica
+        talking = totals.network_s / totals.busy_s if totals.busy_s else 0.0
+        prefill += gpus * totals.prefill_j * (1.0 - talking)
+        decode += gpus * (totals.energy_j - totals.prefill_j) * (1.0 - talking)
+        communication += gpus * totals.energy_j * talking
+    parts = window.parts_j
+    uses = {
+        "prefill": prefill,
+        "decode": decode,
+        "communication": communication,
+        "idle": parts["gpus"] - prefill - decode - communication,
+        "hosts": sum(parts[part] for part in ("hosts", "fans", "server_supplies", "switches")),
+        "losses": sum(parts[part] for part in ("pdu", "ups", "transformer")),
+        "cooling": sum(
+            parts[part]
+            for part in ("air_movers", "coolant_pumps", "water_pumps", "roof_fans", "chillers")
+        ),
+        "building": parts["building"],
+        "battery": parts["battery"],
+    }
+    least = 1e-12 * sum(parts.values())  # what is left of sums that cancel
+    return {use: joules / 3.6e9 for use, joules in uses.items() if abs(joules) > least}
