@@ -58,7 +58,7 @@ class Layout:
 
     @property
     def nameplate_grid_w(self) -> float:
-        """Return the watts at the meter if every rack drew its nameplate, in the hottest weather."""
+        """Return the watts at the meter with racks at their nameplates, in the hottest weather."""
         return self.building.grid_w([rack.nameplate_w for rack in self.building.bays], self.hottest)
 
     @property

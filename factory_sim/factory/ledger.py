@@ -17,10 +17,10 @@ from factory_sim.physics.step_time import Cost, StepTime
 class Ledger:
     """Running sums of one replica; seconds and joules are those of each of its GPUs.
 
-    energy_j is without idle time; prefill_j is of it, in steps with prompt chunks. kv_full_s: time of decode steps run while work waited for
-    KV blocks. sequence_s: sequences in a step times its duration. steps: decode steps, by
-    their sequences; context, windowed: tokens attended to in them, summed. compute_s to
-    host_s: causes of the steps with prompt chunks.
+    energy_j is without idle time; prefill_j is of it, in steps with prompt chunks. kv_full_s: time
+    of decode steps run while work waited for KV blocks. sequence_s: sequences in a step times its
+    duration. steps: decode steps, by their sequences; context, windowed: tokens attended to in
+    them, summed. compute_s to host_s: causes of the steps with prompt chunks.
     """
 
     __slots__ = (

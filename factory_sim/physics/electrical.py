@@ -1,4 +1,4 @@
-"""What electrical equipment loses on the way: a part always, a part with load, a part with its square.
+"""What electrical equipment loses: a part always, a part with load, a part with its square.
 
     loss = rating * (no_load + linear * x + quadratic * x^2),   x = load / rating
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.layout import entry, table
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
@@ -61,6 +62,9 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Requests": _requests(summary),
         "Tokens per second": _throughput(summary),
         "Power": _power(summary),
+        "Where the watts went": energy(summary),
+        "Building": building(summary),
+        "Failures": failures(summary),
         "Use of the factory": _use(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
@@ -74,6 +78,10 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
 
 def _title(name: str, summary: Figures, record: Figures) -> str:
     parts = [f"{summary['gpus']:,} GPUs"] if "gpus" in summary else []
+    for deployment, shown in summary.get("represented_replicas", {}).items():
+        parts.append(
+            f"{shown['simulated']} replicas of {deployment} simulated for {shown['represented']:,}"
+        )
     if "window_s" in summary:
         start, end = summary["window_s"]["start"], summary["window_s"]["end"]
         parts.append(f"measured from {duration(start)} to {duration(end)} of simulated time")

@@ -57,6 +57,7 @@ class Outages:
         self._pipe, self._per_server = pipe, per_server
         self._failed: Counter[str] = Counter()  # modules that are down, by domain
         self._held: list[set[str]] = [set() for _ in places]  # why each replica is down
+        self._empty: set[int] = set()  # those that have lost their weights
         self._loads: dict[int, int] = {}  # transfers of those that load
         self._starts: dict[int, int] = {}  # calls that end their start
         self.tallies: dict[str, Tally] = {}
@@ -81,21 +82,25 @@ class Outages:
             self._effect(domain, False)
             for index, place in enumerate(self._places):
                 if self._needs(place, domain):
-                    self._release(index, domain.name, reload=domain.kind not in CUTS)
+                    self._release(index, domain.name)
 
     def overheat(self, bay: int) -> None:
-        """Shut down the replicas of a bay that is too hot."""
+        """Switch a bay off that is too hot."""
         tally = self.tallies.setdefault("heat", Tally())
         tally.failures += 1
+        self._meter.account()
+        self._facility.set_dark(f"heat in bay {bay}", frozenset([bay]))
         for index, place in enumerate(self._places):
             if place.bay == bay:
                 self._stop(index, "heat", None, tally)
 
     def cooled(self, bay: int) -> None:
-        """Start the replicas of a bay that has cooled down."""
+        """Switch a bay on again that has cooled down, and start its replicas."""
+        self._meter.account()
+        self._facility.set_dark(f"heat in bay {bay}", frozenset())
         for index, place in enumerate(self._places):
             if place.bay == bay:
-                self._release(index, "heat", reload=True)
+                self._release(index, "heat")
 
     # -- inside ------------------------------------------------------------------------
 
@@ -123,7 +128,9 @@ class Outages:
         place, held = self._places[index], self._held[index]
         held.add(why)
         dark = place.bay in self._facility.dark
-        if len(held) > 1 and not place.replica.absence.state == "loading":
+        if domain is None or domain.kind not in CUTS:
+            self._empty.add(index)
+        if len(held) > 1 and place.replica.absence.state != "loading":
             return
         self._stop_loading(index)
         lost = place.replica.fail(dark)
@@ -131,17 +138,17 @@ class Outages:
         tally.requests_lost += len(lost)
         place.gateway.resend(place.replica.number, lost)
 
-    def _release(self, index: int, why: str, reload: bool) -> None:
+    def _release(self, index: int, why: str) -> None:
         place, held = self._places[index], self._held[index]
         held.discard(why)
         if held or place.replica.absence.state != "down":
             return
-        if not reload:
+        if index not in self._empty:
             place.replica.serve()
             return
         place.replica.load()
         fleet = place.fleet
-        size = fleet.memory.weight_bytes * fleet.gpus_per_replica
+        size = float(fleet.memory.weight_bytes * fleet.gpus_per_replica)
         self._loads[index] = self._pipe.send(
             size, self._per_server * place.servers, lambda: self._start(index)
         )
@@ -155,6 +162,7 @@ class Outages:
         def up(call: int) -> None:
             if self._starts.get(index) == call:
                 del self._starts[index]
+                self._empty.discard(index)
                 place.replica.serve()
 
         self._starts[index] = self._env.call(at_s, CONTROL, up)

@@ -1,4 +1,4 @@
-"""What a site may draw at the meter: its limit, seen as far ahead as it is told, at its own ramp."""
+"""What a site may draw: the meter's limit, as far ahead as it is told, at its own ramp."""
 
 from __future__ import annotations
 

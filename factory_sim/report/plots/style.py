@@ -70,6 +70,23 @@ def ask(fig: Figure, question: str, answer: str = "") -> None:
     engine.set(rect=(0.0, 0.0, 1.0, top - line * (1 + len(wrapped))))
 
 
+def board(fig: Figure) -> Axes:
+    """Return blank axes over all that `ask` has left of `fig`, one unit an inch.
+
+    For what is drawn rather than plotted. Nothing in `fig` is moved any more.
+    """
+    width_in, height_in = (float(inches) for inches in fig.get_size_inches())
+    engine = fig.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    share = float(engine.get()["rect"][3])
+    fig.set_layout_engine("none")
+    axes = fig.add_axes((0.0, 0.0, 1.0, share))
+    axes.set_axis_off()
+    axes.set_xlim(0.0, width_in)
+    axes.set_ylim(0.0, height_in * share)
+    return axes
+
+
 def nothing(axes: Axes, reason: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.set_axis_off()
