@@ -343,6 +343,7 @@ class PowerCurve(Frozen):
     weights have fewer than 16 bits, which must be unpacked. Dynamic watts go with
     clock ** clock_exponent down to voltage_floor, the share of the reference clock below which
     voltage falls no further; clock_floor: the lowest useful clock, a share of the same.
+    memory_clock: the share of time bound by memory that follows the core clock.
     """
 
     family: str
@@ -353,4 +354,5 @@ class PowerCurve(Frozen):
     clock_exponent: Fact[Number]
     clock_floor: Fact[Share]
     voltage_floor: Fact[Share]
+    memory_clock: Fact[Share]
     reference_note: str = ""

@@ -163,13 +163,14 @@ class Factory:
         return outages
 
     def _limit_boards(self, line: Line) -> None:
-        """Let boards with a power limit below that of their kind keep it."""
+        """Let boards with a power limit or a clock below that of their kind keep it."""
         fleet = line.fleet
         floor = fleet.power_curve.clock_floor.value
         for replica in line.replicas:
-            limit_w = self.layout.site.gpu_limit_w(replica.gpus[0])
-            if limit_w < fleet.power.tdp_w:
-                replica.board = Board(self.env, limit_w, fleet.power, floor)
+            rack = self.layout.site.rack(replica.gpus[0])
+            if rack.gpu_limit_w < fleet.power.tdp_w:
+                replica.board = Board(self.env, rack.gpu_limit_w, fleet.power, floor)
+            replica.hold_clock("locked", rack.gpu_clock)
 
     @property
     def waiting_or_running(self) -> int:

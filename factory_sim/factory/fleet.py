@@ -116,7 +116,7 @@ def make_fleet(
         batching=batching,
         max_num_seqs=max_num_seqs,
         max_step_tokens=max_tokens,
-        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, tp),
+        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, curve, tp),
         shard=shard,
         host=Host(
             engine.per_step.value,
@@ -196,6 +196,7 @@ def chip_of(
     efficiency: Family,
     attention: Family,
     engine: Engine,
+    curve: PowerCurve,
     tp: int,
 ) -> Chip:
     """Return the numbers of an accelerator, at this arithmetic, that step times need.
@@ -222,6 +223,7 @@ def chip_of(
         expert_spread=efficiency.expert_spread.value,
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
+        memory_clock=curve.memory_clock.value,
     )
 
 

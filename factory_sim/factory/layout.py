@@ -268,7 +268,7 @@ def _check_idle(layout: Layout) -> None:
         )
 
 
-ROW = ("gpu_power_limit",)
+ROW = ("gpu_power_limit", "gpu_clock")
 """Fields of a row that a rack's own problems name; all others are of its system."""
 
 
@@ -300,7 +300,18 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
                 )
             )
         servers.append(Server(f"{name}/server-{number}", tuple(gpus)))
+    if row.gpu_clock is not None:
+        floor = scenario.facts.power_curve(accelerator.family).clock_floor.value
+        if row.gpu_clock < floor:
+            raise InputError(
+                Problem(
+                    "gpu_clock",
+                    f"must be at least {floor:.0%}, the lowest useful clock of "
+                    f"{accelerator.name}, not {row.gpu_clock:.0%}",
+                )
+            )
     enclosure = scenario.facts.enclosure(system.cooling)
     liquid = enclosure.liquid_share.value if row.liquid_share is None else row.liquid_share
     load = server_model(system, accelerator, enclosure).times(len(servers))
-    return Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, liquid, load)
+    clock = row.gpu_clock or 1.0
+    return Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, clock, liquid, load)

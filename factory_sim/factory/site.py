@@ -35,7 +35,8 @@ class Server:
 class Rack:
     """One rack of equal servers.
 
-    gpu_limit_w: what a board may draw, at most its TDP. liquid_share: of its heat, what goes into
+    gpu_limit_w: what a board may draw, at most its TDP; gpu_clock: the highest clock it may run at,
+    a share of the reference. liquid_share: of its heat, what goes into
     coolant. load: what its servers draw, all of them as one.
     """
 
@@ -45,6 +46,7 @@ class Rack:
     enclosure: Enclosure
     servers: tuple[Server, ...]
     gpu_limit_w: float
+    gpu_clock: float
     liquid_share: float
     load: ServerModel
 
@@ -121,6 +123,6 @@ class Site:
         """Return the watts on the labels of all racks."""
         return sum(rack.nameplate_w for rack in self.racks)
 
-    def gpu_limit_w(self, gpu: int) -> float:
-        """Return the watts that a GPU's board may draw."""
-        return self.racks[self.rack_of[gpu]].gpu_limit_w
+    def rack(self, gpu: int) -> Rack:
+        """Return the rack that a GPU stands in."""
+        return self.racks[self.rack_of[gpu]]

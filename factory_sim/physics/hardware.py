@@ -14,7 +14,8 @@ class Chip:
 
     The shares hold at the reference clock, which is the clock of a prefill at the board's
     power limit. per_layer_s is the launch overhead of one layer, moe_per_layer_s what routing
-    adds to it; the all-reduce costs its latency plus bytes over link * network.
+    adds to it; the all-reduce costs its latency plus bytes over link * network. memory_clock: the
+    share of time bound by memory that follows the core clock: caches and address units do.
     """
 
     flops: float
@@ -32,6 +33,7 @@ class Chip:
     expert_spread: float
     allreduce_latency_s: float
     network: float
+    memory_clock: float
 
 
 @dataclass(frozen=True, slots=True)

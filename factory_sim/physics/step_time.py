@@ -8,7 +8,8 @@ depends on n alone, and attention is linear in their total context, so a decode 
     step_s = fixed(n) + per_context * (context tokens attended) + per_windowed * (...)
 
 which is what lets the engine advance many steps in closed form. Compute scales with the
-core clock, memory and links do not; the ledger terms are those of the reference clock.
+core clock, memory with a small share of it, links not; the ledger terms are those of the
+reference clock.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Roofline:
         max_tokens: int,
     ) -> None:
         self._chip, self._shard, self._host, self._clock = chip, shard, host, clock
+        self._stall = 1.0 + chip.memory_clock * (1.0 / clock - 1.0)
         window = shard.model.window
         self.window = window.tokens if window else 0
         windowed = window.layers if window else 0
@@ -137,7 +139,7 @@ class Roofline:
             busy_memory_s += windowed * near[6]
         if self._state is not None:
             held_s = (sequences + len(chunks)) * self._state[2]
-            duration_s += held_s
+            duration_s += held_s * self._stall
             memory_s += held_s
             busy_memory_s += held_s
         tokens = sequences
@@ -152,6 +154,7 @@ class Roofline:
                 else:
                     compute_s += computing_s
                 scaled_s = computing_s / self._clock
+                moving_s *= self._stall
                 duration_s += scaled_s if scaled_s > moving_s else moving_s
         if tokens <= self._most:
             body = _row(self._body, tokens * _ROW_BYTES)
@@ -186,7 +189,7 @@ class Roofline:
         bound = compute >= memory
         nothing = np.zeros_like(compute)
         return [
-            np.maximum(compute / self._clock, memory),
+            np.maximum(compute / self._clock, memory * self._stall),
             np.where(bound, compute, 0.0),
             np.where(bound, 0.0, memory),
             nothing,
@@ -331,7 +334,7 @@ class Roofline:
             return None
         moved = 2.0 * linear.layers * work.linear_state_bytes(linear, shard.tp)
         moved_s = moved / (chip.bandwidth * chip.kv_memory)
-        return Cost(moved_s, memory_s=moved_s, busy_memory_s=moved_s)
+        return Cost(moved_s * self._stall, memory_s=moved_s, busy_memory_s=moved_s)
 
     def _prefill_attention(self, layers: int, window: float | None) -> PrefillAttention:
         chip, shard = self._chip, self._shard

@@ -72,7 +72,8 @@ class Racks(Frozen):
 
     servers_per_rack: fewer or more than the system's usual number. gpu_power_limit: what each
     board's firmware holds it to by its clock (`nvidia-smi -pl`); measured-peak provisioning
-    counts with it. liquid_share: of a rack's heat that goes into coolant, where cold plates were
+    counts with it. gpu_clock: the highest clock of its GPUs, a share of the reference (`nvidia-smi
+    -lgc`). liquid_share: of a rack's heat that goes into coolant, where cold plates were
     fitted to it or the usual share does not hold.
     """
 
@@ -80,6 +81,7 @@ class Racks(Frozen):
     count: Count | Literal["fill"]
     servers_per_rack: Count | None = None
     gpu_power_limit: PositiveWatts | None = None
+    gpu_clock: Annotated[Share, Field(gt=0, le=1)] | None = None
     liquid_share: Annotated[Share, Field(ge=0, le=1)] | None = None
 
 

@@ -34,5 +34,6 @@ def roofline(
     accelerator = facts.accelerator(gpu)
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)
-    chip = chip_of(accelerator, arithmetic, efficiency, efficiency, facts.engine("ideal"), tp)
+    engine, curve = facts.engine("ideal"), facts.power_curve(accelerator.family)
+    chip = chip_of(accelerator, arithmetic, efficiency, efficiency, engine, curve, tp)
     return Roofline(chip, shard(model, precision, tp, ep), host, clock, most, 512)

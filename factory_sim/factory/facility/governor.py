@@ -50,6 +50,7 @@ class Governor:
             if gpu_c > shutdown_c and bay not in self._stopped:
                 self._stopped.add(bay)
                 self._overheat(bay)
+                self._set(bay, 1.0)
             elif bay in self._stopped:
                 if gpu_c < throttle_c - BAND_K:
                     self._stopped.remove(bay)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from factory_sim.report.plots import flow, gpu_time, latency, power, style
+from factory_sim.report.plots import (
+    cooling,
+    energy,
+    flow,
+    gpu_time,
+    latency,
+    load_duration,
+    one_line,
+    power,
+    style,
+)
 from factory_sim.report.saved import SavedRun
 
 PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
@@ -15,7 +25,27 @@ PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "power": power.draw,
     "flow": flow.draw,
     "gpu_time": gpu_time.draw,
+    "energy": energy.draw,
+    "one_line": one_line.draw,
+    "cooling": cooling.draw,
+    "load_duration": load_duration.draw,
 }
+
+_ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
+    "energy": energy.applies,
+    "one_line": one_line.applies,
+    "cooling": cooling.applies,
+    "load_duration": load_duration.applies,
+}
+
+
+def plots_of(run: SavedRun) -> dict[str, Callable[[SavedRun], Figure]]:
+    """Return those of PLOTS that have something to say about `run`."""
+    return {
+        name: draw
+        for name, draw in PLOTS.items()
+        if name not in _ONLY_WHERE or _ONLY_WHERE[name](run)
+    }
 
 
 def write(draw: Callable[[SavedRun], Figure], run: SavedRun, target: Path) -> Path:

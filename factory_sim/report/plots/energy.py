@@ -129,12 +129,12 @@ def _answer(site: Node) -> str:
     reach = "reach the GPUs' work" if worked else "reach the GPUs"
     rest = {
         "idle GPUs": idle,
-        "the rest of IT": it - gpus,
-        "the building": site.size - it - sizes.get("into the battery", 0.0),
-        "the battery": sizes.get("into the battery", 0.0),
+        "other IT": it - gpus,
+        "building": site.size - it - sizes.get("into the battery", 0.0),
+        "battery": sizes.get("into the battery", 0.0),
     }
     took = ", ".join(
         f"{name} {percent(mw / site.size)}" for name, mw in rest.items() if mw > 1e-9 * site.size
     )
     text = f"{percent((worked or gpus) / site.size)} of {megawatts(site.size)} {reach}"
-    return f"{text}; of the rest go to {took}" if took else text
+    return f"{text}; the rest: {took}" if took else text

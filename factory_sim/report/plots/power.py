@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from factory_sim.report.plots import style
-from factory_sim.report.plots.time_axis import TimeAxis, window_of
+from factory_sim.report.plots.scale import power_scale
+from factory_sim.report.plots.time_axis import Floats, TimeAxis, window_of
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.summary import lowered
 from factory_sim.report.text import duration, megawatts
@@ -21,9 +22,7 @@ _LAYERS = (
     ("gpu_power_mw", "GPUs", style.BLUE),
     ("server_power_mw", "rest of the servers", style.SKY),
     ("it_power_mw", "rest of IT", style.GREEN),
-    ("grid_power_mw", "cooling and losses", style.ORANGE),
 )
-_UNITS = ((1.0, "MW"), (1e-3, "kW"), (1e-6, "W"))
 
 
 def draw(run: SavedRun) -> Figure:
@@ -37,7 +36,7 @@ def draw(run: SavedRun) -> Figure:
         return figure
     time = TimeAxis(run.timeseries)
     _stack(stack, time)
-    clock.plot(time.time, 100.0 * time.mean("clock"), color=style.PURPLE)
+    clock.plot(time.time, 100.0 * time.mean("clock"), color=style.BLACK)
     clock.set_ylim(0.0, 105.0)
     clock.set_ylabel("clock")
     clock.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g} %"))
@@ -48,17 +47,50 @@ def draw(run: SavedRun) -> Figure:
 
 
 def _stack(axes: Axes, time: TimeAxis) -> None:
-    levels = [time.mean(column) for column, _, _ in _LAYERS]
-    peak, limit = time.highest("grid_power_mw"), time.mean("grid_limit_mw")
-    top = float(max(peak.max(), limit.max()))
-    scale, unit = next((s, u) for s, u in _UNITS if top >= s or s == _UNITS[-1][0])
+    meter, peak = time.mean("grid_power_mw"), time.highest("grid_power_mw")
+    limit = time.mean("grid_limit_mw")
+    generated, battery = _own(time, "generation_mw"), _own(time, "battery_mw")
+    into, out = np.maximum(battery, 0.0), np.maximum(-battery, 0.0)
+    # What came in is what the site used itself and what its battery took.
+    came_in = meter + generated + out
+    layers = [
+        *((time.mean(column), label, colour) for column, label, colour in _LAYERS),
+        (came_in - into, "cooling and losses", style.ORANGE),
+        (came_in, "into the battery", style.PURPLE),
+    ]
+    top = float(max(came_in.max(), peak.max(), limit.max()))
+    scale, unit = power_scale(top)
     below = np.zeros_like(time.time)
-    for level, (_, label, colour) in zip(levels, _LAYERS, strict=True):
-        axes.fill_between(
-            time.time, below / scale, level / scale, color=colour, label=label, linewidth=0
-        )
+    for level, label, colour in layers:
+        if np.any(level > below):
+            axes.fill_between(
+                time.time, below / scale, level / scale, color=colour, label=label, linewidth=0
+            )
         below = level
-    axes.plot(time.time, peak / scale, color=style.GREY, linewidth=1.0, label="peaks")
+    below = meter
+    for part, label, hatch in (
+        (generated, "of this, own generation", "////"),
+        (out, "of this, from the battery", "...."),
+    ):
+        if part.any():
+            axes.fill_between(
+                time.time,
+                below / scale,
+                (below + part) / scale,
+                facecolor="none",
+                edgecolor=style.BLACK,
+                hatch=hatch,
+                linewidth=0.0,
+                label=label,
+            )
+        below = below + part
+    axes.plot(
+        time.time,
+        peak / scale,
+        color=style.BLACK,
+        linewidth=1.2,
+        label="meter, highest",
+    )
     axes.plot(
         time.time,
         limit / scale,
@@ -73,6 +105,11 @@ def _stack(axes: Axes, time: TimeAxis) -> None:
     handles, labels = axes.get_legend_handles_labels()
     # Listed from top to bottom as they lie in the picture.
     axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _own(time: TimeAxis, column: str) -> Floats:
+    """Return a column of what the site has on its own side of the meter; zero where it has not."""
+    return time.mean(column) if time.has(column) else np.zeros_like(time.time)
 
 
 def _answer(summary: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ LINE = 0.25
 _GAP = 0.09
 _BAR = 0.16
 _PAD = 0.07
+_MARGIN = 0.12
 _TEXT = 12
 
 
@@ -45,22 +46,23 @@ def draw(
     stand, that of the sources first. say: the label of a node beneath its name.
     """
     high = axes.get_ylim()[1]
-    scale = _scale(root, sources, high)
-    top = high - LINE * (2 if sources else 1)
-    start = columns[1]
+    scale = _scale(root, sources, high - _MARGIN)
+    top, start = high - LINE, columns[1]
     _bar(axes, start, top, root.size * scale, root.colour)
     _text(axes, start, top + LINE / 2, f"{root.name} {say(root)}")
     _split(axes, root, top, columns[1:], scale, say)
-    level = taken = 0.0
+    level, taken = top, 0.0
     for source in sources:
         width = source.size * scale
-        above = high - level
-        _text(axes, columns[0], above - LINE, f"{source.name}\n{say(source)}")
-        at = above - 2 * LINE
+        slot = max(width, 2 * LINE)
+        at = level - (slot - width) / 2
         _bar(axes, columns[0], at, width, source.colour)
         _band(axes, (columns[0] + _BAR, at), (start, top - taken), width, source.colour)
+        # On its band: beside it the next one may rise.
+        name = f"{source.name}\n{say(source)}"
+        _text(axes, columns[0] + _BAR + _PAD, level - slot / 2, name)
         taken += width
-        level += 2 * LINE + width + _GAP
+        level -= slot + _GAP
 
 
 def _split(
@@ -93,9 +95,8 @@ def _scale(root: Node, sources: Sequence[Node], high: float) -> float:
     """Return the inches of a unit with which all slots together fill the height."""
 
     def filled(scale: float) -> float:
-        right = _slot(root, scale) + (LINE if sources else 0.0)
-        left = sum(2 * LINE + source.size * scale + _GAP for source in sources)
-        return max(right, left)
+        left = sum(max(source.size * scale, 2 * LINE) + _GAP for source in sources)
+        return max(_slot(root, scale), LINE + left)
 
     low, most = 0.0, high / root.size
     for _ in range(60):

@@ -35,6 +35,10 @@ class TimeAxis:
         self._starts = np.unique(np.linspace(0, len(time_s), POINTS, endpoint=False).astype(int))
         self.time: Floats = time_s[self._starts[self._starts < len(time_s)]] / self._unit_s
 
+    def has(self, column: str) -> bool:
+        """Say whether the series has a column: what a site lacks is absent."""
+        return column in self._series
+
     def mean(self, column: str) -> Floats:
         """Return the mean of a column in each bin."""
         counts = np.diff([*self._starts, len(self._series)])

@@ -1,0 +1,52 @@
+"""`factory-sim clocks`: what each GPU clock yields, and where a joule makes most tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from factory_sim.cli.options import CatalogFolder, Overrides, Scenario
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import number, percent, with_unit
+
+
+def clocks(
+    scenario: Scenario = None, overrides: Overrides = None, catalog: CatalogFolder = None
+) -> None:
+    """Show pace, watts and joules a token at each GPU clock, by phase, and the best of them."""
+    import factory_sim
+    from factory_sim.experiments.clocks import best
+    from factory_sim.experiments.clocks import clocks as points_of
+    from factory_sim.factory.layout import lay_out
+    from factory_sim.workload.stream import mean_lengths
+
+    given = factory_sim.load(scenario, overrides or [], catalog=catalog)
+    layout = lay_out(given)
+    for index, (name, spec) in enumerate(given.workload.items()):
+        fleet = next(fleet for fleet in layout.fleets if fleet.name == spec.deployment)
+        lengths = mean_lengths(spec, given.facts, Path(), f"workload.{name}", given.duration)
+        points = points_of(layout, fleet, *lengths)
+        lead = "\n" if index else ""
+        print(f"{lead}{spec.deployment}, for requests of {name}: each clock in each phase")
+        rows = [
+            ["clock", "prefill", "of a GPU", "J/token", "decode", "of a GPU", "J/token"],
+            ["", "tokens/s", "", "at meter", "tokens/s", "", "at meter"],
+        ]
+        for point in points:
+            cells = [percent(point.clock)]
+            for phase in (point.prefill, point.decode):
+                cells += [number(phase.tokens_per_s), with_unit(phase.gpu_w, "W")]
+                cells += [number(phase.site_j)]
+            rows.append(cells)
+        for line in table(rows):
+            print(line)
+        full = points[0]
+        for phase in ("prefill", "decode"):
+            found = best(points, phase)
+            here, there = getattr(found, phase), getattr(full, phase)
+            text = f"{percent(found.clock)} of the reference clock"
+            if found is not full:
+                saved = 1.0 - here.site_j / there.site_j
+                slower = 1.0 - here.tokens_per_s / there.tokens_per_s
+                text += f": {percent(saved)} less energy a token, {percent(slower)} slower"
+            for line in entry(f"least J in {phase}", text):
+                print(line)

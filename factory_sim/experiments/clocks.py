@@ -1,0 +1,101 @@
+"""What each clock yields: pace, watts and joules a token, by phase, and the best of them.
+
+Computed from the step-time and power models of a deployment, without a run: decode with the batch
+of its best steady state, prefill with steps full of prompts. A GPU draws idle watts whatever its
+clock, and so does the server around it; a slower step pays them for longer. So joules a token have
+a least value below the reference clock, and another one seen from the meter than from the GPU.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from factory_sim.factory.build import step_time_of
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.layout import Layout
+from factory_sim.factory.site import Rack
+from factory_sim.physics.ideal import ideal
+from factory_sim.physics.power import StepPower
+from factory_sim.physics.step_time import Chunk, Cost, StepTime
+
+STEP = 0.05
+"""Between one clock and the next, as a share of the reference."""
+
+
+class Phase(NamedTuple):
+    """One phase at one clock: tokens/s of a replica, watts of a GPU, and joules a token.
+
+    gpu_j: of the GPUs alone; site_j: with servers, the power chain and cooling.
+    """
+
+    tokens_per_s: float
+    gpu_w: float
+    gpu_j: float
+    site_j: float
+
+
+class Point(NamedTuple):
+    """What a clock, a share of the reference, yields in each phase."""
+
+    clock: float
+    prefill: Phase
+    decode: Phase
+
+
+def clocks(
+    layout: Layout, fleet: Fleet, prompt: float, output: float, cached: float = 0.0
+) -> list[Point]:
+    """Return a point for each clock from the reference down to the lowest useful one.
+
+    prompt, output, cached: mean tokens of a request, which set batch and context.
+    """
+    most = max(1, min(fleet.max_num_seqs, int(fleet.memory.tokens / (prompt + output / 2))))
+    best = ideal(step_time_of(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
+    rack = layout.site.racks[layout.site.rack_of[fleet.replicas[0][0].index]]
+    lowest = fleet.power_curve.clock_floor.value
+    steps = int((1.0 - lowest) / STEP + 1e-9)
+    return [
+        _point(layout, rack, fleet, 1.0 - STEP * step, best.batch, prompt + output / 2)
+        for step in range(steps + 1)
+    ]
+
+
+def best(points: list[Point], phase: str) -> Point:
+    """Return the point with the fewest joules a token, at the meter. phase: prefill or decode."""
+    return min(points, key=lambda point: float(getattr(point, phase).site_j))
+
+
+def _point(
+    layout: Layout, rack: Rack, fleet: Fleet, clock: float, batch: int, context: float
+) -> Point:
+    step_time, power = step_time_of(fleet, clock), fleet.power.at(clock)
+    chunk = Chunk(0, fleet.max_step_tokens)
+    prefill = step_time.mixed(0, 0, 0, [chunk], 1)
+    decode = _decode(step_time, batch, round(batch * context))
+    return Point(
+        clock,
+        _phase(layout, rack, fleet, prefill, power, chunk.length),
+        _phase(layout, rack, fleet, decode, power, batch),
+    )
+
+
+def _decode(step_time: StepTime, batch: int, context: int) -> Cost:
+    """Return the cost of a decode step with that much context."""
+    windowed = min(context, batch * step_time.window)
+    far, near = step_time.per_context, step_time.per_windowed
+    fixed = step_time.decode(batch)
+    return Cost._make(
+        a + context * b + windowed * c for a, b, c in zip(fixed, far, near, strict=True)
+    )
+
+
+def _phase(
+    layout: Layout, rack: Rack, fleet: Fleet, cost: Cost, power: StepPower, tokens: int
+) -> Phase:
+    gpu_w = power.power_w(cost)
+    rate = tokens / cost.duration_s
+    # The whole site, with every GPU at it, shared by all of them.
+    flow = layout.flow(lambda other: gpu_w * other.gpus if other.system == rack.system else 0.0)
+    site_w = flow.load_w / len(layout.site.gpus)
+    each = fleet.gpus_per_replica / rate
+    return Phase(rate, gpu_w, gpu_w * each, site_w * each)
