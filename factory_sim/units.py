@@ -146,6 +146,8 @@ else:
         WithJsonSchema({"type": ["number", "string"], "examples": ["70 %", 0.7]}),
     ]
 
+Fraction = Annotated[Share, Field(ge=0, le=1)]
+Efficiency = Annotated[Share, Field(gt=0, le=1)]
 PositiveSeconds = Annotated[Seconds, Field(gt=0)]
 NonNegativeSeconds = Annotated[Seconds, Field(ge=0)]
 PositiveWatts = Annotated[Watts, Field(gt=0)]

@@ -12,7 +12,16 @@ from pydantic import Field, model_validator
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
-from factory_sim.units import Bytes, BytesPerSecond, FlopPerSecond, Seconds, Share, Watts
+from factory_sim.units import (
+    Bytes,
+    BytesPerSecond,
+    Efficiency,
+    FlopPerSecond,
+    Fraction,
+    Seconds,
+    Share,
+    Watts,
+)
 
 Precision = Literal["fp32", "bf16", "fp8", "int8", "int4", "nvfp4", "mxfp4"]
 Kind = Literal["measured", "datasheet", "calibrated", "estimate"]
@@ -128,8 +137,8 @@ class System(Frozen):
     nameplate: Fact[Watts]
     host_idle: Fact[Watts]
     host_load: Fact[Watts]
-    fan_share: Fact[Share]
-    psu_efficiency: Fact[Share]
+    fan_share: Fact[Fraction]
+    psu_efficiency: Fact[Efficiency]
     rack_overhead: Fact[Watts]
 
 

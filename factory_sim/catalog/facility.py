@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from factory_sim.catalog.entries import Fact, Number, PositiveInt
 from factory_sim.frozen import Frozen
-from factory_sim.units import Celsius, Kelvins, PositiveSeconds, Share, ThermalMass
+from factory_sim.units import Celsius, Efficiency, Fraction, Kelvins, PositiveSeconds, ThermalMass
 
 Redundancy = Literal["N", "N+1", "2N"]
 
@@ -26,9 +26,9 @@ class Enclosure(Frozen):
 
     name: str
     title: str
-    supply_constant: Fact[Share]
-    fan_floor: Fact[Share]
-    liquid_share: Fact[Share]
+    supply_constant: Fact[Fraction]
+    fan_floor: Fact[Fraction]
+    liquid_share: Fact[Fraction]
     heat_capacity: Fact[ThermalMass]
     coolant_rise: Fact[Kelvins]
     gpu_rise: Fact[Kelvins]
@@ -39,9 +39,9 @@ class Enclosure(Frozen):
 class LossFacts(Frozen):
     """Losses as shares of the rating: always, with load, and with its square."""
 
-    no_load: Fact[Share]
-    linear: Fact[Share]
-    quadratic: Fact[Share]
+    no_load: Fact[Fraction]
+    linear: Fact[Fraction]
+    quadratic: Fact[Fraction]
 
 
 class Stage(LossFacts):
@@ -69,11 +69,11 @@ class PowerChain(Frozen):
 class ChillerFacts(Frozen):
     """A chiller (equation: physics/cooling.py)."""
 
-    carnot: Fact[Share]
+    carnot: Fact[Efficiency]
     evaporator_approach: Fact[Kelvins]
     condenser_rise: Fact[Kelvins]
     least_lift: Fact[Kelvins]
-    part_load: Fact[Share]
+    part_load: Fact[Fraction]
 
 
 class LoopFacts(Frozen):
@@ -84,19 +84,19 @@ class LoopFacts(Frozen):
     watt of the heat it is made for; it bridges the loss of the plant.
     """
 
-    movers: Fact[Share]
-    pumps: Fact[Share]
-    roof: Fact[Share]
-    floor: Fact[Share]
+    movers: Fact[Fraction]
+    pumps: Fact[Fraction]
+    roof: Fact[Fraction]
+    floor: Fact[Fraction]
     supply: Fact[Celsius]
     range: Fact[Kelvins]
     approach: Fact[Kelvins]
     sink: Literal["dry-bulb", "wet-bulb"]
-    latent: Fact[Share] | None = None
+    latent: Fact[Fraction] | None = None
     cycles: Fact[Annotated[float, Field(gt=1)]] | None = None
     economiser: bool = False
     chiller: ChillerFacts | None = None
-    margin: Fact[Share]
+    margin: Fact[Fraction]
     heat_capacity: Fact[ThermalMass]
 
     @model_validator(mode="after")
@@ -119,7 +119,7 @@ class Cooling(Frozen):
 
     name: str
     title: str
-    overhead: Fact[Share]
+    overhead: Fact[Fraction]
     air: LoopFacts
     liquid: LoopFacts | None = None
 

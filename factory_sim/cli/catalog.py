@@ -37,7 +37,10 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "engines": {"version": "version", "a step": "per_step", "a sequence": "per_sequence"},
     "families": {"a layer": "per_layer", "compute": "gemm_compute", "memory": "gemm_memory"},
     "power": {"clock exponent": "clock_exponent", "lowest clock": "clock_floor"},
-    "cooling": {"PUE": "pue"},
+    "enclosures": {"liquid": "liquid_share", "throttles at": "throttle"},
+    "power_chains": {"UPS": "ups.redundancy", "PDU": "pdu.redundancy"},
+    "cooling": {"air at": "air.supply", "liquid at": "liquid.supply"},
+    "failures": {"MTBF": "mtbf", "repair": "repair"},
 }
 
 

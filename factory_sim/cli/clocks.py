@@ -14,7 +14,7 @@ def clocks(
 ) -> None:
     """Show pace, watts and joules a token at each GPU clock, by phase, and the best of them."""
     import factory_sim
-    from factory_sim.experiments.clocks import best
+    from factory_sim.experiments.clocks import Phase, best
     from factory_sim.experiments.clocks import clocks as points_of
     from factory_sim.factory.layout import lay_out
     from factory_sim.workload.stream import mean_lengths
@@ -42,7 +42,8 @@ def clocks(
         full = points[0]
         for phase in ("prefill", "decode"):
             found = best(points, phase)
-            here, there = getattr(found, phase), getattr(full, phase)
+            here: Phase = getattr(found, phase)
+            there: Phase = getattr(full, phase)
             text = f"{percent(found.clock)} of the reference clock"
             if found is not full:
                 saved = 1.0 - here.site_j / there.site_j

@@ -87,9 +87,11 @@ class Gateway:
         """Send a request to a replica, or keep it while none is open; False if it is refused."""
         outstanding = self.outstanding if not self._staleness_s else self._stale()
         if self._open is None:
-            number = self.router.choose(outstanding)
+            number = self.router.choose(outstanding, self.replicas)
         elif self._open:
-            number = self._open[self.router.choose([outstanding[i] for i in self._open])]
+            loads = [outstanding[number] for number in self._open]
+            candidates = [self.replicas[number] for number in self._open]
+            number = self._open[self.router.choose(loads, candidates)]
         else:
             self.stranded.append(request)
             return True

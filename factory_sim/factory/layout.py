@@ -206,7 +206,8 @@ def _needed_w(scenario: Scenario, racks: list[Rack], hottest: Ambient) -> float:
     building = design(scenario, racks, list(range(len(racks))), hottest)
     if scenario.provisioning.basis == "nameplate":
         return building.grid_w([rack.nameplate_w for rack in racks], hottest)
-    return building.draw([rack.gpu_peak_w for rack in racks], hottest).load_w
+    peak_w = building.draw([rack.gpu_peak_w for rack in racks], hottest).load_w
+    return peak_w * (1.0 + scenario.provisioning.margin)
 
 
 def _with(

@@ -64,6 +64,10 @@ def trimmed(text: str) -> str:
     return f"{figure.rstrip('0').rstrip('.') if '.' in figure else figure}{space}{unit}"
 
 
+_LONG_TIMES = (("years", 365.25 * 86_400.0), ("days", 86_400.0), ("h", 3600.0))
+"""In which a time is said that is no longer one of minutes, the longest first."""
+
+
 def plain_value(value: object) -> str:
     """Return a figure of a file for reading: `'9.89e14 flop/s'` becomes `989 Tflop/s`.
 
@@ -82,6 +86,11 @@ def plain_value(value: object) -> str:
         size = float(figure)
     except ValueError:
         return text
+    if unit == "degC":
+        return f"{figure.removesuffix('.0')} C"
+    if unit == "s" and size >= 3600.0:
+        name, length_s = next((n, at) for n, at in _LONG_TIMES if size >= at)
+        return f"{size / length_s:,.4g} {name}"
     if unit not in _SHORT_UNITS:
         return text
     return trimmed(with_unit(size, _SHORT_UNITS[unit], digits=4))

@@ -73,7 +73,7 @@ class EngineSpec(Frozen):
 class Router(Frozen):
     """How the gateway picks a replica. staleness: age of the load figures it looks at."""
 
-    policy: Literal["round-robin", "random", "least-outstanding", "power-of-two"] = (
+    policy: Literal["round-robin", "random", "least-outstanding", "power-of-two", "power-aware"] = (
         "least-outstanding"
     )
     staleness: NonNegativeSeconds = 0.0

@@ -89,12 +89,20 @@ class Provisioning(Frozen):
     """How many watts a rack is taken to need when racks are counted against the limit.
 
     nameplate: what its label says. measured-peak: every GPU at its power limit and the host
-    at full load, which is less. oversubscribe: accept racks whose sum exceeds the limit by
-    this factor; the cap then has to be guarded (`power`).
+    at full load, which is less; margin: how much more than that to set aside. oversubscribe:
+    accept racks whose sum exceeds the limit by this factor; the cap then has to be guarded
+    (`power`).
     """
 
     basis: Literal["nameplate", "measured-peak"] = "nameplate"
+    margin: Annotated[Share, Field(ge=0)] = 0.0
     oversubscribe: Annotated[float, Field(ge=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _margin_has_a_use(self) -> Provisioning:
+        if self.margin and self.basis == "nameplate":
+            raise ValueError("a nameplate has its margin in it; leave out 'margin'")
+        return self
 
     @model_validator(mode="before")
     @classmethod

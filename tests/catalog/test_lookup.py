@@ -154,10 +154,11 @@ def test_a_copied_row_is_an_estimate() -> None:
 class TestUsersFolder:
     def test_adds_an_entry_and_leaves_the_rest(self, tmp_path: Path) -> None:
         (tmp_path / "cooling.yaml").write_text(
-            "lake: {title: Lake water, pue: {value: 1.05, kind: measured, source: our meter}}\n"
+            "lake: {like: air, overhead: {value: 3 %, kind: measured, source: our meter}}\n"
         )
         catalog = load_catalog(tmp_path)
-        assert catalog.cooling["lake"].pue.value == 1.05
+        assert catalog.cooling["lake"].overhead.value == 0.03
+        assert catalog.cooling["lake"].air.supply.value == CATALOG.cooling["air"].air.supply.value
         assert catalog.cooling["air"] == CATALOG.cooling["air"]
 
     def test_overrides_only_the_fields_it_gives(self, tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ class TestUsersFolder:
             "  hbm: {value: 80 GB, kind: rumour, source: x}\n"
         )
         (tmp_path / "cooling.yaml").write_text(
-            "hot: {title: T, pue: {value: 0.9, kind: estimate, source: x}}\n"
+            "hot: {like: air, overhead: {value: -0.9, kind: estimate, source: x}}\n"
         )
         with pytest.raises(InputError) as error:
             load_catalog(tmp_path)
@@ -185,7 +186,8 @@ class TestUsersFolder:
             "'calibrated' or 'estimate', not 'rumour'",
             f"{tmp_path}/accelerators.yaml: h100-sxm.tdp.value: 700 is a bare number; "
             "write for example '20 MW'",
-            f"{tmp_path}/cooling.yaml: hot.pue.value: must be greater than or equal to 1, not 0.9",
+            f"{tmp_path}/cooling.yaml: hot.overhead.value: must be greater than or equal to 0, not "
+            "-0.9",
         ]
 
     def test_like_must_name_a_complete_entry(self, tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ SECTIONS = [
     "engines",
     "families",
     "power",
+    "enclosures",
+    "power_chains",
     "cooling",
+    "failures",
     "lengths",
 ]
 
@@ -59,19 +62,24 @@ def test_names_are_forgiving(factory_sim_command):
 
 
 def test_a_catalog_of_your_own_is_shown_too(factory_sim_command, tmp_path):
-    (tmp_path / "cooling.yaml").write_text(
-        "fjord: {title: Sea water, pue: {value: 1.04, kind: estimate, source: me}}\n"
+    (tmp_path / "failures.yaml").write_text(
+        "gpu: {title: Our GPUs, mtbf: {value: 3 year, kind: measured, source: us},"
+        " repair: {value: 4 h, kind: measured, source: us},"
+        " spread: {value: 0.5, kind: estimate, source: me}}\n"
     )
-    code, out, _ = factory_sim_command("catalog", "cooling", "fjord", "--catalog", str(tmp_path))
+    code, out, _ = factory_sim_command("catalog", "failures", "gpu", "--catalog", str(tmp_path))
     assert code == 0
     assert out == (
-        "fjord\n"
-        "  title                  Sea water\n"
+        "gpu\n"
+        "  title                  Our GPUs\n"
         "\n"
-        "  figure                  value  kind      source\n"
-        "  pue                      1.04  estimate  [1]\n"
+        "  figure                    value  kind      source\n"
+        "  mtbf                    3 years  measured  [1]\n"
+        "  repair                      4 h  measured  [1]\n"
+        "  spread                      0.5  estimate  [2]\n"
         "\n"
-        "  [1] me\n"
+        "  [1] us\n"
+        "  [2] me\n"
     )
 
 

@@ -229,3 +229,93 @@ def _summary(requests: pd.DataFrame, series: pd.DataFrame) -> dict[str, Any]:
         "slo": slo,
         "deployments": {"chat": {"slo": slo}},
     }
+
+
+POWER_KW = {
+    "gpus": 80.0,
+    "hosts": 20.0,
+    "fans": 3.0,
+    "server_supplies": 5.0,
+    "switches": 12.0,
+    "pdu": 0.5,
+    "ups": 4.0,
+    "transformer": 1.5,
+    "air_movers": 3.0,
+    "coolant_pumps": 1.0,
+    "water_pumps": 1.0,
+    "roof_fans": 4.0,
+    "chillers": 10.0,
+    "building": 5.0,
+}
+"""Mean power of a site with a building around it, by where it ends: 120 kW of IT, 150 in all."""
+
+USE_KW = {"prefill": 30.0, "decode": 40.0, "communication": 5.0, "idle": 5.0}
+
+
+def building(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 0.0) -> Run:
+    """Return a run with a power chain, a cooling plant and weather.
+
+    battery_kw: what the battery took in the mean (below 0: gave), swinging by 8 kW about it.
+    """
+    found = run(requests)
+    old = found.timeseries
+    time = old.time_s.to_numpy()
+    shape = old.grid_power_mw.to_numpy() / old.grid_power_mw[old.time_s.between(61, 600)].mean()
+    parts = {part: kw / 1e3 * shape for part, kw in POWER_KW.items()}
+    servers = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
+    it, load = servers + parts["switches"], sum(parts.values())
+    battery = (battery_kw + 8.0 * np.sin(time / 540.0 * 2.0 * np.pi)) / 1e3 * bool(battery_kw)
+    own = {"battery_mw": battery} if battery_kw else {}
+    own |= {"generation_mw": np.full(time.size, generation_kw / 1e3)} if generation_kw else {}
+    grid_kw = 150.0 + battery_kw - generation_kw
+    found.timeseries = old.assign(
+        gpu_power_mw=parts["gpus"],
+        server_power_mw=servers,
+        it_power_mw=it,
+        grid_power_mw=load + battery - generation_kw / 1e3,
+        pue=load / it,
+        **{f"{part}_mw": power for part, power in list(parts.items())[5:]},
+        **own,
+        dry_bulb_c=24.0 + 3.0 * time / 600.0,
+        wet_bulb_c=np.full(time.size, 17.0),
+        air_loop_c=np.full(time.size, 20.0),
+        liquid_loop_c=np.full(time.size, 32.0),
+        coolant_hottest_c=36.0 + 3.0 * shape,
+        gpu_hottest_c=32.0 + 34.0 * shape,
+    )
+    hours = (DURATION_S - WARMUP_S) / 3600.0
+    energy = {part: kw / 1e3 * hours for part, kw in POWER_KW.items()}
+    found.summary |= {
+        "power_mw": {"gpu": 0.080, "server": 0.108, "it": 0.120, "grid": grid_kw / 1e3},
+        "grid_power_mw": {
+            "mean": grid_kw / 1e3,
+            "max": float(found.timeseries.grid_power_mw.max()),
+        },
+        "pue": 1.25,
+        "energy_mwh": energy | ({"battery": battery_kw / 1e3 * hours} if battery_kw else {}),
+        "energy_use_mwh": {use: kw / 1e3 * hours for use, kw in USE_KW.items()},
+        "temperature_c": {"gpu_hottest_c": 69.4, "coolant_hottest_c": 39.2},
+        "power_chain": {
+            "transformer": _stage(1, "N+1", 0.180, 0.240, 0.149, 0.85),
+            "ups": _stage(2, "2N", 0.160, 0.320, 0.1205, 0.80),
+            "pdu": _stage(4, "N", 0.160, 0.160, 0.120, 0.78),
+        },
+    }
+    if generation_kw:
+        found.summary["generation_mw"] = generation_kw / 1e3
+    found.record |= {"racks": 3}
+    return found
+
+
+def _stage(
+    blocks: int, redundancy: str, rating: float, installed: float, mean: float, highest: float
+) -> dict[str, Any]:
+    return {
+        "blocks": blocks,
+        "redundancy": redundancy,
+        "rating_mw": rating,
+        "installed_mw": installed,
+        "stranded_mw": installed - rating,
+        "mean_mw": mean,
+        "highest_load": highest,
+    }

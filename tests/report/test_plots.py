@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.patches import PathPatch, Rectangle
 
 from factory_sim.report import folder, plots
-from factory_sim.report.plots import latency, style
+from factory_sim.report.plots import latency, load_duration, style
 from factory_sim.report.plots.time_axis import POINTS, TimeAxis
 from tests.report import synthetic
 
@@ -26,16 +27,70 @@ def words_of(figure: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
-def draw(name: str, run: synthetic.Run) -> Figure:
+def draw(name: str, run: synthetic.Run, dpi: float = 30) -> Figure:
     with style.applied():
         figure = plots.PLOTS[name](saved(run))
-        figure.set_dpi(30)  # all is drawn, only smaller and sooner
+        figure.set_dpi(dpi)  # all is drawn, only smaller and sooner
         figure.canvas.draw()
     return figure
 
 
+def labels_of(figure: Figure) -> list[str]:
+    """Return what is written in the axes of a figure, empty texts left out."""
+    return [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text()]
+
+
+def legend_of(figure: Figure, panel: int = 0) -> list[str]:
+    legend = figure.axes[panel].get_legend()
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def crowded(figure: Figure) -> list[tuple[str, str]]:
+    """Return the pairs of texts in the axes of a figure that overlap, by pixels."""
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for axes in figure.axes
+        for text in axes.texts
+        if text.get_text()
+    ]
+    return [
+        (one, other)
+        for index, (one, box) in enumerate(boxes)
+        for other, beside in boxes[index + 1 :]
+        if box.x0 < beside.x1 and beside.x0 < box.x1 and box.y0 < beside.y1 and beside.y0 < box.y1
+    ]
+
+
+def cut_off(figure: Figure) -> list[str]:
+    """Return the texts in the axes of a figure that leave it."""
+    page = figure.bbox
+    boxes = {text: text.get_window_extent() for axes in figure.axes for text in axes.texts}
+    return [
+        text.get_text()
+        for text, box in boxes.items()
+        if text.get_text()
+        and not (page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 <= box.y1 <= page.y1)
+    ]
+
+
+BUILDINGS = {
+    "without": {},
+    "battery takes": {"battery_kw": 10.0},
+    "battery gives": {"battery_kw": -10.0},
+    "generation": {"generation_kw": 40.0},
+    "both": {"battery_kw": -1.0, "generation_kw": 2.0},
+}
+"""Sites with a building around them, by what they have beside their meter."""
+
+
+@pytest.fixture(params=BUILDINGS)
+def building(request: pytest.FixtureRequest) -> synthetic.Run:
+    return synthetic.building(**BUILDINGS[request.param])
+
+
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_a_plot_is_a_picture_with_ink_on_it(run, name, tmp_path):
+def test_a_plot_is_a_picture_with_ink_on_it(name, tmp_path):
+    run = synthetic.building(4000)
     picture = imread(plots.write(plots.PLOTS[name], saved(run), tmp_path / "plot.png"))
     height, width, _ = picture.shape
     assert width == 1920 and height >= 600
@@ -44,8 +99,10 @@ def test_a_plot_is_a_picture_with_ink_on_it(run, name, tmp_path):
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_the_same_run_is_the_same_picture(run, name, tmp_path, monkeypatch):
+def test_the_same_run_is_the_same_picture(name, tmp_path, monkeypatch):
     import matplotlib
+
+    run = synthetic.building(battery_kw=-10.0, generation_kw=30.0)
 
     first = plots.write(plots.PLOTS[name], saved(run), tmp_path / "a.png").read_bytes()
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 40.0)  # a user's own matplotlibrc
@@ -56,8 +113,9 @@ def test_the_same_run_is_the_same_picture(run, name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", plots.PLOTS)
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_few_requests_are_no_trouble(name, count):
-    run = synthetic.run(50)
+@pytest.mark.parametrize("site", [synthetic.run, synthetic.building])
+def test_few_requests_are_no_trouble(name, count, site):
+    run = site(50)
     run.requests = run.requests.iloc[20 : 20 + count]
     run.timeseries = run.timeseries.iloc[:count]
     with warnings.catch_warnings():
@@ -66,10 +124,42 @@ def test_few_requests_are_no_trouble(name, count):
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
-def test_a_run_without_any_figure_still_has_its_plots(name):
-    run = synthetic.run(50)
+@pytest.mark.parametrize("site", [synthetic.run, synthetic.building])
+def test_a_run_without_any_figure_still_has_its_plots(name, site):
+    run = site(50)
     run.summary = {}
     draw(name, run)
+
+
+@pytest.mark.parametrize("name", plots.PLOTS)
+def test_every_building_can_be_drawn(name, building):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(name, building)
+
+
+def test_a_run_has_the_plots_that_apply_to_it(run):
+    everywhere = ["latency", "power", "flow", "gpu_time"]
+    assert list(plots.plots_of(saved(run))) == [*everywhere, "load_duration"]
+    full = synthetic.building(50)
+    assert plots.plots_of(saved(full)) == plots.PLOTS
+    del full.summary["power_chain"]
+    full.timeseries = full.timeseries.drop(columns="dry_bulb_c")
+    assert list(plots.plots_of(saved(full))) == [*everywhere, "energy", "load_duration"]
+    del full.summary["window_s"]
+    assert list(plots.plots_of(saved(full))) == everywhere
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("energy", "this run kept no account of them"),
+        ("one_line", "this run knows no power chain"),
+        ("cooling", "this run has no weather"),
+    ],
+)
+def test_a_plot_that_does_not_apply_says_why_it_is_empty(run, name, reason):
+    assert labels_of(draw(name, run)) == [reason]
 
 
 def test_no_answered_request_is_said_in_words():
@@ -182,6 +272,316 @@ def test_the_largest_loss_is_named_and_bold(run):
     assert bold == ["host overhead"]
 
 
+def test_the_power_plot_shows_what_stands_beside_the_meter(building):
+    labels = {
+        "cap at the meter": True,
+        "meter, highest": True,
+        "of this, from the battery": (building.timeseries.get("battery_mw", 0.0) < 0.0).any()
+        if "battery_mw" in building.timeseries
+        else False,
+        "of this, own generation": "generation_mw" in building.timeseries,
+        "into the battery": "battery_mw" in building.timeseries
+        and (building.timeseries.battery_mw > 0.0).any(),
+        "cooling and losses": True,
+        "rest of IT": True,
+        "rest of the servers": True,
+        "GPUs": True,
+    }
+    assert legend_of(draw("power", building)) == [label for label, has in labels.items() if has]
+
+
+def test_the_stack_of_power_ends_at_what_came_in():
+    run = synthetic.building(battery_kw=-10.0, generation_kw=30.0)
+    series = run.timeseries
+    came_in = series.grid_power_mw + series.generation_mw + (-series.battery_mw).clip(lower=0.0)
+    layers = draw("power", run).axes[0].collections
+    top = max(layer.get_paths()[0].vertices[:, 1].max() for layer in layers)
+    few = TimeAxis(series.assign(came_in=came_in))
+    assert top == pytest.approx(1e3 * few.mean("came_in").max())
+
+
+def test_energy_says_how_much_reaches_the_work_of_gpus():
+    figure = draw("energy", synthetic.building())
+    assert words_of(figure) == (
+        "Where do the megawatts go? 50 % of 150 kW reach the GPUs' work; the rest: "
+        "idle GPUs 3.3 %, other IT 27 %, building 20 %"
+    )
+    assert labels_of(figure) == [
+        "meter 150 kW, 100 %",
+        "IT 120 kW, 80 %",
+        "GPUs 80.0 kW, 53 %",
+        "prefill 30.0 kW, 20 %",
+        "decode 40.0 kW, 27 %",
+        "communication 5.00 kW, 3.3 %",
+        "idle 5.00 kW, 3.3 %",
+        "hosts 20.0 kW, 13 %",
+        "server supplies 5.00 kW, 3.3 %",
+        "server fans 3.00 kW, 2.0 %",
+        "switches 12.0 kW, 8.0 %",
+        "cooling 19.0 kW, 13 %",
+        "chillers 10.0 kW, 6.7 %",
+        "roof fans 4.00 kW, 2.7 %",
+        "air movers 3.00 kW, 2.0 %",
+        "water pumps 1.00 kW, 0.7 %",
+        "coolant pumps 1.00 kW, 0.7 %",
+        "losses 6.00 kW, 4.0 %",
+        "UPS 4.00 kW, 2.7 %",
+        "transformer 1.50 kW, 1.0 %",
+        "PDU 500 W, 0.3 %",
+        "building 5.00 kW, 3.3 %",
+    ]
+
+
+def test_energy_of_a_battery_that_takes_is_part_of_where_it_goes():
+    figure = draw("energy", synthetic.building(battery_kw=10.0))
+    assert words_of(figure).endswith("other IT 25 %, building 19 %, battery 6.2 %")
+    assert labels_of(figure)[0] == "meter 160 kW, 100 %"
+    assert labels_of(figure)[-1] == "into the battery 10.0 kW, 6.2 %"
+
+
+def test_energy_that_the_site_has_itself_flows_in_beside_the_meter():
+    figure = draw("energy", synthetic.building(battery_kw=-10.0, generation_kw=30.0))
+    labels = labels_of(figure)
+    assert labels[0] == "site 150 kW, 100 %"
+    assert labels[-3:] == [
+        "meter\n110 kW, 73 %",
+        "own generation\n30.0 kW, 20 %",
+        "from the battery\n10.0 kW, 6.7 %",
+    ]
+
+
+def test_energy_of_a_constant_pue_knows_no_parts_of_its_building():
+    run = synthetic.building()
+    run.summary["energy_mwh"] = {"gpus": 0.012, "hosts": 0.003, "building": 0.005}
+    run.summary["power_mw"]["grid"] = 0.020 / 0.15
+    del run.summary["energy_use_mwh"]
+    figure = draw("energy", run)
+    assert words_of(figure).endswith(
+        "60 % of 133 kW reach the GPUs; the rest: other IT 15 %, building 25 %"
+    )
+    assert labels_of(figure) == [
+        "meter 133 kW, 100 %",
+        "IT 100 kW, 75 %",
+        "GPUs 80.0 kW, 60 %",
+        "hosts 20.0 kW, 15 %",
+        "cooling and losses, by a constant PUE 33.3 kW, 25 %",
+    ]
+
+
+def test_bands_of_energy_are_to_scale(building):
+    axes = draw("energy", building).axes[0]
+    bands = [patch for patch in axes.patches if isinstance(patch, PathPatch)]
+    widths = [band.get_path().vertices[0, 1] - band.get_path().vertices[-2, 1] for band in bands]
+    bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    whole = max(bar.get_height() for bar in bars)
+    total = sum(mwh for mwh in building.summary["energy_mwh"].values() if mwh > 0.0)
+    gpus = building.summary["energy_mwh"]["gpus"] / total
+    assert min(abs(width / whole - gpus) for width in widths) < 1e-9
+    # Every node but the trunk has its bar and its band.
+    assert len(bars) == len(bands) + 1
+    from_site = [band for band in bands if band.get_path().vertices[0, 0] < 2.3]
+    assert sum(b.get_path().vertices[0, 1] - b.get_path().vertices[-2, 1] for b in from_site) == (
+        pytest.approx(whole * (2 if len(axes.texts[0].get_text().split("site")) > 1 else 1))
+    )
+
+
+@pytest.mark.parametrize("name", ["energy", "one_line"])
+def test_labels_keep_clear_of_each_other_and_of_the_edge(name, building):
+    figure = draw(name, building, dpi=160)
+    assert crowded(figure) == []
+    assert cut_off(figure) == []
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_of_energy_keep_clear_however_thin_the_bands_are(seed):
+    rng = np.random.default_rng(seed)
+    run = synthetic.building(50, battery_kw=-1.0, generation_kw=1.0)
+    shares = 10.0 ** -rng.uniform(0.0, 5.0, len(synthetic.POWER_KW))
+    energy = dict(zip(synthetic.POWER_KW, 7.5 * shares, strict=True)) | {"battery": -0.001}
+    uses = dict(zip(synthetic.USE_KW, rng.dirichlet(np.full(4, 0.3)) * energy["gpus"], strict=True))
+    run.summary |= {"energy_mwh": energy, "energy_use_mwh": uses}
+    run.summary["generation_mw"] = 0.02
+    run.summary["power_mw"]["grid"] = sum(energy.values()) / 0.15 - 0.02
+    figure = draw("energy", run, dpi=160)
+    assert crowded(figure) == []
+    assert cut_off(figure) == []
+
+
+def test_each_level_says_what_it_carries_and_what_it_could():
+    figure = draw("one_line", synthetic.building())
+    assert words_of(figure) == (
+        "What does each level carry, and what could it? No limit held work back; "
+        "the fullest level is the transformer, at most at 85 % of what it may carry"
+    )
+    assert labels_of(figure) == [
+        *("grid meter", "utility feed"),
+        *("transformer", "1 block, N+1"),
+        *("cooling", "and the building"),
+        *("UPS", "2 blocks, 2N"),
+        *("PDU", "4 blocks, N"),
+        *("racks", "3 racks"),
+        *("GPUs", "96 boards"),
+        "mean 150 kW, highest 167 kW (84 %) of 200 kW",
+        "mean 149 kW, highest 153 kW (85 %) of 180 kW; 60.0 kW stand by",
+        "mean 24.0 kW",
+        "mean 120 kW of 160 kW, fullest block at 80 %; 160 kW stand by",
+        "mean 120 kW of 160 kW, fullest block at 78 %",
+        "mean 120 kW, highest 134 kW, 184 kW provisioned",
+        "mean 80.0 kW, highest 89.1 kW",
+    ]
+
+
+def test_the_level_that_binds_is_named_with_what_it_held_back():
+    run = synthetic.building()
+    run.summary["limits"] = {
+        "meter": _limit(0.2, 0.19, 0.0, 3.0),
+        "pdu-0": _limit(0.04, 0.042, 5.0, 200.0),
+        "pdu-2": _limit(0.04, 0.041, 2.0, 0.0),
+        "pdu-3": _limit(0.04, 0.039, 0.0, 0.0),
+        "rack-0": _limit(0.05, 0.06, 70.0, 0.0),
+    }
+    run.summary["power_chain"]["pdu"]["highest_load"] = 1.05
+    run.summary["binding_limit"] = "pdu-0"
+    figure = draw("one_line", run, dpi=160)
+    assert words_of(figure).endswith(
+        "The limit of pdu-0 held work back; the fullest level is the racks, "
+        "at most at 120 % of what it may carry"
+    )
+    labels = labels_of(figure)
+    assert (
+        "2 of 4 blocks over their limit, longest pdu-0 for 5 s; "
+        "the limit of pdu-0 held work back for 3 min 20 s"
+    ) in labels
+    assert "1 of 3 feeds over their limit, longest rack-0 for 1 min 10 s" in labels
+    assert ("mean 120 kW, highest 134 kW, 184 kW provisioned; fullest feed at 120 %") in labels
+    heavy = [box for box in figure.axes[0].patches if box.get_linewidth() > 2]
+    assert len(heavy) == 1
+    assert crowded(figure) == [] and cut_off(figure) == []
+
+
+def _limit(limit_mw: float, highest_mw: float, over_s: float, held_s: float) -> dict[str, float]:
+    return {
+        "limit_mw": limit_mw,
+        "highest_mw": highest_mw,
+        "overshoot_s": over_s,
+        "held_back_s": held_s,
+    }
+
+
+def test_a_limit_that_moves_is_compared_with_the_power_of_its_time():
+    run = synthetic.building()
+    run.timeseries["grid_limit_mw"] = np.where(run.timeseries.time_s < 300.0, 0.2, 0.25)
+    run.summary["binding_limit"] = "meter"
+    figure = draw("one_line", run)
+    fullest = (run.timeseries.grid_power_mw / run.timeseries.grid_limit_mw).max()
+    assert 0.74 < fullest < 0.83
+    assert (
+        f"mean 150 kW, highest 167 kW, limit 200 kW to 250 kW: at most {100 * fullest:.0f} % of it"
+    ) in labels_of(figure)
+    assert "its limit held work back" in labels_of(figure)
+
+
+def test_what_stands_beside_the_meter_branches_off_above_the_transformer():
+    labels = labels_of(draw("one_line", synthetic.building(battery_kw=-10.0, generation_kw=30.0)))
+    assert labels[:8] == [
+        *("grid meter", "utility feed"),
+        *("generation", "of the site"),
+        *("battery", "at the meter"),
+        *("transformer", "1 block, N+1"),
+    ]
+    assert "gives 30.0 kW" in labels and "gives 10.0 kW on balance" in labels
+
+
+def test_a_feed_far_larger_than_the_site_does_not_flatten_it():
+    run = synthetic.building()
+    run.timeseries["grid_limit_mw"] = run.summary["grid_limit_mw"] = 50.0
+    assert draw("one_line", run).axes[1].get_xlim()[1] == pytest.approx(1.04 * 1.5 * 320.0)
+
+
+def test_cooling_that_keeps_up_says_what_it_costs():
+    figure = draw("cooling", synthetic.building())
+    assert words_of(figure) == (
+        "Does cooling keep up, and at what price? Yes, GPUs at most 69.4 °C; cooling takes "
+        "19.0 kW, 13 % of what the site uses (PUE 1.25)"
+    )
+    assert legend_of(figure, 1) == [
+        "chillers",
+        "roof fans",
+        "water pumps",
+        "coolant pumps",
+        "air movers",
+    ]
+    assert legend_of(figure, 2) == ["dry bulb", "wet bulb"]
+    assert legend_of(figure, 3) == [
+        "hottest GPU",
+        "hottest coolant\nof a rack",
+        "coolant loop",
+        "air loop",
+    ]
+
+
+def test_cooling_that_does_not_keep_up_says_what_heat_did():
+    run = synthetic.building()
+    run.summary["outages"] = {"heat": {"failures": 1, "replicas_stopped": 18}}
+    run.summary["time_lost"]["thermally_throttled"] = 0.009
+    assert words_of(draw("cooling", run)).startswith(
+        "Does cooling keep up, and at what price? No: heat stopped 18 replicas and took 0.9 % of "
+        "the GPU time, GPUs at most 69.4 °C; "
+    )
+
+
+def test_racks_in_air_have_no_coolant():
+    run = synthetic.building()
+    run.timeseries = run.timeseries.drop(columns=["liquid_loop_c", "coolant_pumps_mw"])
+    figure = draw("cooling", run)
+    assert "coolant pumps" not in legend_of(figure, 1)
+    assert legend_of(figure, 3) == ["hottest GPU", "hottest inlet air\nof a rack", "air loop"]
+
+
+def test_a_load_duration_curve_weights_periods_by_their_part_of_the_window():
+    run = synthetic.building(50)
+    run.summary["window_s"] = {"start": 10.0, "end": 30.0}
+    run.timeseries = pd.DataFrame(
+        {
+            "time_s": [5.0, 12.0, 20.0, 29.0, 33.0],
+            "grid_power_mw": [9.0, 0.4, 0.1, 0.3, 0.2],
+            "grid_limit_mw": [9.0, 1.0, 1.0, 0.5, 0.5],
+        }
+    )
+    curve = load_duration.curve_of(saved(run))
+    assert curve is not None
+    assert curve.power_mw.tolist() == [0.4, 0.3, 0.2, 0.1]
+    assert curve.share == pytest.approx([0.1, 0.45, 0.05, 0.4])
+    assert curve.mean_mw == pytest.approx(0.225)
+    assert curve.limits_mw == (0.5, 1.0)
+    assert [curve.exceeded_for(s) for s in (0.05, 0.1, 0.5, 0.55, 0.6, 1.0)] == (
+        [0.4, 0.4, 0.3, 0.3, 0.2, 0.1]
+    )
+
+
+def test_the_load_duration_curve_answers_for_how_long():
+    run = synthetic.building(50)
+    run.timeseries["grid_power_mw"] = np.where(run.timeseries.time_s <= 100.0, 0.19, 0.1)
+    figure = draw("load_duration", run)
+    assert words_of(figure) == (
+        "For how long does the site draw how much? Half of the time 100 kW or more, for 5 % of it "
+        "190 kW or more, at most 190 kW; the mean is 45 % of the 239 kW provisioned"
+    )
+    assert legend_of(figure) == ["provisioned\n239 kW", "limit\n200 kW", "mean\n107 kW"]
+
+
+def test_a_limit_that_moves_has_two_lines_in_the_load_duration_curve():
+    run = synthetic.building(50)
+    run.timeseries["grid_limit_mw"] = np.where(run.timeseries.time_s < 300.0, 0.2, 0.14)
+    run.summary["provisioned"]["utility_mw"] = 0.2
+    assert legend_of(draw("load_duration", run)) == [
+        "provisioned\n200 kW",
+        "highest limit\n200 kW",
+        "mean\n150 kW",
+        "lowest limit\n140 kW",
+    ]
+
+
 @pytest.mark.parametrize("length", [1, 2, POINTS - 1, POINTS, POINTS + 1, 10 * POINTS + 7])
 def test_bins_keep_totals_and_peaks(length):
     rng = np.random.default_rng(0)
@@ -201,7 +601,9 @@ def test_time_is_told_in_the_unit_of_its_span(span_s, unit):
     assert axis.unit == unit
 
 
-def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(run, tmp_path, monkeypatch):
+def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(tmp_path, monkeypatch):
+    run = synthetic.building()
+
     def broken(_: folder.SavedRun) -> Figure:
         raise RuntimeError("no ink")
 
@@ -209,5 +611,5 @@ def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(run, tmp_path, m
     with pytest.warns(folder.PlotWarning, match=r"power\.png is missing: no ink"):
         out = folder.save(run, tmp_path / "run")
     drawn = sorted(path.name for path in Path(out / "plots").iterdir())
-    assert drawn == ["flow.png", "gpu_time.png", "latency.png"]
+    assert drawn == sorted(f"{name}.png" for name in plots.PLOTS if name != "power")
     assert len(folder.read(out).requests) == len(run.requests)

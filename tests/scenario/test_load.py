@@ -84,7 +84,7 @@ def test_what_cannot_be_built_says_by_how_much(override: str, start: str) -> Non
 
 def test_a_limit_below_idle_is_an_error() -> None:
     (problem,) = found("site.grid_limit={steps: [[0 s, 190 kW], [5 min, 30 kW]]}")
-    assert problem.startswith("site.grid_limit: falls to 30.0 kW, but the racks draw 64.8 kW even")
+    assert problem.startswith("site.grid_limit: falls to 30.0 kW, but the racks draw 65.0 kW even")
 
 
 def test_a_model_too_big_names_what_is_missing() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -11,6 +13,6 @@ class LeastOutstanding:
     def __init__(self, rng: np.random.Generator) -> None:
         pass
 
-    def choose(self, outstanding: list[int]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[object]) -> int:
         """Return the replica with the fewest requests."""
         return outstanding.index(min(outstanding))

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from factory_sim.report.plots import style
-from factory_sim.report.plots.scale import power_scale
+from factory_sim.report.plots.scale import mean_mw, power_scale
 from factory_sim.report.plots.time_axis import TimeAxis, window_of
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import megawatts, number, percent
@@ -99,30 +99,28 @@ def _temperatures(
             axes.plot(time.time, values, color=colour, linestyle=dash, linewidth=2.0, label=name)
     axes.set_ylabel(label)
     low, high = axes.get_ylim()
-    room = max(0.0, _LEAST_SPAN_K - (high - low)) / 2
+    room = max(0.1 * (high - low), _LEAST_SPAN_K - (high - low)) / 2
     axes.set_ylim(low - room, high + room)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _answer(run: SavedRun) -> str:
     summary = run.summary
-    heat = summary.get("outages", {}).get("heat", {})
+    stopped = summary.get("outages", {}).get("heat", {}).get("replicas_stopped", 0)
     slowed = summary.get("time_lost", {}).get("thermally_throttled", 0.0)
     against = []
-    if heat.get("replicas_stopped"):
-        stopped = heat["replicas_stopped"]
-        against.append(f"heat stopped {stopped:,} replica{'s' if stopped > 1 else ''}")
+    if stopped:
+        against.append(f"stopped {stopped:,} replica{'s' if stopped > 1 else ''}")
     if slowed:
-        against.append(f"heat took {percent(slowed)} of the GPU time")
+        against.append(f"took {percent(slowed)} of the GPU time")
     hottest = summary.get("temperature_c", {}).get("gpu_hottest_c")
     warm = "" if hottest is None else f"GPUs at most {number(hottest)} °C"
-    verdict = f"No: {', '.join(against)}" if against else "Yes"
+    verdict = f"No: heat {' and '.join(against)}" if against else "Yes"
     said = [verdict + (f", {warm}" if warm else "")]
     if "window_s" in summary and "energy_mwh" in summary:
-        window, booked = summary["window_s"], summary["energy_mwh"]
-        hours = (window["end"] - window["start"]) / 3600.0
-        mwh = sum(booked.get(part, 0.0) for part, _, _ in _PARTS)
-        used = sum(joules for part, joules in booked.items() if part != "battery")
-        price = f"it takes {megawatts(mwh / hours)}, {percent(mwh / used)} of what the site uses"
+        power = mean_mw(summary)
+        cooling = sum(power.get(part, 0.0) for part, _, _ in _PARTS)
+        share = cooling / sum(mw for part, mw in power.items() if part != "battery")
+        price = f"cooling takes {megawatts(cooling)}, {percent(share)} of what the site uses"
         said.append(price + (f" (PUE {number(summary['pue'])})" if "pue" in summary else ""))
     return "; ".join(said)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from factory_sim.report.plots import sankey, style
 from factory_sim.report.plots.sankey import Node
+from factory_sim.report.plots.scale import mean_mw
 from factory_sim.report.plots.time_axis import window_of
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import megawatts, percent
@@ -56,8 +57,8 @@ def draw(run: SavedRun) -> Figure:
         style.ask(figure, question)
         style.nothing(figure.subplots(), "this run kept no account of them")
         return figure
-    power = _mean_mw(run.summary, "energy_mwh")
-    site = _site(power, _mean_mw(run.summary, "energy_use_mwh"))
+    power = mean_mw(run.summary)
+    site = _site(power, mean_mw(run.summary, "energy_use_mwh"))
     sources = _sources(run.summary, power)
     style.ask(figure, question, _answer(site))
     if len(sources) == 1:
@@ -71,13 +72,6 @@ def draw(run: SavedRun) -> Figure:
         lambda node: f"{megawatts(node.size)}, {percent(node.size / site.size)}",
     )
     return figure
-
-
-def _mean_mw(summary: Mapping[str, Any], key: str) -> dict[str, float]:
-    """Return the mean power of each part of an account over the measured window."""
-    window = summary["window_s"]
-    hours = (window["end"] - window["start"]) / 3600.0
-    return {part: mwh / hours for part, mwh in summary.get(key, {}).items()}
 
 
 def _site(power: Mapping[str, float], uses: Mapping[str, float]) -> Node:

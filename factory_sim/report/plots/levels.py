@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from factory_sim.report.plots.scale import mean_mw
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import duration, megawatts, percent
 
@@ -94,7 +95,7 @@ def _own_sources(summary: Mapping[str, Any]) -> Iterator[Level]:
         yield Level(
             "generation", "of the site", generated, f"gives {megawatts(generated)}", branch=True
         )
-    battery = _mean_mw(summary, ("battery",))
+    battery = mean_mw(summary).get("battery", 0.0)
     if battery:
         does = "takes" if battery > 0 else "gives"
         words = f"{does} {megawatts(abs(battery))} on balance"
@@ -166,17 +167,11 @@ def _gpus(run: SavedRun) -> Level:
 
 def _beside(summary: Mapping[str, Any]) -> Level | None:
     """Return what is fed beside the racks, unless that is nothing."""
-    mean = _mean_mw(summary, _COOLING)
+    power = mean_mw(summary)
+    mean = sum(power.get(part, 0.0) for part in _COOLING)
     if not mean:
         return None
     return Level("cooling", "and the building", mean, f"mean {megawatts(mean)}", branch=True)
-
-
-def _mean_mw(summary: Mapping[str, Any], parts: tuple[str, ...]) -> float:
-    """Return the mean power of some parts of the energy over the measured window."""
-    window, booked = summary["window_s"], summary.get("energy_mwh", {})
-    hours = (window["end"] - window["start"]) / 3600.0
-    return float(sum(booked.get(part, 0.0) for part in parts) / hours)
 
 
 def _highest_mw(run: SavedRun, column: str) -> float:

@@ -150,4 +150,5 @@ def _answer(summary: Mapping[str, Any], levels: list[Level]) -> str:
         else f"The limit of {'the meter' if binding == 'meter' else binding} held work back"
     )
     fullest = max(levels, key=lambda level: level.fullest)
-    return f"{held}; the fullest level is the {fullest.name}, at most at {percent(fullest.fullest)}"
+    share = f"{percent(fullest.fullest)} of what it may carry"
+    return f"{held}; the fullest level is the {fullest.name}, at most at {share}"

@@ -88,7 +88,7 @@ def _stack(axes: Axes, time: TimeAxis) -> None:
         time.time,
         peak / scale,
         color=style.BLACK,
-        linewidth=1.2,
+        linewidth=1.5,
         label="meter, highest",
     )
     axes.plot(

@@ -1,6 +1,9 @@
-"""The unit of a power axis: megawatts for a site, kilowatts for a rack."""
+"""Power from the books of a run, and the unit of an axis: a site's megawatts, a rack's kilowatts."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 _UNITS = ((1.0, "MW"), (1e-3, "kW"), (1e-6, "W"))
 
@@ -10,3 +13,10 @@ def power_scale(top_mw: float) -> tuple[float, str]:
     return next(
         (scale, unit) for scale, unit in _UNITS if top_mw >= scale or scale == _UNITS[-1][0]
     )
+
+
+def mean_mw(summary: Mapping[str, Any], account: str = "energy_mwh") -> dict[str, float]:
+    """Return the mean power of each part of an account of energy over the measured window."""
+    window = summary["window_s"]
+    hours = (window["end"] - window["start"]) / 3600.0
+    return {part: mwh / hours for part, mwh in summary.get(account, {}).items()}
