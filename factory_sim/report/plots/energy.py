@@ -39,7 +39,7 @@ WORK = ("prefill", "decode", "communication")
 """What GPUs do for requests; what else they draw is idling."""
 
 _COLUMNS = (0.12, 0.12, 2.5, 5.0, 7.9)
-_COLUMNS_WITH_SOURCES = (0.12, 2.0, 4.1, 6.4, 8.9)
+_COLUMNS_WITH_SOURCES = (0.12, 1.95, 3.95, 6.1, 8.55)
 
 
 def applies(run: SavedRun) -> bool:

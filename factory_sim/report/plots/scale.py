@@ -1,4 +1,4 @@
-"""Power from the books of a run, and the unit of an axis: a site's megawatts, a rack's kilowatts."""
+"""Power from the books of a run, and the unit of an axis: megawatts or kilowatts."""
 
 from __future__ import annotations
 
