@@ -271,6 +271,25 @@ def test_the_largest_loss_is_named_and_bold(run):
     assert bold == ["host overhead"]
 
 
+@pytest.mark.parametrize(
+    ("over", "answer"),
+    [
+        (0.0, "Yes: under its cap of 150 kW to 200 kW all the time; clocks never lowered"),
+        (
+            5.0,
+            "No: it was above its cap of 150 kW to 200 kW for 5 s, by up to 12.0 kW; "
+            "clocks never lowered",
+        ),
+    ],
+)
+def test_a_cap_that_moves_is_no_single_number(over, answer):
+    run = synthetic.run(400)
+    run.summary |= {"grid_limit_mw": 0.15, "cap_overshoot_s": over, "cap_overshoot_max_mw": 0.012}
+    run.summary["clock"]["share_below_reference"] = 0.0
+    run.timeseries.loc[:300, "grid_limit_mw"] = 0.15
+    assert words_of(draw("power", run)) == f"Does the site stay under its power cap? {answer}"
+
+
 def test_the_power_plot_shows_what_stands_beside_the_meter(building):
     labels = {
         "cap at the meter": True,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -29,7 +26,7 @@ def draw(run: SavedRun) -> Figure:
     """Return power by level over time with the cap, and beneath it the clock of the GPUs."""
     figure = style.figure(12.0, 6.5)
     stack, clock = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    style.ask(figure, "Does the site stay under its power cap?", _answer(run.summary))
+    style.ask(figure, "Does the site stay under its power cap?", _answer(run))
     if not len(run.timeseries):
         style.nothing(stack, "nothing was recorded")
         style.nothing(clock, "nothing was recorded")
@@ -112,16 +109,23 @@ def _own(time: TimeAxis, column: str) -> Floats:
     return time.mean(column) if time.has(column) else np.zeros_like(time.time)
 
 
-def _answer(summary: Mapping[str, Any]) -> str:
+def _answer(run: SavedRun) -> str:
+    summary = run.summary
     if "grid_power_mw" not in summary or "grid_limit_mw" not in summary:
         return ""
     highest, cap = megawatts(summary["grid_power_mw"]["max"]), megawatts(summary["grid_limit_mw"])
     over = summary.get("cap_overshoot_s", 0.0)
-    text = (
-        f"No: it was above {cap} for {duration(over)}, up to {highest}"
-        if over
-        else f"Yes: at most {highest} of {cap}"
-    )
+    most_mw = float(run.timeseries["grid_limit_mw"].max()) if len(run.timeseries) else 0.0
+    if most_mw > summary["grid_limit_mw"]:
+        # The highest power says little of a cap that was another at the time.
+        moving = f"its cap of {cap} to {megawatts(most_mw)}"
+        by = megawatts(summary.get("cap_overshoot_max_mw", 0.0))
+        no = f"No: it was above {moving} for {duration(over)}, by up to {by}"
+        yes = f"Yes: under {moving} all the time"
+    else:
+        no = f"No: it was above {cap} for {duration(over)}, up to {highest}"
+        yes = f"Yes: at most {highest} of {cap}"
+    text = no if over else yes
     if "clock" in summary:
         text += f"; clocks {lowered(summary['clock'])}"
     return text
