@@ -14,7 +14,7 @@ def clocks(
 ) -> None:
     """Show pace, watts and joules a token at each GPU clock, by phase, and the best of them."""
     import factory_sim
-    from factory_sim.experiments.clocks import Phase, best
+    from factory_sim.experiments.clocks import best
     from factory_sim.experiments.clocks import clocks as points_of
     from factory_sim.factory.layout import lay_out
     from factory_sim.workload.stream import mean_lengths
@@ -33,17 +33,15 @@ def clocks(
         ]
         for point in points:
             cells = [percent(point.clock)]
-            for phase in (point.prefill, point.decode):
-                cells += [number(phase.tokens_per_s), with_unit(phase.gpu_w, "W")]
-                cells += [number(phase.site_j)]
+            for at in (point.prefill, point.decode):
+                cells += [number(at.tokens_per_s), with_unit(at.gpu_w, "W"), number(at.site_j)]
             rows.append(cells)
         for line in table(rows):
             print(line)
         full = points[0]
         for phase in ("prefill", "decode"):
             found = best(points, phase)
-            here: Phase = getattr(found, phase)
-            there: Phase = getattr(full, phase)
+            here, there = found.of(phase), full.of(phase)
             text = f"{percent(found.clock)} of the reference clock"
             if found is not full:
                 saved = 1.0 - here.site_j / there.site_j

@@ -41,6 +41,10 @@ class Point(NamedTuple):
     prefill: Phase
     decode: Phase
 
+    def of(self, phase: str) -> Phase:
+        """Return one phase, `prefill` or `decode`."""
+        return {"prefill": self.prefill, "decode": self.decode}[phase]
+
 
 def clocks(
     layout: Layout, fleet: Fleet, prompt: float, output: float, cached: float = 0.0
@@ -62,7 +66,7 @@ def clocks(
 
 def best(points: list[Point], phase: str) -> Point:
     """Return the point with the fewest joules a token, at the meter. phase: prefill or decode."""
-    return min(points, key=lambda point: float(getattr(point, phase).site_j))
+    return min(points, key=lambda point: point.of(phase).site_j)
 
 
 def _point(

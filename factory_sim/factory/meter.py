@@ -247,7 +247,7 @@ class Meter:
             "it_power_mw": it_w / 1e6,
             "grid_power_mw": means["meter"] / 1e6,
             "grid_limit_mw": states["grid_limit_w"] / 1e6,
-            "pue": np.divide(load_w, it_w, out=np.full(len(raw), np.nan), where=it_w > 0.0),
+            "pue": np.divide(load_w, it_w, out=np.full(len(raw), np.nan), where=it_w > 1.0),
             "clock": states["clock"],
         }
         present = [part for part in (*PARTS[IT_PARTS:], "generation") if means[part].any()]

@@ -122,16 +122,16 @@ def default_base(name: str) -> Path:
 
 
 def add_plots(out: Path) -> list[Path]:
-    """Draw every plot of the run saved as `out` into `out/plots`; return those drawn.
+    """Draw what the run saved as `out` has figures for into `out/plots`; return those drawn.
 
     A plot that cannot be drawn or written is a `PlotWarning`; the others are kept.
     """
     # matplotlib takes half a second to import: only those who plot pay for it.
-    from factory_sim.report.plots import PLOTS, write
+    from factory_sim.report.plots import plots_of, write
 
     run = read(out)
     drawn = []
-    for name, draw in PLOTS.items():
+    for name, draw in plots_of(run).items():
         target = out / "plots" / f"{name}.png"
         try:
             target.parent.mkdir(exist_ok=True)

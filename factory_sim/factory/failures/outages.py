@@ -16,6 +16,7 @@ from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.meter import Meter
 from factory_sim.factory.pipe import Pipe
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import CONTROL, Timetable
 
 
@@ -71,9 +72,8 @@ class Outages:
             tally.carried += 1
         elif self._failed[domain.name] == domain.spares + 1:
             self._effect(domain, True)
-            for index, place in enumerate(self._places):
-                if self._needs(place, domain):
-                    self._stop(index, domain.name, domain, tally)
+            behind = [i for i, place in enumerate(self._places) if self._needs(place, domain)]
+            self._stop(behind, domain.name, domain.kind in CUTS, tally)
 
     def mend(self, domain: Domain) -> None:
         """Let a failed module of a domain work again."""
@@ -90,9 +90,8 @@ class Outages:
         tally.failures += 1
         self._meter.account()
         self._facility.set_dark(f"heat in bay {bay}", frozenset([bay]))
-        for index, place in enumerate(self._places):
-            if place.bay == bay:
-                self._stop(index, "heat", None, tally)
+        behind = [index for index, place in enumerate(self._places) if place.bay == bay]
+        self._stop(behind, "heat", False, tally)
 
     def cooled(self, bay: int) -> None:
         """Switch a bay on again that has cooled down, and start its replicas."""
@@ -124,19 +123,24 @@ class Outages:
         elif domain.kind == "storage":
             self._pipe.set_open(not failing)
 
-    def _stop(self, index: int, why: str, domain: Domain | None, tally: Tally) -> None:
-        place, held = self._places[index], self._held[index]
-        held.add(why)
-        dark = place.bay in self._facility.dark
-        if domain is None or domain.kind not in CUTS:
-            self._empty.add(index)
-        if len(held) > 1 and place.replica.absence.state != "loading":
-            return
-        self._stop_loading(index)
-        lost = place.replica.fail(dark)
-        tally.stops += 1
-        tally.requests_lost += len(lost)
-        place.gateway.resend(place.replica.number, lost)
+    def _stop(self, behind: list[int], why: str, cut_off: bool, tally: Tally) -> None:
+        """Stop replicas all at once, then send what they lost to others.
+
+        cut_off: out of reach only; they keep their weights.
+        """
+        lost_by: list[tuple[Place, list[Request]]] = []
+        for index in behind:
+            place, held = self._places[index], self._held[index]
+            held.add(why)
+            if not cut_off:
+                self._empty.add(index)
+            if len(held) == 1 or place.replica.absence.state == "loading":
+                self._stop_loading(index)
+                lost_by.append((place, place.replica.fail(place.bay in self._facility.dark)))
+        for place, lost in lost_by:
+            tally.stops += 1
+            tally.requests_lost += len(lost)
+            place.gateway.resend(place.replica.number, lost)
 
     def _release(self, index: int, why: str) -> None:
         place, held = self._places[index], self._held[index]

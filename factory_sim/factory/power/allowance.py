@@ -55,7 +55,9 @@ class Allowance:
         """Return the times within the notice at which the limit is looked at."""
         end_s = now + self._notice_s
         if self._limit.continuous:
-            return [now + self._notice_s * step / _LOOKS for step in range(1, _LOOKS + 1)]
+            soon_s = now + min(self._lead_s, self._notice_s)
+            later = (now + self._notice_s * step / _LOOKS for step in range(1, _LOOKS + 1))
+            return [soon_s, *later]
         if end_s > self._seen_until_s:
             self._seen_until_s = end_s + 3600.0
             self._changes = self._limit.changes(self._seen_until_s)

@@ -1,0 +1,262 @@
+"""Failures: who is stopped, what is lost, and when it is back, to the second."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from factory_sim.errors import InputError
+from factory_sim.factory.build import Factory
+from factory_sim.factory.failures.domains import domains
+from factory_sim.factory.layout import lay_out
+from factory_sim.factory.replica import Absence
+from factory_sim.factory.run import Run, simulate
+from factory_sim.scenario.scenario import Scenario
+from tests.factory.facility.sites import building, site_of
+
+
+def failing(*schedule: dict[str, Any], **changes: Any) -> Scenario:
+    return site_of(**{"failures": {"schedule": list(schedule)}} | changes)
+
+
+def up_and_down(scenario: Scenario, until_s: float = 300.0) -> list[tuple[float, int, str]]:
+    """Return when each replica became what, to a tenth of a second."""
+    factory = Factory(lay_out(scenario))
+    log: list[tuple[float, int, str]] = []
+    for replica in factory.gateways["d"].replicas:
+        replica.absence = Noting(replica.number, log)
+    factory.env.run(until=until_s)
+    return log
+
+
+class Noting(Absence):
+    """Notes each change of state."""
+
+    def __init__(self, number: int, log: list[tuple[float, int, str]]) -> None:
+        super().__init__()
+        self._number, self._log = number, log
+
+    def go(self, state: str, now: float, dark: bool) -> None:
+        self._log.append((round(now, 1), self._number, state or "up"))
+        super().go(state, now, dark)
+
+
+def test_a_failed_gpu_stops_its_replica_which_loads_and_starts_when_it_is_mended() -> None:
+    scenario = failing({"at": "10 s", "what": "rack-0/server-0/gpu-2", "lasts": "5 s"})
+    # 16.06 GB of weights at 8 GB/s: 2.0 s; then 90 s for the engine to start.
+    log = up_and_down(scenario, 110.0)
+    assert log == [(10.0, 2, "down"), (15.0, 2, "loading"), (107.0, 2, "up")]
+
+
+def test_a_failed_switch_cuts_off_but_keeps_the_weights() -> None:
+    log = up_and_down(failing({"at": "10 s", "what": "rack-0/switch", "lasts": "5 s"}), 20.0)
+    assert log == [(10.0, n, "down") for n in range(8)] + [(15.0, n, "up") for n in range(8)]
+
+
+def test_weights_lost_while_cut_off_are_loaded_again() -> None:
+    scenario = failing(
+        {"at": "10 s", "what": "rack-0/switch", "lasts": "9 s"},
+        {"at": "12 s", "what": "rack-0/server-0/gpu-0", "lasts": "2 s"},
+    )
+    log = up_and_down(scenario, 25.0)
+    assert (19.0, 0, "loading") in log
+    assert [entry for entry in log if entry[1] == 0 and entry[2] == "up"] == []
+
+
+def test_storage_is_shared_by_all_who_load_and_stops_them_when_it_fails() -> None:
+    slow = {
+        "schedule": [{"at": "10 s", "what": "rack-0", "lasts": "5 s"}],
+        "storage": {"bandwidth": "4 GB/s"},
+    }
+    # Eight replicas of 16.06 GB share 4 GB/s: 32.1 s.
+    log = up_and_down(failing(failures=slow), 140.0)
+    assert [time for time, _, state in log if state == "up"] == [137.1] * 8
+    slow["schedule"].append({"at": "20 s", "what": "storage", "lasts": "10 s"})  # type: ignore[attr-defined]
+    log = up_and_down(failing(failures=slow), 150.0)
+    assert [time for time, _, state in log if state == "up"] == [147.1] * 8
+
+
+def test_redundancy_carries_one_failure_and_not_two() -> None:
+    site = building(power_chain={"kind": "2n", "pdu": {"racks": 1}})
+    once = failing({"at": "10 s", "what": "pdu-0", "lasts": "20 s"}, site=site)
+    assert up_and_down(once, 40.0) == []
+    assert simulate(once).summary["outages"]["pdu"] == {
+        "failures": 1,
+        "carried_by_redundancy": 1,
+        "replicas_stopped": 0,
+        "requests_lost": 0,
+    }
+    twice = failing(
+        {"at": "10 s", "what": "pdu-0", "lasts": "20 s"},
+        {"at": "12 s", "what": "pdu-0", "lasts": "6 s"},
+        site=site,
+    )
+    log = up_and_down(twice, 40.0)
+    assert log == [(12.0, n, "down") for n in range(8)] + [(18.0, n, "loading") for n in range(8)]
+
+
+def test_a_site_without_feed_draws_nothing_but_what_its_building_keeps() -> None:
+    run = simulate(failing({"at": "10 s", "what": "feed", "lasts": "20 s"}, duration="40 s"))
+    series = run.timeseries.set_index("time_s")
+    assert series.loc[12.0:30.0, "it_power_mw"].max() == 0.0
+    assert series.loc[12.0:30.0, "pue"].isna().all()
+    assert series.loc[9.0, "it_power_mw"] > 0.02
+    assert series.loc[35.0, "gpu_power_mw"] == pytest.approx(64 * 80.3e-6, rel=1e-6)
+    parts = sum(run.summary["energy_mwh"].values())
+    assert parts == pytest.approx(run.summary["power_mw"]["grid"] * 40 / 3600, rel=1e-9)
+
+
+def test_lost_requests_are_answered_elsewhere() -> None:
+    run = simulate(failing({"at": "20 s", "what": "rack-0/server-0", "lasts": "200 s"}))
+    requests = run.requests
+    assert run.summary["outages"]["server"]["replicas_stopped"] == 8
+    assert run.summary["outages"]["server"]["requests_lost"] == 400
+    # All eight replicas stand in that server: the requests wait until one is back.
+    assert (requests["outcome"] == "completed").sum() + (
+        requests["outcome"] == "unfinished"
+    ).sum() == len(requests)
+    assert (requests["retries"] == 1).sum() == 400
+
+
+SCHEDULES = st.lists(
+    st.tuples(
+        st.floats(0.0, 50.0),
+        st.sampled_from(
+            [
+                "rack-0/server-0/gpu-1",
+                "rack-0/server-0/gpu-5",
+                "rack-0/server-0",
+                "rack-0/switch",
+                "rack-0/server-0/nic",
+                "rack-0",
+                "ups-0",
+                "feed",
+                "storage",
+            ]
+        ),
+        st.floats(0.1, 60.0),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+def conserving(schedule: list[tuple[float, str, float]], debug: bool) -> Run:
+    events = [{"at": f"{a!r} s", "what": w, "lasts": f"{t!r} s"} for a, w, t in schedule]
+    return simulate(
+        failing(
+            *events,
+            deployments={
+                "d": {
+                    "model": "llama-3.1-8b",
+                    "replicas": 12,
+                    "router": "round-robin",
+                    "engine": {"max_num_seqs": 8, "gpu_memory_utilization": 0.2207},
+                }
+            },
+            workload={
+                "w": {
+                    "deployment": "d",
+                    "arrivals": {"process": "poisson", "rate": "40 /s"},
+                    "lengths": {"prompt": 200, "output": {"uniform": {"low": 1, "high": 90}}},
+                    "timeout": "30 s",
+                }
+            },
+        ),
+        debug=debug,
+    )
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@given(SCHEDULES)
+def test_whatever_fails_requests_time_and_energy_are_conserved(
+    schedule: list[tuple[float, str, float]],
+) -> None:
+    run = conserving(schedule, debug=True)
+    summary, requests = run.summary, run.requests
+    outcomes = requests["outcome"].value_counts()
+    assert requests["request_id"].tolist() == list(range(len(requests)))
+    assert outcomes.sum() == len(requests) == summary["requests_arrived"]
+    assert sum(summary["time_lost"].values()) == pytest.approx(1.0, rel=1e-9)
+    assert min(summary["time_lost"].values()) >= 0.0
+    parts = sum(summary["energy_mwh"].values())
+    assert parts == pytest.approx(summary["power_mw"]["grid"] / 60.0, rel=1e-9)
+    little = summary["littles_law"]
+    assert little["requests_in_system"] == pytest.approx(
+        little["arrival_rate_per_s"] * little["time_in_system_s"], rel=1e-6
+    )
+    done = requests[requests["outcome"] == "completed"]
+    assert (done["ttft_ms"] <= done["e2e_ms"]).all()
+    again = conserving(schedule, debug=False)
+    assert again.requests.equals(requests)
+    assert again.timeseries.equals(run.timeseries)
+
+
+def test_random_failures_come_as_often_as_the_catalogue_says() -> None:
+    scenario = site_of(
+        duration="200 s",
+        workload={
+            "w": {
+                "deployment": "d",
+                "arrivals": {"process": "poisson", "rate": "1 /s"},
+                "lengths": {"prompt": 10, "output": 2},
+            }
+        },
+        failures={"chance": {"kinds": ["gpu"], "times": 4e6}},
+    )
+    run = simulate(scenario)
+    expected = 64 * 4e6 * 200.0 / (9.1 * 365.25 * 86400)
+    assert run.summary["outages"]["gpu"]["failures"] == pytest.approx(
+        expected, abs=4 * np.sqrt(expected)
+    )
+    assert 0.0 < run.summary["availability"] < 1.0
+    assert simulate(scenario).requests.equals(run.requests)
+
+
+def test_a_spare_takes_over_sooner_than_a_repair() -> None:
+    def availability(**more: Any) -> float:
+        chance = {"chance": {"kinds": ["gpu"], "times": 3e5}} | more
+        run = simulate(site_of(duration="20 min", failures=chance, workload=LITTLE))
+        found: float = run.summary["availability"]
+        return found
+
+    assert availability(spares={"takeover": "1 min"}) > availability()
+
+
+LITTLE = {
+    "w": {
+        "deployment": "d",
+        "arrivals": {"process": "poisson", "rate": "1 /s"},
+        "lengths": {"prompt": 10, "output": 2},
+    }
+}
+
+
+def test_everything_of_a_site_has_a_name() -> None:
+    layout = lay_out(site_of(site=building(power_chain={"kind": "2n", "pdu": {"racks": 1}})))
+    names = domains(layout, 8)
+    assert [name for name in names if "/" not in name] == [
+        *("rack-0", "rack-1", "pdu-0", "pdu-1", "ups-0", "transformer-0"),
+        *("plant", "storage", "feed"),
+    ]
+    assert sorted(names["rack-1/server-0/gpu-3"].gpus) == [35]
+    assert len(names["rack-1/server-2/nic"].gpus) == 8
+
+
+def test_what_the_site_does_not_have_is_refused() -> None:
+    with pytest.raises(InputError, match="this site has no 'rack-7'; it has, for example, rack-"):
+        simulate(failing({"at": "1 s", "what": "rack-7"}))
+    with pytest.raises(InputError, match="failures: a rack that stands for many cannot fail"):
+        simulate(
+            failing(
+                {"at": "1 s", "what": "rack-0"},
+                racks=[{"system": "dgx-h100", "count": 4}],
+                deployments={
+                    "d": {"model": "llama-3.1-8b", "replicas": {"simulate": 32}},
+                },
+            )
+        )
