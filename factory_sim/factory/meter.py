@@ -93,7 +93,7 @@ STATES = (
     "coolant_hottest_c",
     "gpu_hottest_c",
 )
-"""What is recorded as it was at the end of the period."""
+"""What is recorded as it was at the end of the period; the limit as its mean."""
 
 
 class Meter:
@@ -179,7 +179,7 @@ class Meter:
             facility.meter_j,
             facility.generation_j,
             facility.water_kg,
-            facility.limits[0].watts.at(now),
+            facility.limits[0].watts.mean_over(self._last_s, now),
             clocks / self._count,
             *facility.ambient,
             *facility.warmth.states(),
@@ -190,7 +190,8 @@ class Meter:
         self._last_s, self._last_carried_j = now, list(facility.carried_j)
         self._last_line_j = line_j
         for level, reading in zip(self.levels, readings, strict=True):
-            level.note(reading.watts, level.limit.watts.at(now), seconds)
+            limit_w = level.limit.watts.mean_over(now - seconds, now)
+            level.note(reading.watts, limit_w, seconds)
         return readings
 
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:

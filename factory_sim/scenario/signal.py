@@ -76,6 +76,10 @@ class Signal(ABC):
         values = self._integrals(np.asarray(t, dtype=np.float64))
         return values if isinstance(t, np.ndarray) else float(values)
 
+    def mean_over(self, start_s: float, end_s: float) -> float:
+        """Return the exact mean over [start_s, end_s], of which the end is the later."""
+        return (self.integral(end_s) - self.integral(start_s)) / (end_s - start_s)
+
     def changes(self, until_s: float) -> list[float]:
         """Return the times in (0, until_s) at which the value jumps, in order."""
         return []
@@ -111,6 +115,9 @@ class Constant(Signal):
 
     def at(self, t: Any) -> Any:
         return np.full(t.shape, self.value) if isinstance(t, np.ndarray) else self.value
+
+    def mean_over(self, start_s: float, end_s: float) -> float:
+        return self.value
 
     def written(self, write: Callable[[float], Any]) -> Any:
         return write(self.value)

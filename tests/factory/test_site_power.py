@@ -1,0 +1,272 @@
+"""A site's power at work, shown by runs: limits at every level, priorities, clocks, heat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from factory_sim.errors import InputError
+from factory_sim.factory.layout import lay_out
+from factory_sim.factory.run import Run, simulate
+from factory_sim.scenario.scenario import Scenario
+from tests.factory.facility.sites import building, site_of
+
+BUSY: dict[str, Any] = {"process": "closed", "concurrency": 1600}
+CHAT = {"prompt": 300, "output": 100}
+
+
+def busy(**changes: Any) -> Scenario:
+    """Return two racks with all GPUs at work."""
+    return site_of(
+        **{
+            "deployments": {"d": {"model": "llama-3.1-8b"}},
+            "workload": {"w": {"deployment": "d", "arrivals": BUSY, "lengths": CHAT}},
+        }
+        | changes
+    )
+
+
+def mean_w(run: Run, deployment: str = "d") -> float:
+    watts: float = run.summary["deployments"][deployment]["gpu_power_w"]
+    return watts
+
+
+class TestLevels:
+    chain: dict[str, Any] = {"kind": "n", "pdu": {"racks": 1, "rating": "25 kW"}}
+    site = building(power_chain=chain)
+
+    def test_a_block_that_binds_slows_what_is_behind_it_and_is_named(self) -> None:
+        run = simulate(busy(site=self.site, provisioning={"oversubscribe": 2.0}))
+        limits = run.summary["limits"]
+        assert list(limits) == ["meter", "pdu-0", "pdu-1"]
+        assert run.summary["binding_limit"] in ("pdu-0", "pdu-1")
+        assert limits["pdu-0"]["limit_mw"] == 0.025
+        assert limits["meter"]["held_back_s"] == 0.0
+        assert 0.0 < limits["pdu-0"]["overshoot_s"] <= 3.0  # until the first orders have acted
+        assert run.summary["time_lost"]["power_throttled"] > 0.0
+        assert run.summary["power_chain"]["pdu"]["highest_load"] > 1.0
+
+    def test_only_what_is_behind_it(self) -> None:
+        # One rack works, the other is empty: the level of the empty one never binds.
+        run = simulate(
+            busy(
+                site=self.site,
+                provisioning={"oversubscribe": 2.0},
+                deployments={"d": {"model": "llama-3.1-8b", "replicas": 32}},
+            )
+        )
+        limits = run.summary["limits"]
+        assert limits["pdu-0"]["held_back_s"] > 40.0
+        assert limits["pdu-1"]["held_back_s"] == limits["pdu-1"]["overshoot_s"] == 0.0
+
+    def test_the_feed_of_a_rack_is_a_level_too(self) -> None:
+        chain = {"kind": "n", "rack_limit": "25 kW"}
+        site = building(power_chain=chain)
+        run = simulate(busy(site=site, provisioning={"oversubscribe": 2.0}))
+        assert list(run.summary["limits"]) == ["meter", "rack-0", "rack-1"]
+        rack = run.summary["limits"]["rack-0"]
+        assert rack["held_back_s"] > 40.0
+        assert rack["highest_mw"] > 0.025 > run.timeseries["it_power_mw"].iloc[10:].max() / 2
+
+
+class TestCap:
+    """A curtailment of a quarter: how far over, and for how long."""
+
+    fall = {"steps": [["0 s", "60 kW"], ["30 s", "45 kW"], ["50 s", "60 kW"]]}
+
+    def run(self, **power: Any) -> Run:
+        site = building(grid_limit=self.fall, cooling="air-tower")
+        return simulate(busy(site=site, power=power, provisioning={"oversubscribe": 2.0}))
+
+    def test_is_exceeded_only_for_the_delay_of_control(self) -> None:
+        run = self.run()
+        # A reading ends within a period of the fall, and acts after its delays; one more may
+        # still hold some of the time before.
+        assert 0.0 < run.summary["cap_overshoot_s"] <= 3.0
+        series = run.timeseries.set_index("time_s")
+        assert series.loc[34.0:50.0, "grid_power_mw"].max() <= 0.045
+
+    def test_is_never_exceeded_with_notice(self) -> None:
+        run = self.run(notice="10 s")
+        assert run.summary["cap_overshoot_s"] == 0.0
+        assert run.summary["clock"]["lowest"] < 1.0
+
+    def test_is_approached_at_the_ramp(self) -> None:
+        run = self.run(notice="30 s", ramp="0.7 kW/s")
+        assert run.summary["cap_overshoot_s"] == 0.0
+        drawn_kw = 1e3 * run.timeseries["grid_power_mw"].to_numpy()
+        fall = drawn_kw[12:30]
+        assert fall[0] > fall[-1] + 6.0
+        # A step of the clock is what the ramp is resolved to.
+        assert np.diff(fall).min() > -4.5
+
+    def test_is_kept_by_a_battery_while_it_lasts(self) -> None:
+        battery = {"energy": "1 kWh", "power": "40 kW"}
+        site = building(grid_limit=self.fall, cooling="air-tower", battery=battery)
+        run = simulate(busy(site=site, provisioning={"oversubscribe": 2.0}))
+        assert run.summary["cap_overshoot_s"] == 0.0
+        assert run.timeseries["battery_mw"].min() < -0.005
+        assert run.summary["clock"]["lowest"] == 1.0
+
+    def test_parking_serves_on_fewer_replicas(self) -> None:
+        # At part load, where fewer replicas can carry the work.
+        light = {"w": {"deployment": "d", "arrivals": {"process": "poisson", "rate": "150 /s"},
+                       "lengths": CHAT}}
+        site = building(grid_limit="41 kW", cooling="air-tower")
+        more = {"site": site, "workload": light, "provisioning": {"oversubscribe": 3.0}}
+        free = simulate(busy(power={"policy": "none"}, **more))
+        parked = simulate(busy(power={"policy": "park"}, **more))
+        used = parked.requests["replica"].nunique()
+        late = parked.requests[parked.requests["arrival_s"] > 40.0]["replica"].nunique()
+        assert late < used == 64
+        assert parked.summary["grid_power_mw"]["mean"] < free.summary["grid_power_mw"]["mean"]
+        assert parked.summary["requests_completed"] == len(parked.requests)
+
+
+class TestPriority:
+    def test_the_lowest_is_slowed_first(self) -> None:
+        deployments = {
+            name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
+            for name, priority in (("chat", 1), ("batch", 0))
+        }
+        workload = {
+            name: {
+                "deployment": name,
+                "arrivals": {"process": "closed", "concurrency": 800},
+                "lengths": CHAT,
+            }
+            for name in deployments
+        }
+        site = building(grid_limit="50 kW", cooling="air-tower")
+        run = simulate(
+            site_of(
+                site=site,
+                deployments=deployments,
+                workload=workload,
+                provisioning={"oversubscribe": 2.0},
+            )
+        )
+        lost = {name: found["time_lost"] for name, found in run.summary["deployments"].items()}
+        assert lost["batch"]["power_throttled"] > 0.0
+        assert "power_throttled" not in lost["chat"]
+        held = run.summary["deployments"]["batch"]["output_tokens_per_s_held_back_by_cap"]
+        assert held > 0.0
+
+
+class TestClocks:
+    def rate(self, run: Run) -> float:
+        rate: float = run.summary["total_tokens_per_s"]
+        return rate
+
+    def at(self, lengths: dict[str, int], **row: Any) -> Run:
+        racks = [{"system": "dgx-h100", "count": 1, "servers_per_rack": 1} | row]
+        load = {"w": {"deployment": "d", "arrivals": {"process": "closed", "concurrency": 16},
+                      "lengths": lengths}}
+        model = {"model": "llama-3.1-70b", "parallelism": {"tp": 4}, "precision": "fp8"}
+        return simulate(busy(racks=racks, workload=load, deployments={"d": model}))
+
+    @pytest.mark.parametrize("watts", ["490 W", "420 W"])
+    def test_capping_power_costs_prefill_much_more_than_decode(self, watts: str) -> None:
+        lost = {}
+        for name, lengths in (
+            ("prefill", {"prompt": 4000, "output": 2}),
+            ("decode", {"prompt": 32, "output": 1000}),
+        ):
+            full, capped = self.at(lengths), self.at(lengths, gpu_power_limit=watts)
+            lost[name] = 1.0 - self.rate(capped) / self.rate(full)
+        assert lost["prefill"] > 0.05
+        assert lost["prefill"] > 3.0 * lost["decode"]
+
+    def test_tokens_per_joule_peak_below_the_full_power(self) -> None:
+        lengths = {"prompt": 500, "output": 200}
+        runs = {clock: self.at(lengths, gpu_clock=clock) for clock in (1.0, 0.85, 0.7, 0.55)}
+        joules = {c: run.summary["energy_per_output_token_j"] for c, run in runs.items()}
+        watts = {clock: mean_w(run) for clock, run in runs.items()}
+        assert min(joules, key=lambda clock: joules[clock]) < 1.0
+        assert joules[0.7] < 0.9 * joules[1.0]
+        assert watts[1.0] > watts[0.85] > watts[0.7] > watts[0.55]
+        assert self.rate(runs[0.55]) < self.rate(runs[1.0])
+
+    def test_a_clock_below_the_useful_ones_is_refused(self) -> None:
+        with pytest.raises(InputError, match="racks.0.gpu_clock: must be at least 50%"):
+            lay_out(busy(racks=[{"system": "dgx-h100", "count": 1, "gpu_clock": 0.3}]))
+
+
+class TestHeat:
+    def liquid(self, *schedule: dict[str, Any], **changes: Any) -> Run:
+        return simulate(
+            busy(
+                **{
+                    "duration": "4 min",
+                    "site": building(cooling={"plant": "liquid", "cdu_racks": 1}),
+                    "racks": [{"system": "gb200-nvl72", "count": 2}],
+                    "deployments": {"d": {"model": "llama-3.1-70b", "parallelism": {"tp": 8}}},
+                    "failures": {"schedule": list(schedule)},
+                }
+                | changes
+            )
+        )
+
+    def test_losing_its_coolant_throttles_a_rack_within_a_minute(self) -> None:
+        run = self.liquid({"at": "60 s", "what": "cdu-0", "lasts": "60 s"})
+        series = run.timeseries.set_index("time_s")
+        slow = series.index[series["clock"] < 1.0]
+        assert 60.0 < slow[0] <= 120.0
+        assert run.summary["time_lost"]["thermally_throttled"] > 0.0
+        assert 87.0 < run.summary["temperature_c"]["gpu_hottest_c"] < 95.0
+        assert run.summary["outages"]["heat"]["replicas_stopped"] == 9  # of one rack, not both
+        # Switched off, it warms no further, and is back when it has cooled down and loaded.
+        assert series.loc[240.0, "coolant_hottest_c"] < 60.0
+
+    def test_losing_the_plant_takes_minutes(self) -> None:
+        run = self.liquid({"at": "30 s", "what": "plant"}, duration="4 min")
+        series = run.timeseries.set_index("time_s")
+        assert (series.loc[:90.0, "clock"] == 1.0).all()
+        rise_k = series.loc[240.0, "liquid_loop_c"] - series.loc[30.0, "liquid_loop_c"]
+        assert 5.0 < rise_k < 30.0
+
+    def test_warm_coolant_in_hot_weather_is_told_by_temperatures(self) -> None:
+        hot = building(cooling="liquid-warm", weather={"dry_bulb": "38 degC", "humidity": "20 %"})
+        mild = self.liquid()
+        warm = self.liquid(site=hot)
+        assert 41.0 < warm.timeseries["liquid_loop_c"].iloc[-1] < 48.0  # dry bulb and approach
+        gap = warm.summary["temperature_c"]["gpu_hottest_c"]
+        assert gap > mild.summary["temperature_c"]["gpu_hottest_c"] + 8.0
+
+
+class TestRepresented:
+    def test_a_few_racks_stand_for_many(self) -> None:
+        arrivals = {"process": "poisson", "rate": "800 /s"}
+        load = {"w": {"deployment": "d", "arrivals": arrivals, "lengths": CHAT}}
+        racks = [{"system": "dgx-h100", "count": 8}]
+        site = building(cooling="air-tower")
+
+        def run(replicas: Any) -> Run:
+            deployment = {"model": "llama-3.1-8b", "replicas": replicas}
+            return simulate(
+                site_of(site=site, racks=racks, workload=load, deployments={"d": deployment})
+            )
+
+        whole, few = run(256), run({"simulate": 32})
+        assert few.summary["represented_replicas"] == {"d": {"simulated": 32, "represented": 256}}
+        assert len(few.requests) == pytest.approx(len(whole.requests) / 8, rel=0.05)
+        for key in ("output_tokens_per_s", "pue", "energy_per_output_token_j"):
+            assert few.summary[key] == pytest.approx(whole.summary[key], rel=0.02)
+        grid = (run.summary["grid_power_mw"]["mean"] for run in (few, whole))
+        assert next(grid) == pytest.approx(next(grid), rel=0.02)
+        use = few.summary["energy_mwh"]
+        assert sum(use.values()) == pytest.approx(
+            few.summary["power_mw"]["grid"] / 60.0, rel=1e-9
+        )
+
+    def test_whole_racks_are_asked_for(self) -> None:
+        racks = [{"system": "dgx-h100", "count": 4}]
+        for replicas, message in (
+            ({"simulate": 20}, "20 replicas are not whole racks of 32; simulate a multiple of 32"),
+            ({"simulate": 32, "represent": 70}, "70 replicas do not fill whole racks of 32"),
+        ):
+            deployment = {"model": "llama-3.1-8b", "replicas": replicas}
+            with pytest.raises(InputError, match=message):
+                lay_out(site_of(racks=racks, deployments={"d": deployment}))
