@@ -11,7 +11,9 @@ from factory_sim.scenario.facility import Battery
 
 
 def storage(start: float = 0.5, efficiency: float = 0.81) -> Storage:
-    return Storage(Battery.model_construct(energy=1e6, power=2e3, efficiency=efficiency, start=start))
+    return Storage(
+        Battery.model_construct(energy=1e6, power=2e3, efficiency=efficiency, start=start)
+    )
 
 
 def test_it_gives_what_is_above_the_limit() -> None:
