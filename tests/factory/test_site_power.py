@@ -34,8 +34,7 @@ def mean_w(run: Run, deployment: str = "d") -> float:
 
 
 class TestLevels:
-    chain: dict[str, Any] = {"kind": "n", "pdu": {"racks": 1, "rating": "25 kW"}}
-    site = building(power_chain=chain)
+    site = building(power_chain={"kind": "n", "pdu": {"racks": 1, "rating": "25 kW"}})
 
     def test_a_block_that_binds_slows_what_is_behind_it_and_is_named(self) -> None:
         run = simulate(busy(site=self.site, provisioning={"oversubscribe": 2.0}))
@@ -71,13 +70,14 @@ class TestLevels:
         assert rack["highest_mw"] > 0.025 > run.timeseries["it_power_mw"].iloc[10:].max() / 2
 
 
+FALL = {"steps": [["0 s", "60 kW"], ["30 s", "45 kW"], ["50 s", "60 kW"]]}
+
+
 class TestCap:
     """A curtailment of a quarter: how far over, and for how long."""
 
-    fall = {"steps": [["0 s", "60 kW"], ["30 s", "45 kW"], ["50 s", "60 kW"]]}
-
     def run(self, **power: Any) -> Run:
-        site = building(grid_limit=self.fall, cooling="air-tower")
+        site = building(grid_limit=FALL, cooling="air-tower")
         return simulate(busy(site=site, power=power, provisioning={"oversubscribe": 2.0}))
 
     def test_is_exceeded_only_for_the_delay_of_control(self) -> None:
@@ -106,7 +106,7 @@ class TestCap:
 
     def test_is_kept_by_a_battery_while_it_lasts(self) -> None:
         battery = {"energy": "1 kWh", "power": "40 kW"}
-        site = building(grid_limit=self.fall, cooling="air-tower", battery=battery)
+        site = building(grid_limit=FALL, cooling="air-tower", battery=battery)
         watching = {"power": {"policy": "none"}, "provisioning": {"oversubscribe": 2.0}}
         run = simulate(busy(site=site, **watching))
         assert run.summary["cap_overshoot_s"] == 0.0
@@ -203,7 +203,7 @@ class TestClocks:
         assert self.rate(runs[0.55]) < self.rate(runs[1.0])
 
     def test_a_clock_below_the_useful_ones_is_refused(self) -> None:
-        with pytest.raises(InputError, match="racks.0.gpu_clock: must be at least 50%"):
+        with pytest.raises(InputError, match=r"racks.0.gpu_clock: must be at least 50%"):
             lay_out(busy(racks=[{"system": "dgx-h100", "count": 1, "gpu_clock": 0.3}]))
 
 

@@ -1,0 +1,43 @@
+"""`factory-sim clocks`: what each clock yields, and the best of them."""
+
+from __future__ import annotations
+
+import re
+
+import factory_sim as fs
+from factory_sim.experiments.clocks import best, clocks
+from factory_sim.factory.layout import lay_out
+
+
+def test_prints_a_row_a_clock_and_the_best(factory_sim_command):
+    code, out, err = factory_sim_command("clocks")
+    assert (code, err) == (0, "")
+    assert out.startswith("chat, for requests of chat: each clock in each phase\n")
+    shown = [int(share) for share in re.findall(r"^  (\d+) %  ", out, re.MULTILINE)]
+    assert shown == list(range(100, 45, -5))
+    assert re.search(r"least J in prefill +\d+ % of the reference clock: \d+ % less energy", out)
+    assert re.search(r"least J in decode +\d+ % of the reference clock", out)
+
+
+def test_its_points_are_those_of_a_run_at_that_clock() -> None:
+    # Decode with a steady batch: the run's watts and pace at 70 % are the point's.
+    layout = lay_out(fs.load())
+    (fleet,) = layout.fleets
+    points = clocks(layout, fleet, 1155.0, 211.0)
+    assert [round(point.clock, 2) for point in points[:3]] == [1.0, 0.95, 0.9]
+    full, slow = points[0], points[6]
+    assert best(points, "prefill").clock < 1.0
+    assert best(points, "decode").clock <= best(points, "prefill").clock
+    # Compute slows with the clock, memory by a seventh of that, and watts more than either.
+    assert 0.7 < slow.prefill.tokens_per_s / full.prefill.tokens_per_s < 0.9
+    assert 0.9 < slow.decode.tokens_per_s / full.decode.tokens_per_s < 1.0
+    assert slow.prefill.gpu_w / full.prefill.gpu_w < 0.7
+    for point in points:
+        for phase in (point.prefill, point.decode):
+            assert phase.site_j > 1.3 * phase.gpu_j  # hosts, and a PUE of 1.3
+
+
+def test_a_site_that_cannot_be_is_refused(factory_sim_command):
+    code, out, err = factory_sim_command("clocks", "--set", "site.grid_limit=1 kW")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: racks.0.count: no rack fits")
