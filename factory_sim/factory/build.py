@@ -126,14 +126,16 @@ class Factory:
             replicas = self.gateways[fleet.name].replicas
             lines.append(Line(fleet, replicas, [bay_of[rack_of[r.gpus[0]]] for r in replicas]))
         self.facility = Facility(layout.building, layout.climate, scenario.site)
-        allowance = Allowance(scenario.site.grid_limit, scenario.power)
+        allowance = Allowance(scenario.site.grid_limit, scenario.power, layout.period_s)
         self.meter = Meter(env, self.facility, lines, allowance.at)
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.outages = self._outages(lines)
         governor = None
         if scenario.site.cooling is not None:
             governor = Governor(self.facility, lines, self.outages.overheat, self.outages.cooled)
-        self.manager = Manager(env, self.meter, policy, scenario.power, governor)
+        self.manager = Manager(
+            env, self.meter, policy, scenario.power, layout.period_s, governor
+        )
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)

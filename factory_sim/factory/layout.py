@@ -21,6 +21,10 @@ from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.site import Racks
 
 
+BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
+"""Between readings of the meter: where a level can bind or a thing can fail, and elsewhere."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """The factory before it runs. hottest: the worst weather it will see."""
@@ -55,6 +59,21 @@ class Layout:
     def peak(self) -> Flow:
         """Return the watts with every GPU at its power limit, in the hottest weather."""
         return self.flow(lambda rack: rack.gpu_peak_w)
+
+    @property
+    def period_s(self) -> float:
+        """Return how often the meter is read: seldom where nobody would act on it."""
+        scenario, building = self.scenario, self.building
+        if scenario.power.period is not None:
+            return scenario.power.period
+        end_s = scenario.duration + scenario.drain
+        acts = (
+            self.peak.load_w > scenario.site.grid_limit.min_over(0.0, end_s)
+            or building.can_bind
+            or scenario.power.preference is not None
+            or scenario.failures is not None
+        )
+        return BUSY_PERIOD_S if acts else QUIET_PERIOD_S
 
     @property
     def nameplate_grid_w(self) -> float:

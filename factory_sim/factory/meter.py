@@ -147,17 +147,20 @@ class Meter:
         now = self.env.now
         bay_j = [0.0] * len(self._bay_j)
         line_j: list[list[float]] = []
+        several = len(self.lines) > 1
         clocks = fullest = 0.0
         floors: list[float] = []
         for slots, scale, looks in self._looks:
             waiting = running = free = prompts = most = 0
             made = 0.0
-            own_j = [0.0] * len(bay_j)
+            # A line alone is all there is: one list for both.
+            own_j = [0.0] * len(bay_j) if several else bay_j
             for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, tokens = replica.drawn()
                 joules = gpus * (energy_j - idle_w * busy_s)
                 bay_j[bay] += joules
-                own_j[bay] += joules
+                if several:
+                    own_j[bay] += joules
                 clocks += replica.clock
                 batch = replica.batch
                 here = len(batch.running)

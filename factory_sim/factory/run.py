@@ -129,7 +129,7 @@ def _play(
     advance(scenario.duration)
     after = _read(factory)
     # A request may still be on its way in; its lag is part of a period at most.
-    period = scenario.power.period
+    period = factory.layout.period_s
     in_flight_s = scenario.duration + max(stream.lag_s for stream in factory.streams)
     while (factory.waiting_or_running or env.now <= in_flight_s) and env.now < limit_s:
         env.run(until=min(env.now + period, limit_s))
@@ -315,6 +315,7 @@ def _record(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> 
             "pandas": pd.__version__,
             "simpy": simpy.__version__,
         },
+        "period_s": layout.period_s,
         "racks": len(layout.site.racks),
         "gpus": len(layout.site.gpus),
         "kinds": _kinds(layout),

@@ -122,7 +122,7 @@ class Preference(Frozen):
 class Power(Frozen):
     """The power manager: it reads the meter every `period` and keeps the site under its limit.
 
-    policy: `clock` lowers the GPU clocks in steps, `admit` lowers the sequences a replica may
+    period: a second where something can bind or fail, without; ten where nobody would act. policy: `clock` lowers the GPU clocks in steps, `admit` lowers the sequences a replica may
     run, `park` sends requests to fewer replicas, `none` only watches. telemetry_delay: age of a
     reading when it is used. actuation_delay: time from a decision to its effect. margin: share of
     the limit kept free. step: the clock's (or the batch limit's) step, as a share of its full
@@ -131,7 +131,7 @@ class Power(Frozen):
     """
 
     policy: Literal["clock", "admit", "park", "none"] = "clock"
-    period: PositiveSeconds = 1.0
+    period: PositiveSeconds | None = None
     telemetry_delay: NonNegativeSeconds = 0.1
     actuation_delay: NonNegativeSeconds = 0.1
     margin: Annotated[Share, Field(ge=0, lt=0.5)] = 0.02

@@ -100,6 +100,32 @@ def test_an_hour_of_conversations_costs_few_timeouts(
     assert ratio <= 60
 
 
+BUILDING = (
+    "site={grid_limit: 200 kW, cooling: liquid-tower, power_chain: 2n, "
+    "weather: {dry_bulb: {daily: [['05:00', 14 degC], ['15:00', 26 degC]]}, humidity: 55 %}}",
+    "racks.0.liquid_share=75 %",
+)
+
+
+@needs_trace
+def test_the_building_costs_little_of_a_run() -> None:
+    """With readings and without (one in the whole run), in turn; the least of each."""
+    bare_s, built_s, every_s = [], [], []
+    for _ in range(8):
+        for overrides, found in (
+            ((*FOUR, "power.period=1 h"), bare_s),
+            ((*FOUR, *BUILDING), built_s),
+            ((*FOUR, *BUILDING, "power.period=1 s"), every_s),
+        ):
+            scenario = azure(*overrides)
+            started = time.process_time()
+            fs.simulate(scenario)
+            found.append(time.process_time() - started)
+    share, busy = (1.0 - min(bare_s) / min(found) for found in (built_s, every_s))
+    print(f"\nthe building: {share:.1%} of the run, read every second {busy:.1%}")
+    assert share <= 0.15
+
+
 @needs_trace
 @pytest.mark.parametrize("overrides", [(), FOUR], ids=["one replica", "four replicas"])
 def test_few_events_a_request(overrides: tuple[str, ...]) -> None:

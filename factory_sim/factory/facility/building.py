@@ -89,6 +89,17 @@ class Building:
         self._outdoors = next((place for place in placed if place[0].name == "transformer"), None)
         self.most_w = self.draw([rack.gpu_peak_w for rack in self.bays], hottest).stages
 
+    @property
+    def can_bind(self) -> bool:
+        """Tell whether a block or a rack's feed could be asked for more than it may carry."""
+        blocks = any(
+            most_w > block.rating_w * (1 + 1e-9)
+            for stage, outputs_w in zip(self.stages, self.most_w, strict=True)
+            for block, most_w in zip(stage.blocks, outputs_w, strict=True)
+        )
+        limit_w = self.rack_limit_w
+        return blocks or (limit_w is not None and any(r.peak_w > limit_w for r in self.bays))
+
     def draw(
         self, gpu_w: Sequence[float], ambient: Ambient, dark: frozenset[int] = frozenset()
     ) -> Flow:

@@ -18,11 +18,11 @@ class Allowance:
     as a limit while going over it costs more than the energy is worth.
     """
 
-    def __init__(self, limit: Signal, power: Power) -> None:
+    def __init__(self, limit: Signal, power: Power, period_s: float) -> None:
         self._limit, self._notice_s = limit, power.notice
         self._ramp = float("inf") if power.ramp is None else power.ramp
         # From a reading to its effect: a period may pass before it, and its delays after.
-        self._lead_s = 2.0 * power.period + power.telemetry_delay + power.actuation_delay
+        self._lead_s = 2.0 * period_s + power.telemetry_delay + power.actuation_delay
         self._preference = power.preference
         self._changes: list[float] = []
         self._seen_until_s = -1.0

@@ -15,7 +15,7 @@ from factory_sim.scenario.site import Power
 
 
 class Manager:
-    """Runs a policy on the readings of every limited level, with their delays.
+    """Runs a policy on the readings of every limited level, one each `period_s`, with their delays.
 
     shares: what each level allows each deployment; a replica gets the least of the levels that
     stand between it and the feed. governor: what GPUs do about their temperature, at each reading.
@@ -27,12 +27,13 @@ class Manager:
         meter: Meter,
         policy: Policy,
         power: Power,
+        period_s: float,
         governor: Governor | None = None,
     ) -> None:
         self.env, self.meter, self.policy, self.governor = env, meter, policy, governor
         self._limits = meter.facility.limits
         self.shares: list[Shares] = [(1.0,) * len(meter.lines) for _ in self._limits]
-        self._period_s = power.period
+        self._period_s = period_s
         self._late_s = power.telemetry_delay + power.actuation_delay
         behind = [frozenset(limit.bays) for limit in self._limits]
         self._above = {
