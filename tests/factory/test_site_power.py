@@ -209,13 +209,16 @@ class TestClocks:
 
 class TestHeat:
     def liquid(self, *schedule: dict[str, Any], **changes: Any) -> Run:
+        load = {"process": "closed", "concurrency": 1400}
         return simulate(
             busy(
                 **{
-                    "duration": "4 min",
+                    "duration": "90 s",
+                    "drain": "0 s",
                     "site": building(cooling={"plant": "liquid", "cdu_racks": 1}),
                     "racks": [{"system": "gb200-nvl72", "count": 2}],
                     "deployments": {"d": {"model": "llama-3.1-70b", "parallelism": {"tp": 8}}},
+                    "workload": {"w": {"deployment": "d", "arrivals": load, "lengths": CHAT}},
                     "failures": {"schedule": list(schedule)},
                 }
                 | changes
@@ -223,27 +226,28 @@ class TestHeat:
         )
 
     def test_losing_its_coolant_throttles_a_rack_within_a_minute(self) -> None:
-        run = self.liquid({"at": "60 s", "what": "cdu-0", "lasts": "60 s"})
+        run = self.liquid({"at": "20 s", "what": "cdu-0", "lasts": "50 s"})
         series = run.timeseries.set_index("time_s")
         slow = series.index[series["clock"] < 1.0]
-        assert 60.0 < slow[0] <= 120.0
+        assert 20.0 < slow[0] <= 80.0
         assert run.summary["time_lost"]["thermally_throttled"] > 0.0
-        assert 87.0 < run.summary["temperature_c"]["gpu_hottest_c"] < 95.0
+        assert 92.0 < run.summary["temperature_c"]["gpu_hottest_c"] < 95.0
         assert run.summary["outages"]["heat"]["replicas_stopped"] == 9  # of one rack, not both
-        # Switched off, it warms no further, and is back when it has cooled down and loaded.
-        assert series.loc[240.0, "coolant_hottest_c"] < 60.0
+        # Switched off, it warms no further; with flow it has cooled down again.
+        off = series.index[series["it_power_mw"] < 0.6 * series["it_power_mw"].max()][0]
+        assert series.loc[off + 5.0 : 70.0, "coolant_hottest_c"].max() < 85.0
+        assert series.loc[90.0, "coolant_hottest_c"] < 60.0
 
     def test_losing_the_plant_takes_minutes(self) -> None:
-        run = self.liquid({"at": "30 s", "what": "plant"}, duration="4 min")
+        run = self.liquid({"at": "10 s", "what": "plant"})
         series = run.timeseries.set_index("time_s")
-        assert (series.loc[:90.0, "clock"] == 1.0).all()
-        rise_k = series.loc[240.0, "liquid_loop_c"] - series.loc[30.0, "liquid_loop_c"]
-        assert 5.0 < rise_k < 30.0
+        assert (series["clock"] == 1.0).all()
+        rise_k = series.loc[90.0, "liquid_loop_c"] - series.loc[10.0, "liquid_loop_c"]
+        assert 1.0 < rise_k < 5.0
 
     def test_warm_coolant_in_hot_weather_is_told_by_temperatures(self) -> None:
         hot = building(cooling="liquid-warm", weather={"dry_bulb": "38 degC", "humidity": "20 %"})
-        mild = self.liquid()
-        warm = self.liquid(site=hot)
+        mild, warm = self.liquid(), self.liquid(site=hot)
         assert 41.0 < warm.timeseries["liquid_loop_c"].iloc[-1] < 48.0  # dry bulb and approach
         gap = warm.summary["temperature_c"]["gpu_hottest_c"]
         assert gap > mild.summary["temperature_c"]["gpu_hottest_c"] + 8.0
