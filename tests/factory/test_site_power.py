@@ -209,7 +209,7 @@ class TestClocks:
 
 class TestHeat:
     def liquid(self, *schedule: dict[str, Any], **changes: Any) -> Run:
-        load = {"process": "closed", "concurrency": 1400}
+        load = {"process": "closed", "concurrency": 1000}
         return simulate(
             busy(
                 **{
@@ -226,17 +226,17 @@ class TestHeat:
         )
 
     def test_losing_its_coolant_throttles_a_rack_within_a_minute(self) -> None:
-        run = self.liquid({"at": "20 s", "what": "cdu-0", "lasts": "50 s"})
+        run = self.liquid({"at": "10 s", "what": "cdu-0", "lasts": "80 s"}, duration="120 s")
         series = run.timeseries.set_index("time_s")
         slow = series.index[series["clock"] < 1.0]
-        assert 20.0 < slow[0] <= 80.0
+        assert 10.0 < slow[0] <= 70.0
         assert run.summary["time_lost"]["thermally_throttled"] > 0.0
-        assert 92.0 < run.summary["temperature_c"]["gpu_hottest_c"] < 95.0
-        assert run.summary["outages"]["heat"]["replicas_stopped"] == 9  # of one rack, not both
-        # Switched off, it warms no further; with flow it has cooled down again.
-        off = series.index[series["it_power_mw"] < 0.6 * series["it_power_mw"].max()][0]
-        assert series.loc[off + 5.0 : 70.0, "coolant_hottest_c"].max() < 85.0
-        assert series.loc[90.0, "coolant_hottest_c"] < 60.0
+        assert 87.0 < run.summary["temperature_c"]["gpu_hottest_c"] < 92.0
+        assert run.summary["outages"]["cdu"]["replicas_stopped"] == 0
+        # One rack of two was slowed, and both run free again once coolant flows.
+        assert 0.75 <= series["clock"].min() < 1.0
+        assert series.loc[120.0, "clock"] > series["clock"].min()
+        assert series.loc[120.0, "coolant_hottest_c"] < 60.0
 
     def test_losing_the_plant_takes_minutes(self) -> None:
         run = self.liquid({"at": "10 s", "what": "plant"})
