@@ -133,9 +133,7 @@ class Factory:
         governor = None
         if scenario.site.cooling is not None:
             governor = Governor(self.facility, lines, self.outages.overheat, self.outages.cooled)
-        self.manager = Manager(
-            env, self.meter, policy, scenario.power, layout.period_s, governor
-        )
+        self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, governor)
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import step_time_of, workload_seeds
+from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.physics import arithmetic as work
@@ -46,6 +47,11 @@ def check(scenario: Scenario) -> Check:
         layout = lay_out(scenario)
     except InputError as error:
         return Check({}, (*error.problems, *problems))
+    if scenario.failures is not None:
+        try:
+            targets(layout, scenario.failures)
+        except InputError as error:
+            problems += error.problems
     found = {"Site": _site(layout), "Power": _power(layout)}
     for fleet in layout.fleets:
         own = [lengths[n] for n in lengths if scenario.workload[n].deployment == fleet.name]

@@ -20,7 +20,6 @@ from factory_sim.physics.psychrometrics import Ambient
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.site import Racks
 
-
 BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
 """Between readings of the meter: where a level can bind or a thing can fail, and elsewhere."""
 

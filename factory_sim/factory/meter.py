@@ -181,7 +181,7 @@ class Meter:
             *facility.joules,
             facility.meter_j,
             facility.generation_j,
-            facility.water_kg,
+            facility.air_water_kg + facility.liquid_water_kg,
             facility.limits[0].watts.mean_over(self._last_s, now),
             clocks / self._count,
             *facility.ambient,

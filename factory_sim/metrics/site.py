@@ -50,7 +50,8 @@ class Window:
     """The site over the window [start_s, end_s].
 
     parts_j: joules by where they ended. it_j: those of IT. meter_j, generation_j: where they came
-    from. water_kg, carbon_g, cost_usd: None where the site does not know. stages: of the power
+    from. water_kg: of the air loop and of the liquid loop; parts_g: carbon by part; cost_usd: all
+    None where the site does not know. stages: of the power
     chain, from the feed; levels: those with a limit, the meter first; outages: by kind of domain;
     hottest_c: by column. provisioned: watts set aside.
     """
@@ -62,8 +63,8 @@ class Window:
     it_j: float
     meter_j: float
     generation_j: float
-    water_kg: float | None
-    carbon_g: float | None
+    water_kg: tuple[float, float] | None
+    parts_g: Mapping[str, float] | None
     cost_usd: float | None
     stages: Mapping[str, StageUse]
     levels: Mapping[str, LevelUse]
@@ -150,12 +151,17 @@ def _footprint(window: Window, output_tokens: float) -> Summary:
     found: Summary = {}
     it_kwh = window.it_j / 3.6e6
     if window.water_kg is not None:
-        found["wue_l_per_kwh"] = window.water_kg / it_kwh
-        found["water_l"] = window.water_kg
-    if window.carbon_g is not None:
-        found["carbon_kg"] = window.carbon_g / 1e3
+        water_kg = sum(window.water_kg)
+        found["wue_l_per_kwh"] = water_kg / it_kwh
+        found["water_l"] = water_kg
+        if water_kg:
+            loops = zip(("air_loop", "liquid_loop"), window.water_kg, strict=True)
+            found["water_use_l"] = {loop: drunk_kg for loop, drunk_kg in loops if drunk_kg}
+    if window.parts_g is not None:
+        carbon_g = sum(window.parts_g.values())
+        found["carbon_kg"] = carbon_g / 1e3
         if output_tokens:
-            found["gco2_per_million_output_tokens"] = window.carbon_g / output_tokens * 1e6
+            found["gco2_per_million_output_tokens"] = carbon_g / output_tokens * 1e6
     if window.cost_usd is not None:
         found["energy_cost_usd"] = window.cost_usd
         if output_tokens:
@@ -203,11 +209,11 @@ def _chain(window: Window) -> Summary:
     return found
 
 
-def energy_uses(window: Window, shares: Sequence[Share]) -> Summary:
-    """Return MWh by what they were for; they sum to what came in.
+def uses_of(window: Window, shares: Sequence[Share]) -> Summary:
+    """Return MWh by what they were for, and, where known, kg of carbon; they sum to what came in.
 
     A step that carries prompt chunks is prefill, another decode; of both, the share of their time
-    that GPUs spend exchanging data is communication.
+    that GPUs spend exchanging data is communication. The carbon of GPUs is split as their joules.
     """
     prefill = decode = communication = 0.0
     for share in shares:
@@ -216,20 +222,29 @@ def energy_uses(window: Window, shares: Sequence[Share]) -> Summary:
         prefill += gpus * totals.prefill_j * (1.0 - talking)
         decode += gpus * (totals.energy_j - totals.prefill_j) * (1.0 - talking)
         communication += gpus * totals.energy_j * talking
-    parts = window.parts_j
-    uses = {
-        "prefill": prefill,
-        "decode": decode,
-        "communication": communication,
-        "idle": parts["gpus"] - prefill - decode - communication,
-        "hosts": sum(parts[part] for part in ("hosts", "fans", "server_supplies", "switches")),
-        "losses": sum(parts[part] for part in ("pdu", "ups", "transformer")),
-        "cooling": sum(
-            parts[part]
-            for part in ("air_movers", "coolant_pumps", "water_pumps", "roof_fans", "chillers")
-        ),
-        "building": parts["building"],
-        "battery": parts["battery"],
-    }
+    boards_j = window.parts_j["gpus"]
+    phases = {"prefill": prefill, "decode": decode, "communication": communication}
+    phases["idle"] = boards_j - sum(phases.values())
+    split = {name: joules / boards_j for name, joules in phases.items()} if boards_j else {}
+    found: Summary = {"energy_use_mwh": _by_use(window.parts_j, split, 3.6e9)}
+    if window.parts_g is not None:
+        found["carbon_use_kg"] = _by_use(window.parts_g, split, 1e3)
+    return found
+
+
+USES = {
+    "hosts": ("hosts", "fans", "server_supplies", "switches"),
+    "losses": ("pdu", "ups", "transformer"),
+    "cooling": ("air_movers", "coolant_pumps", "water_pumps", "roof_fans", "chillers"),
+    "building": ("building",),
+    "battery": ("battery",),
+}
+"""Uses of energy besides the GPUs', and the parts they sum."""
+
+
+def _by_use(parts: Mapping[str, float], split: Mapping[str, float], unit: float) -> Summary:
+    """Return the sums of parts by use, in a unit; of GPU boards split as told."""
+    uses = {name: share * parts["gpus"] for name, share in split.items()}
+    uses |= {use: sum(parts[part] for part in inside) for use, inside in USES.items()}
     least = 1e-12 * sum(parts.values())  # what is left of sums that cancel
-    return {use: joules / 3.6e9 for use, joules in uses.items() if abs(joules) > least}
+    return {use: amount / unit for use, amount in uses.items() if abs(amount) > least}

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from factory_sim.metrics.share import Share
-from factory_sim.metrics.site import Window, energy_uses, power_of_site
+from factory_sim.metrics.site import Window, power_of_site, uses_of
 from factory_sim.metrics.statistics import describe, half_widths
 
 CAUSES = {
@@ -46,7 +46,7 @@ def summarise(
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
-    summary["energy_use_mwh"] = energy_uses(window, shares)
+    summary |= uses_of(window, shares)
     summary["utilisation"] = _utilisation(shares, window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {

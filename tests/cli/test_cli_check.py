@@ -53,3 +53,11 @@ def test_the_schema_is_json(factory_sim_command, monkeypatch):
     code, out, err = factory_sim_command("schema")
     assert (code, err) == (0, "")
     assert json.loads(out) == schema
+
+
+def test_a_failure_of_nothing_is_found_without_a_run(factory_sim_command):
+    code, _, err = factory_sim_command(
+        "check", "--set", "failures={schedule: [{at: 1 min, what: cdu-0}]}"
+    )
+    assert code == 2
+    assert err.startswith("error: failures.schedule.0.what: this site has no 'cdu-0'; it has, for ")

@@ -110,6 +110,15 @@ def test_a_site_without_feed_draws_nothing_but_what_its_building_keeps() -> None
     assert parts == pytest.approx(run.summary["power_mw"]["grid"] * 40 / 3600, rel=1e-9)
 
 
+def test_a_dark_site_of_constant_pue_emits_nothing() -> None:
+    site = {"grid_limit": "1 MW", "pue": 1.3, "carbon": "300 g/kWh"}
+    feed = {"at": "10 s", "what": "feed", "lasts": "20 s"}
+    run = simulate(failing(feed, site=site, duration="40 s"))
+    assert run.timeseries.set_index("time_s").loc[12.0:30.0, "grid_power_mw"].max() == 0.0
+    metered_mwh = run.summary["power_mw"]["grid"] * 40 / 3600
+    assert run.summary["carbon_kg"] == pytest.approx(300.0 * metered_mwh, rel=1e-9)
+
+
 def test_lost_requests_are_answered_elsewhere() -> None:
     run = simulate(failing({"at": "20 s", "what": "rack-0/server-0", "lasts": "200 s"}))
     requests = run.requests

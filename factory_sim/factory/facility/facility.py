@@ -31,16 +31,17 @@ class Limit(NamedTuple):
 
 class Books(NamedTuple):
     """The sums of a facility at one time: joules by PARTS, at limited levels and through stages of
-    the power chain, and the rest."""
+    the power chain, grams of carbon by PARTS, and the rest."""
 
     joules: tuple[float, ...]
     carried_j: tuple[float, ...]
     stage_j: tuple[float, ...]
+    carbon_g: tuple[float, ...]
     meter_j: float
     generation_j: float
     it_j: float
-    water_kg: float
-    carbon_g: float
+    air_water_kg: float
+    liquid_water_kg: float
     cost_usd: float
 
     def since(self, before: Books) -> Books:
@@ -49,16 +50,20 @@ class Books(NamedTuple):
             tuple(map(sub, self.joules, before.joules)),
             tuple(map(sub, self.carried_j, before.carried_j)),
             tuple(map(sub, self.stage_j, before.stage_j)),
-            *map(sub, self[3:], before[3:]),
+            tuple(map(sub, self.carbon_g, before.carbon_g)),
+            *map(sub, self[4:], before[4:]),
         )
 
 
 class Facility:
     """The building, the weather and the meter of a site, with running sums of its energy.
 
-    joules: by PARTS. meter_j, generation_j: energy in. water_kg, carbon_g, cost_usd: what the
-    plant drank, and what the metered energy emitted and cost. carried_j, rest_w: joules until now,
-    and watts with idle GPUs, of each of `limits`, of which the first is the meter.
+    joules, carbon_g: by PARTS; the latter is what the metered energy emitted. meter_j,
+    generation_j: energy in. air_water_kg, liquid_water_kg: what the two loops drank. cost_usd: of
+    the metered energy. carried_j, rest_w: joules until now, and watts with idle GPUs, of each of
+    `limits`, of which the first is the meter. stage_j, fullest: of each stage of the power chain,
+    joules delivered, and the highest load of a block over its rating. outdoors: whether weather
+    plays a part. dark: bays without power.
     """
 
     def __init__(self, building: Building, climate: Climate, site: Site) -> None:
@@ -80,7 +85,8 @@ class Facility:
         self.joules = [0.0] * len(PARTS)
         self.carried_j = [0.0] * len(self.limits)
         self.meter_j = self.generation_j = self.it_j = 0.0
-        self.water_kg = self.carbon_g = self.cost_usd = 0.0
+        self.air_water_kg = self.liquid_water_kg = self.cost_usd = 0.0
+        self.carbon_g = [0.0] * len(PARTS)
         self._last_s = 0.0
         self._last_bay_j = [0.0] * len(building.bays)
         self._ambient_until_s = PERIOD_S
@@ -101,11 +107,12 @@ class Facility:
             tuple(self.joules),
             tuple(self.carried_j),
             tuple(self.stage_j),
+            tuple(self.carbon_g),
             self.meter_j,
             self.generation_j,
             self.it_j,
-            self.water_kg,
-            self.carbon_g,
+            self.air_water_kg,
+            self.liquid_water_kg,
             self.cost_usd,
         )
 
@@ -157,11 +164,15 @@ class Facility:
         self.it_j += flow.it_w * seconds
         air, liquid, _ = flow.plant
         if air is not None:
-            self.water_kg += air.water_kg_per_s * seconds
+            self.air_water_kg += air.water_kg_per_s * seconds
         if liquid is not None:
-            self.water_kg += liquid.water_kg_per_s * seconds
-        if self._carbon is not None:
-            self.carbon_g += meter_w * seconds * self._carbon.at(start_s)
+            self.liquid_water_kg += liquid.water_kg_per_s * seconds
+        whole_j = sum(joules)
+        if self._carbon is not None and whole_j:
+            # Of what the meter brings and of own generation each part has the same mix.
+            per_j = meter_w * seconds * self._carbon.at(start_s) / whole_j
+            parts_g = [part_j * per_j for part_j in joules]
+            self.carbon_g = list(map(add, self.carbon_g, parts_g))
         if self._price is not None:
             self.cost_usd += meter_w * seconds * self._price.at(start_s)
         for index, outputs in enumerate(flow.stages):

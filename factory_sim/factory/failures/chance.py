@@ -19,6 +19,29 @@ from factory_sim.scenario.failures import KINDS, Failures, Scheduled
 Story = Generator[Event, None, None]
 
 
+def targets(layout: Layout, spec: Failures) -> tuple[dict[str, Domain], list[Domain]]:
+    """Return everything that can fail at a site, by name, and what the schedule names.
+
+    Raises InputError, with what there is, where the schedule names something unknown.
+    """
+    cooling = layout.scenario.site.cooling
+    known = domains(layout, cooling.cdu_racks if cooling else 1)
+    problems = []
+    for index, when in enumerate(spec.schedule):
+        if when.what not in known:
+            close = get_close_matches(when.what, known, n=3)
+            examples = close or [name for name in known if "/" not in name][:6]
+            problems.append(
+                Problem(
+                    f"failures.schedule.{index}.what",
+                    f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
+                )
+            )
+    if problems:
+        raise InputError(problems)
+    return known, [known[when.what] for when in spec.schedule]
+
+
 def set_going(
     env: Timetable,
     outages: Outages,
@@ -26,24 +49,10 @@ def set_going(
     spec: Failures,
     seed: np.random.SeedSequence,
 ) -> None:
-    """Start every failure that a scenario asks for.
-
-    Raises InputError, with what there is, for a scheduled failure of something unknown.
-    """
-    scenario = layout.scenario
-    cooling = scenario.site.cooling
-    known = domains(layout, cooling.cdu_racks if cooling else 1)
-    for index, when in enumerate(spec.schedule):
-        if when.what not in known:
-            close = get_close_matches(when.what, known, n=3)
-            examples = close or [name for name in known if "/" not in name][:6]
-            raise InputError(
-                Problem(
-                    f"failures.schedule.{index}.what",
-                    f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
-                )
-            )
-        env.process(scheduled(env, outages, known[when.what], when))
+    """Start every failure that a scenario asks for; InputError as `targets`."""
+    known, struck = targets(layout, spec)
+    for domain, when in zip(struck, spec.schedule, strict=True):
+        env.process(scheduled(env, outages, domain, when))
     chance = spec.chance
     if chance is None:
         return
@@ -53,7 +62,7 @@ def set_going(
     for kind, own in zip(KINDS, seed.spawn(len(KINDS)), strict=True):
         units = [domain for domain in known.values() if domain.kind == kind]
         if kind in chance.kinds and units:
-            rate = scenario.facts.failure_rate(kind)
+            rate = layout.scenario.facts.failure_rate(kind)
             env.process(by_chance(env, outages, units, rate, chance.times, quick_s, own))
 
 

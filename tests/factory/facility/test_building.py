@@ -187,6 +187,8 @@ def test_a_run_balances_its_books_and_its_parts() -> None:
     metered_mwh = summary["power_mw"]["grid"] * hours
     assert summary["energy_cost_usd"] == pytest.approx(80.0 * metered_mwh, rel=1e-9)
     assert summary["carbon_kg"] == pytest.approx(300.0 * metered_mwh, rel=1e-9)
+    assert sum(summary["carbon_use_kg"].values()) == pytest.approx(summary["carbon_kg"], rel=1e-9)
+    assert sum(summary["water_use_l"].values()) == pytest.approx(summary["water_l"], rel=1e-9)
     assert summary["generation_mw"] == pytest.approx(0.02, rel=1e-9)
     series = run.timeseries
     levels = ["gpu_power_mw", "server_power_mw", "it_power_mw"]
