@@ -392,7 +392,7 @@ class Batch:
             context = self.context + n
             if self.windows is not None:
                 windowed = self.windows.context + self.windows.filling
-        cost = stretch.step_time.mixed(n, context, windowed, chunks, tokens)
+        cost = stretch.prompt_time.mixed(n, context, windowed, chunks, tokens)
         stretch.one(cost, n + len(chunks), tokens)
 
     def _prefilled(

@@ -32,14 +32,16 @@ class Reading(NamedTuple):
     """What one period showed at a limited level.
 
     watts: the mean; rest_w: what it would be with idle GPUs; limit_w: allowed at the end.
-    boards_w: of each line, what its GPUs behind this level drew above rest. batch_share: running
-    sequences over the most a replica may run, of the fullest.
+    boards_w: of each line, what its GPUs behind this level drew above rest; prompt_shares: how much
+    of its energy so far went into steps with prompts. batch_share: running sequences over the most
+    a replica may run, of the fullest.
     """
 
     watts: float
     rest_w: float
     limit_w: float
     boards_w: Callable[[], list[float]]
+    prompt_shares: Callable[[], list[float]]
     batch_share: float
 
     def dynamic_w(self) -> list[float]:
@@ -213,6 +215,7 @@ class Meter:
                 rest_w,
                 allowed(now),
                 partial(boards_w, limit.bays),
+                self._prompt_shares,
                 fullest,
             )
             for limit, allowed, after_j, before_j, rest_w in zip(
@@ -224,6 +227,15 @@ class Meter:
                 strict=True,
             )
         ]
+
+    def _prompt_shares(self) -> list[float]:
+        """Return, of each line, the share of its energy so far in steps with prompts."""
+        found = []
+        for line in self.lines:
+            ledgers = [replica.batch.ledger for replica in line.replicas]
+            spent_j = sum(ledger.energy_j for ledger in ledgers)
+            found.append(sum(ledger.prefill_j for ledger in ledgers) / spent_j if spent_j else 0.0)
+        return found
 
     def close(self) -> None:
         """Record the last, shorter period, if there is one."""

@@ -94,8 +94,9 @@ class Replica:
     ) -> None:
         self.env, self.number, self.gpus, self.batch = env, number, gpus, batch
         self._speed_at, self._leave, self._debug = speed_at, leave, debug
-        self.clock = 1.0
-        self._held: dict[str, float] = {}  # clocks that others hold it to, by who does
+        self.clock = self._prompt_clock = 1.0
+        # Clocks that others hold it to, of decode steps and of those with prompts, by who does.
+        self._held: dict[str, tuple[float, float]] = {}
         self._wanted_running = batch.max_running
         self._ordered = False  # control wants another clock or bound
         self._boundary_s = 0.0
@@ -130,13 +131,15 @@ class Replica:
                 self._cut(request.due_s)
         return True
 
-    def hold_clock(self, by: str, clock: float) -> None:
+    def hold_clock(self, by: str, clock: float, prompts: float | None = None) -> None:
         """Run at `clock` (a share of the reference) at most, from the next step boundary on.
 
         by: who demands it, until it demands another; of several demands the lowest counts.
+        prompts: the clock of steps with prompt chunks, where it is another.
         """
-        if clock != self._held.get(by, 1.0):
-            self._held[by] = clock
+        demand = (clock, clock if prompts is None else prompts)
+        if demand != self._held.get(by, (1.0, 1.0)):
+            self._held[by] = demand
             self._change()
 
     def set_max_running(self, sequences: int) -> None:
@@ -253,14 +256,19 @@ class Replica:
 
     def _obey(self) -> None:
         batch = self.batch
-        clock = min(self._held.values(), default=1.0)
-        hot = clock < 1.0 and self._held.get("heat", 1.0) == clock
+        clock = min([decode for decode, _ in self._held.values()], default=1.0)
+        prompts = min([prompts for _, prompts in self._held.values()], default=1.0)
+        hot = clock < 1.0 and self._held.get("heat", (1.0, 1.0))[0] == clock
         if hot != self._heat.on:
             self._attribute()
             self._heat.on = hot
+        stretch = batch.stretch
         if clock != self.clock:
             self.clock = clock
-            batch.stretch.step_time, batch.stretch.power = self._speed_at(self.clock)
+            stretch.step_time, stretch.power = self._speed_at(clock)
+        if prompts != self._prompt_clock:
+            self._prompt_clock = prompts
+            stretch.prompt_time, stretch.prompt_power = self._speed_at(prompts)
         batch.max_running = self._wanted_running
         self._ordered = False
 

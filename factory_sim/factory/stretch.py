@@ -21,7 +21,8 @@ class Stretch:
     """The steps under way: `steps` of them from `start_s` to `end_s`.
 
     cost: of a step, but for the context in decode steps. sequences: in each step, decoding or
-    with a chunk. tokens: made in each step. context, windowed: tokens attended to in the first
+    with a chunk. prompt_time, prompt_power: of steps with chunks, where these run at a clock of
+    their own. tokens: made in each step. context, windowed: tokens attended to in the first
     decode step, in layers with full attention and in those with a sliding window, of which
     `filling` windows grow. kv_blocked: work waits for blocks.
     """
@@ -36,6 +37,8 @@ class Stretch:
         "kv_blocked",
         "mixed",
         "power",
+        "prompt_power",
+        "prompt_time",
         "sequences",
         "start_s",
         "step_time",
@@ -46,6 +49,7 @@ class Stretch:
 
     def __init__(self, step_time: StepTime, power: StepPower) -> None:
         self.step_time, self.power = step_time, power
+        self.prompt_time, self.prompt_power = step_time, power
         self.start_s = self.end_s = self.first_s = self.growth_s = 0.0
         self.steps = self.sequences = self.tokens = 0
         self.context = self.windowed = self.filling = 0
@@ -132,7 +136,7 @@ class Stretch:
         """
         cost = self.cost
         if self.mixed:
-            return steps * self.power.energy_j(cost[0], cost[5], cost[6])
+            return steps * self.prompt_power.energy_j(cost[0], cost[5], cost[6])
         half = (steps - 1) / 2
         grown = self.sequences * half
         if grown > 0.05 * self.context:

@@ -163,6 +163,33 @@ class TestPriority:
         assert held > 0.0
 
 
+class TestDecodeFirst:
+    def test_prompts_keep_their_pace_while_decode_gives_way(self) -> None:
+        site = building(grid_limit="43 kW", cooling="air-tower")
+        more = {"site": site, "provisioning": {"oversubscribe": 3.0}}
+        load = {"process": "poisson", "rate": "250 /s"}
+        lengths = {"prompt": 1500, "output": 150}
+        more["workload"] = {"w": {"deployment": "d", "arrivals": load, "lengths": lengths}}
+        both = simulate(busy(power={"policy": "clock"}, **more))
+        decode = simulate(busy(power={"policy": "decode-first"}, **more))
+        for run in (both, decode):
+            series = run.timeseries.set_index("time_s")
+            assert series.loc[10.0:, "grid_power_mw"].max() <= 0.043
+        assert decode.timeseries["clock"].min() < both.timeseries["clock"].min()
+        assert decode.summary["ttft_ms"]["p50"] < both.summary["ttft_ms"]["p50"]
+
+    def test_prompts_give_way_when_decode_alone_does_not_do(self) -> None:
+        heavy = {
+            "w": {"deployment": "d", "arrivals": BUSY, "lengths": {"prompt": 3000, "output": 4}}
+        }
+        site = building(grid_limit="44 kW", cooling="air-tower")
+        more = {"site": site, "workload": heavy, "provisioning": {"oversubscribe": 3.0}}
+        run = simulate(busy(power={"policy": "decode-first"}, **more))
+        series = run.timeseries.set_index("time_s")
+        assert series.loc[20.0:, "grid_power_mw"].max() <= 0.044
+        assert run.summary["time_lost"]["power_throttled"] > 0.01
+
+
 class TestClocks:
     def rate(self, run: Run) -> float:
         rate: float = run.summary["total_tokens_per_s"]

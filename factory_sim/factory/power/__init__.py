@@ -7,6 +7,7 @@ from collections.abc import Callable
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.power.admit import Admit
 from factory_sim.factory.power.clock import Clock
+from factory_sim.factory.power.decode_first import DecodeFirst
 from factory_sim.factory.power.park import Park
 from factory_sim.factory.power.protocol import Policy
 from factory_sim.factory.power.watch import Watch
@@ -14,6 +15,7 @@ from factory_sim.scenario.site import Power
 
 POLICIES: dict[str, Callable[[Power, list[Fleet]], Policy]] = {
     "clock": Clock,
+    "decode-first": DecodeFirst,
     "admit": Admit,
     "park": Park,
     "none": Watch,
