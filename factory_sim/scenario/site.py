@@ -124,11 +124,12 @@ class Power(Frozen):
 
     period: a second where something can bind or fail, without; ten where nobody would act.
     policy: `clock` lowers the GPU clocks in steps, `decode-first` those of decode steps before
-    those of steps with prompts, `admit` lowers the sequences a replica may run, `park` sends requests to fewer replicas, `none` only watches. telemetry_delay: age of a reading
-    when it is used. actuation_delay: time from a decision to its effect. margin: share of the
-    limit kept free. step: the clock's (or the batch limit's) step, as a share of its full value.
-    notice: how long before a change of the grid limit the site is told. ramp: the fastest that its
-    draw may be led down or up, watts a second. preference: a soft limit.
+    those of steps with prompts, `admit` lowers the sequences a replica may run, `park` sends
+    requests to fewer replicas, `none` only watches. telemetry_delay: age of a reading when it is
+    used. actuation_delay: time from a decision to its effect. margin: share of the limit kept free.
+    step: the clock's (or the batch limit's) step, as a share of its full value. notice: how long
+    before a change of the grid limit the site is told. ramp: the fastest that its draw may be led
+    down or up, watts a second. preference: a soft limit.
     """
 
     policy: Literal["clock", "decode-first", "admit", "park", "none"] = "clock"
