@@ -92,6 +92,16 @@ def _read_celsius(given: Any) -> float:
     return value
 
 
+_PER_DEGREE = {"K": 1.0, "kelvin": 1.0, "degC": 1.0, "degF": 5.0 / 9.0}
+
+
+def _read_span(given: Any) -> float:
+    match = _NUMBER_THEN_UNIT.fullmatch(given.strip()) if isinstance(given, str) else None
+    if match is None or match[2] not in _PER_DEGREE:
+        raise ValueError(f"{given!r} is no difference of temperatures; write for example '6 K'")
+    return float(match[1]) * _PER_DEGREE[match[2]]
+
+
 def _read_share(given: Any) -> float:
     if isinstance(given, str) and given.strip().endswith("%"):
         try:
@@ -116,6 +126,7 @@ if TYPE_CHECKING:
     Joules: TypeAlias = float
     Kelvins: TypeAlias = float
     Celsius: TypeAlias = float
+    CelsiusSpan: TypeAlias = float
     PerJoule: TypeAlias = float
     GramsPerJoule: TypeAlias = float
     ThermalMass: TypeAlias = float
@@ -139,6 +150,12 @@ else:
         BeforeValidator(_read_celsius),
         PlainSerializer(lambda value: f"{value!r} degC", return_type=str),
         WithJsonSchema({"type": "string", "examples": ["25 degC"], "x-unit": "degC"}),
+    ]
+    CelsiusSpan = Annotated[
+        float,
+        BeforeValidator(_read_span),
+        PlainSerializer(lambda value: f"{value!r} K", return_type=str),
+        WithJsonSchema({"type": "string", "examples": ["6 K"], "x-unit": "K"}),
     ]
     Share = Annotated[
         float,

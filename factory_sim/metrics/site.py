@@ -102,7 +102,6 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     over = over.where(over > 1e-9 * limit, 0.0)
     server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
     found: Summary = {
-        "pue": window.load_j / window.it_j,
         "grid_power_mw": {"mean": grid_mw, "max": float(grid.max())},
         "grid_limit_mw": float(limit.min()),
         "power_mw": {
@@ -128,13 +127,21 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     }
     if window.generation_j:
         found["generation_mw"] = window.generation_j / seconds / 1e6
+    if window.it_j:  # a site that was dark all the time has no PUE
+        found["pue"] = window.load_j / window.it_j
+    drawn_mw = {
+        "it_mw": it_mw,
+        "utility_mw": grid_mw,
+        "it_mw_provisioned": window.provisioned_it_w / 1e6,
+        "utility_mw_provisioned": window.provisioned_grid_w / 1e6,
+    }
     for base, rate in (("output", output), ("total", total)):
-        found[f"{base}_tokens_per_s_per_it_mw"] = rate / it_mw
-        found[f"{base}_tokens_per_s_per_utility_mw"] = rate / grid_mw
-        found[f"{base}_tokens_per_s_per_it_mw_provisioned"] = rate / (window.provisioned_it_w / 1e6)
-        found[f"{base}_tokens_per_s_per_utility_mw_provisioned"] = rate / (
-            window.provisioned_grid_w / 1e6
-        )
+        # Own generation may leave nothing to the meter.
+        found |= {
+            f"{base}_tokens_per_s_per_{name}": rate / watts_mw
+            for name, watts_mw in drawn_mw.items()
+            if watts_mw > 0.0
+        }
     if output:
         found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
         found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
@@ -152,7 +159,8 @@ def _footprint(window: Window, output_tokens: float) -> Summary:
     it_kwh = window.it_j / 3.6e6
     if window.water_kg is not None:
         water_kg = sum(window.water_kg)
-        found["wue_l_per_kwh"] = water_kg / it_kwh
+        if it_kwh:
+            found["wue_l_per_kwh"] = water_kg / it_kwh
         found["water_l"] = water_kg
         if water_kg:
             loops = zip(("air_loop", "liquid_loop"), window.water_kg, strict=True)

@@ -38,6 +38,7 @@ from pydantic import (
     PrivateAttr,
     Tag,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     WrapValidator,
@@ -265,7 +266,11 @@ class Sinusoid(Signal):
     continuous = True
 
     def written(self, write: Callable[[float], Any]) -> Any:
-        shape = {"mean": write(self.mean), "amplitude": write(self.amplitude)}
+        # An amplitude is a difference: of temperatures, kelvins.
+        amplitude = write(self.amplitude)
+        if isinstance(amplitude, str):
+            amplitude = amplitude.replace("degC", "K")
+        shape = {"mean": write(self.mean), "amplitude": amplitude}
         when = {"period": f"{self.period_s!r} s", "phase": f"{self.phase_s!r} s"}
         return {"sinusoid": shape | when}
 
@@ -303,6 +308,7 @@ def _area(line: Linear, t: Floats) -> Floats:
 # What a scenario file may say. Each form reads into one of the signals above.
 
 T = TypeVar("T")
+D = TypeVar("D")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?")
 
 
@@ -376,15 +382,15 @@ class _DailyForm(Frozen, Generic[T], title="daily"):
         return Daily(times, values, self._start_s)
 
 
-class _Wave(Frozen, Generic[T], title="wave"):
+class _Wave(Frozen, Generic[T, D], title="wave"):
     mean: T
-    amplitude: T
+    amplitude: D
     period: PositiveSeconds
     phase: Seconds = 0.0
 
 
-class _SinusoidForm(Frozen, Generic[T], title="sinusoid"):
-    sinusoid: _Wave[T]
+class _SinusoidForm(Frozen, Generic[T, D], title="sinusoid"):
+    sinusoid: _Wave[T, D]
 
     def signal(self) -> Signal:
         wave: Any = self.sinusoid
@@ -442,9 +448,21 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
             )
         return times
 
-    def signal(self, per_unit: float) -> Signal:
+    def signal(self, read: Callable[[str | float], float]) -> Signal:
+        """Return the signal; read: turns a number with the unit into SI, affinely."""
         times, numbers = self._points
-        values = tuple(number * per_unit for number in numbers)
+
+        def si(number: float) -> float:
+            try:
+                return read(f"{number!r} {self.unit}" if self.unit else number)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"{self.csv}, column {self.column}: {number:g}: {reason}") from None
+
+        low, high = min(numbers), max(numbers)
+        first, last = si(low), si(high)
+        slope = (last - first) / (high - low) if high > low else 0.0
+        values = tuple(first + slope * (number - low) for number in numbers)
         written = self.model_dump(exclude_defaults=True)
         return (Steps if self.between == "hold" else Linear)(times, values, written)
 
@@ -502,21 +520,35 @@ class OrPlain:
         return {"anyOf": [self.value.json_schema(), *forms.get("oneOf", [forms])]}
 
 
-def signal_of(quantity: Any) -> Any:
+def _within(wave: Sinusoid, value: TypeAdapter[Any]) -> None:
+    """Refuse a wave that swings beyond what its quantity may be."""
+    for reached in (wave.mean - abs(wave.amplitude), wave.mean + abs(wave.amplitude)):
+        try:
+            value.validate_python(value.dump_python(reached))
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(
+                f"swings to {value.dump_python(reached)}, which is not possible: {reason}; take a "
+                "smaller amplitude"
+            ) from None
+
+
+def signal_of(quantity: Any, difference: Any = None) -> Any:
     """Return the annotated type of a field that holds a Signal of `quantity`.
+
+    difference: the type of a difference of two such quantities, where that is another.
 
     quantity: an annotated type of `factory_sim.units`, such as Watts, or any pydantic type
     that validates to a float. A CSV path is taken relative to `base` of the validation
     context, else to the working directory.
     """
     value: TypeAdapter[Any] = TypeAdapter(quantity)
-    generic: dict[str, Any] = {
-        "steps": _StepsForm,
-        "daily": _DailyForm,
-        "sinusoid": _SinusoidForm,
-        "csv": _CsvForm,
+    forms: dict[str, Any] = {
+        "steps": _StepsForm[quantity],
+        "daily": _DailyForm[quantity],
+        "sinusoid": _SinusoidForm[quantity, difference or quantity],
+        "csv": _CsvForm[quantity],
     }
-    forms = {key: form[quantity] for key, form in generic.items()}
 
     def which(given: Any) -> str | None:
         found = [form.__name__ for key, form in forms.items() if key in given]
@@ -529,9 +561,10 @@ def signal_of(quantity: Any) -> Any:
             return Constant(value.validate_python(given))
         form = forms_of(given)
         if isinstance(form, _CsvForm):
-            one: Any = f"1 {form.unit}" if form.unit else 1.0
-            return form.signal(value.validate_python(one))
+            return form.signal(value.validate_python)
         signal: Signal = form.signal()
+        if isinstance(signal, Sinusoid):
+            _within(signal, value)
         return signal
 
     example = value.json_schema().get("examples", [1.0])[0]

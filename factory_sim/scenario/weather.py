@@ -16,7 +16,7 @@ from factory_sim.frozen import Frozen
 from factory_sim.scenario.epw import read_epw
 from factory_sim.scenario.moment import start_of
 from factory_sim.scenario.signal import Signal, signal_of
-from factory_sim.units import Celsius, Share
+from factory_sim.units import Celsius, CelsiusSpan, Share
 
 RelativeHumidity = Annotated[Share, Field(ge=0, le=1)]
 
@@ -28,9 +28,9 @@ class Weather(Frozen):
     read from the hour of the year that the scenario's `starts_at` says.
     """
 
-    dry_bulb: signal_of(Celsius) | None = None  # type: ignore[valid-type]
+    dry_bulb: signal_of(Celsius, CelsiusSpan) | None = None  # type: ignore[valid-type]
     humidity: signal_of(RelativeHumidity) | None = None  # type: ignore[valid-type]
-    wet_bulb: signal_of(Celsius) | None = None  # type: ignore[valid-type]
+    wet_bulb: signal_of(Celsius, CelsiusSpan) | None = None  # type: ignore[valid-type]
     epw: str | None = None
     _year: tuple[Signal, Signal, Signal] | None = PrivateAttr(None)
 

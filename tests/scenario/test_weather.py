@@ -147,6 +147,34 @@ class TestTyped:
         assert message in problem(site)
 
 
+    def test_other_scales_are_converted_and_not_multiplied(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("time_s,f\n0,77\n3600,50\n")
+        column = {"csv": str(tmp_path / "t.csv"), "column": "f", "unit": "degF"}
+        weather = {"dry_bulb": column, "wet_bulb": "10 degC"}
+        climate = Climate(read({"cooling": "air", "weather": weather}).site.weather)
+        assert climate.at(0.0).dry_c == pytest.approx(25.0)
+        assert climate.at(3600.0).dry_c == pytest.approx(10.0)
+        wave = {"sinusoid": {"mean": "77 degF", "amplitude": "18 degF", "period": "4 h"}}
+        scenario = read({"cooling": "air", "weather": {"dry_bulb": wave, "wet_bulb": "10 degC"}})
+        assert Climate(scenario.site.weather).at(3600.0).dry_c == pytest.approx(35.0)
+        file = tmp_path / "s.yaml"
+        file.write_text(to_yaml(scenario))
+        assert Climate(load(file).site.weather).at(3600.0).dry_c == pytest.approx(35.0)
+
+    def test_what_a_file_or_a_wave_reaches_is_held_to_what_can_be(self, tmp_path: Path) -> None:
+        (tmp_path / "h.csv").write_text("time_s,h\n0,45\n3600,55\n")
+        humidity: dict[str, Any] = {"csv": str(tmp_path / "h.csv"), "column": "h"}
+        site = {"cooling": "air", "weather": {"dry_bulb": "20 degC", "humidity": humidity}}
+        assert "h.csv, column h: 45: Input should be less than or equal to 1" in problem(site)
+        humidity["unit"] = "%"
+        assert Climate(read(site).site.weather).at(0.0).wet_c < 20.0
+        wave = {"sinusoid": {"mean": 0.7, "amplitude": 0.4, "period": "4 h"}}
+        site = {"cooling": "air", "weather": {"dry_bulb": "20 degC", "humidity": wave}}
+        assert "site.weather.humidity: swings to 1.1, which is not possible" in problem(site)
+        wave = {"sinusoid": {"mean": "10 kW", "amplitude": "20 kW", "period": "4 h"}}
+        assert "site.generation: swings to -10000.0 W" in problem({"pue": 1.3, "generation": wave})
+
+
 class TestDates:
     def prices(self, folder: Path, rows: list[str], **more: Any) -> dict[str, Any]:
         (folder / "p.csv").write_text("hour,price\n" + "\n".join(rows) + "\n")

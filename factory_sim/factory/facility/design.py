@@ -32,6 +32,8 @@ def design(
     it_w = sum(nameplates_w)
     lost_w = 0.0
     behind_w, behind_racks = nameplates_w, [1] * len(racks)
+    # What racks are taken to need, which a stated rating must carry.
+    need_w = [_need_w(scenario, rack) for rack in racks]
     stages: list[ChainStage] = []
     plant: Plant | None = None
     chain_spec: PowerChainSpec | None = None
@@ -44,12 +46,14 @@ def design(
                 plant = plant_for(heat)
                 scale = 1.0 + plant.draw(heat, ambient).total_w / sum(behind_w)
                 behind_w = [watts * scale for watts in behind_w]
+                need_w = [watts * scale for watts in need_w]
             made = stage(name, entry_of(chain, name), spec_of(spec, name), behind_w, behind_racks)
             if made is None:
                 continue
             stages.append(made)
+            need_w, needed = made.through(need_w)
+            _check_ratings(scenario, made, needed)
             inputs, outputs = made.through(behind_w)
-            _check_ratings(scenario, made, outputs)
             lost_w += sum(inputs) - sum(outputs)
             behind_w = inputs
             behind_racks = [sum(behind_racks[i] for i in block.feeds) for block in made.blocks]
@@ -70,6 +74,14 @@ def _plant_for(scenario: Scenario):  # type: ignore[no-untyped-def]
     return lambda heat: loops(entry, spec, heat)
 
 
+def _need_w(scenario: Scenario, rack: Rack) -> float:
+    """Return the watts that a rack is provisioned with."""
+    provisioning = scenario.provisioning
+    if provisioning.basis == "nameplate":
+        return rack.nameplate_w
+    return rack.peak_w * (1.0 + provisioning.margin)
+
+
 def _check_ratings(scenario: Scenario, made: ChainStage, outputs_w: Sequence[float]) -> None:
     """Refuse blocks that cannot feed their racks, unless oversubscription was asked for."""
     allowed = scenario.provisioning.oversubscribe * (1 + 1e-9)
@@ -78,8 +90,8 @@ def _check_ratings(scenario: Scenario, made: ChainStage, outputs_w: Sequence[flo
             raise InputError(
                 Problem(
                     f"site.power_chain.{made.name}.rating",
-                    f"{block.name} must deliver {output_w / 1e3:,.1f} kW to the nameplates behind "
-                    f"it, and may deliver {block.rating_w / 1e3:,.1f} kW; raise the rating, put "
+                    f"{block.name} must deliver {output_w / 1e3:,.1f} kW to the racks behind it "
+                    f"({scenario.provisioning.basis}), and may deliver {block.rating_w / 1e3:,.1f} kW; raise the rating, put "
                     f"fewer racks behind a block, or ask for it with 'provisioning: "
                     f"{{oversubscribe: {output_w / block.rating_w + 0.005:.2f}}}'",
                 )
@@ -93,13 +105,14 @@ def _check_racks(scenario: Scenario, spec: PowerChainSpec, racks: Sequence[Rack]
         return
     for kind in Counter(rack.system.name for rack in racks):
         rack = next(rack for rack in racks if rack.system.name == kind)
-        ratio = rack.nameplate_w / limit_w
+        need_w = _need_w(scenario, rack)
+        ratio = need_w / limit_w
         if ratio > scenario.provisioning.oversubscribe * (1 + 1e-9):
             raise InputError(
                 Problem(
                     "site.power_chain.rack_limit",
-                    f"a {kind} rack has a nameplate of {rack.nameplate_w / 1e3:,.1f} kW, and its "
-                    f"feed carries {limit_w / 1e3:,.1f} kW; raise it, take a smaller "
+                    f"a {kind} rack needs {need_w / 1e3:,.1f} kW "
+                    f"({scenario.provisioning.basis}), and its feed carries {limit_w / 1e3:,.1f} kW; raise it, take a smaller "
                     "racks.servers_per_rack, or ask for it with 'provisioning: "
                     f"{{oversubscribe: {ratio + 0.005:.2f}}}'",
                 )

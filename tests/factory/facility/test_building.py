@@ -198,6 +198,22 @@ def test_a_run_balances_its_books_and_its_parts() -> None:
     )
 
 
+def test_a_site_that_makes_all_its_power_needs_no_meter() -> None:
+    run = simulate(site_of(duration="20 s", site=building(generation="2 MW")))
+    assert run.summary["grid_power_mw"] == {"mean": 0.0, "max": 0.0}
+    assert run.summary["generation_mw"] > 0.02
+    assert "output_tokens_per_s_per_utility_mw" not in run.summary
+    assert run.summary["output_tokens_per_s_per_it_mw"] > 0.0
+
+
+def test_a_site_that_is_dark_all_the_time_has_no_pue() -> None:
+    dark = {"schedule": [{"at": "0 s", "what": "feed", "lasts": "100 s"}]}
+    run = simulate(site_of(duration="20 s", drain="0 s", failures=dark))
+    assert "pue" not in run.summary and "wue_l_per_kwh" not in run.summary
+    assert run.summary["power_mw"]["it"] == 0.0
+    assert run.summary["time_lost"] == {"down": 1.0}
+
+
 # What is refused, and in which words.
 
 
@@ -210,12 +226,12 @@ def refused(**changes: object) -> str:
 def test_a_chain_that_cannot_feed_its_racks() -> None:
     chain = {"kind": "n", "ups": {"rating": "60 kW"}}
     assert refused(site=building(power_chain=chain)).startswith(
-        "site.power_chain.ups.rating: ups-0 must deliver 85.8 kW to the nameplates behind it, and "
-        "may deliver 60.0 kW; raise the rating, put fewer racks behind a block, or ask for it with "
+        "site.power_chain.ups.rating: ups-0 must deliver 85.8 kW to the racks behind it "
+        "(nameplate), and may deliver 60.0 kW; raise the rating, put fewer racks behind a block, or ask for it with "
         "'provisioning: {oversubscribe: 1."
     )
     chain = {"kind": "n", "rack_limit": "30 kW"}
-    assert "a dgx-h100 rack has a nameplate of 42.7 kW, and its feed carries 30.0 kW" in refused(
+    assert "a dgx-h100 rack needs 42.7 kW (nameplate), and its feed carries 30.0 kW" in refused(
         site=building(power_chain=chain)
     )
     chain = {"kind": "n", "ups": {"racks": 1}, "pdu": {"racks": 2}}
@@ -225,6 +241,16 @@ def test_a_chain_that_cannot_feed_its_racks() -> None:
     chain = {"kind": "ideal", "ups": {"racks": 1}}
     assert "site.power_chain.ups: this chain has no such stage" in refused(
         site=building(power_chain=chain)
+    )
+
+
+def test_measured_peaks_need_less_than_nameplates() -> None:
+    chain = {"kind": "n", "ups": {"rating": "66 kW"}, "rack_limit": "33 kW"}
+    site = building(power_chain=chain)
+    assert lay_out(site_of(site=site, provisioning="measured-peak")).building.can_bind is False
+    margin = {"basis": "measured-peak", "margin": "5 %"}
+    assert "ups-0 must deliver 68.6 kW to the racks behind it (measured-peak)" in refused(
+        site=site, provisioning=margin
     )
 
 
