@@ -8,14 +8,15 @@ a least value below the reference clock, and another one seen from the meter tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+from factory_sim.factory.board import STEP as BOARD_STEP
 from factory_sim.factory.build import step_time_of
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.site import Rack
 from factory_sim.physics.ideal import ideal
-from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
 
 STEP = 0.05
@@ -49,18 +50,21 @@ class Point(NamedTuple):
 def clocks(
     layout: Layout, fleet: Fleet, prompt: float, output: float, cached: float = 0.0
 ) -> list[Point]:
-    """Return a point for each clock from the reference down to the lowest useful one.
+    """Return a point for each clock from the highest that its racks allow to the lowest useful one.
 
+    A phase that would draw more than the boards' power limit is that at the clock they lower it to.
     prompt, output, cached: mean tokens of a request, which set batch and context.
     """
     most = max(1, min(fleet.max_num_seqs, int(fleet.memory.tokens / (prompt + output / 2))))
     best = ideal(step_time_of(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
-    rack = layout.site.racks[layout.site.rack_of[fleet.replicas[0][0].index]]
+    rack = layout.site.rack(fleet.replicas[0][0].index)
     lowest = fleet.power_curve.clock_floor.value
     steps = int((1.0 - lowest) / STEP + 1e-9)
+    allowed = [1.0 - STEP * step for step in range(steps + 1)]
     return [
-        _point(layout, rack, fleet, 1.0 - STEP * step, best.batch, prompt + output / 2)
-        for step in range(steps + 1)
+        _point(layout, rack, fleet, clock, best.batch, prompt + output / 2)
+        for clock in allowed
+        if clock <= rack.gpu_clock + 1e-9
     ]
 
 
@@ -72,14 +76,16 @@ def best(points: list[Point], phase: str) -> Point:
 def _point(
     layout: Layout, rack: Rack, fleet: Fleet, clock: float, batch: int, context: float
 ) -> Point:
-    step_time, power = step_time_of(fleet, clock), fleet.power.at(clock)
-    chunk = Chunk(0, fleet.max_step_tokens)
-    prefill = step_time.mixed(0, 0, 0, [chunk], 1)
-    decode = _decode(step_time, batch, round(batch * context))
+    def prefill(step_time: StepTime) -> Cost:
+        return step_time.mixed(0, 0, 0, [Chunk(0, fleet.max_step_tokens)], 1)
+
+    def decode(step_time: StepTime) -> Cost:
+        return _decode(step_time, batch, round(batch * context))
+
     return Point(
         clock,
-        _phase(layout, rack, fleet, prefill, power, chunk.length),
-        _phase(layout, rack, fleet, decode, power, batch),
+        _phase(layout, rack, fleet, clock, prefill, fleet.max_step_tokens),
+        _phase(layout, rack, fleet, clock, decode, batch),
     )
 
 
@@ -94,12 +100,24 @@ def _decode(step_time: StepTime, batch: int, context: int) -> Cost:
 
 
 def _phase(
-    layout: Layout, rack: Rack, fleet: Fleet, cost: Cost, power: StepPower, tokens: int
+    layout: Layout,
+    rack: Rack,
+    fleet: Fleet,
+    clock: float,
+    cost_of: Callable[[StepTime], Cost],
+    tokens: int,
 ) -> Phase:
-    gpu_w = power.power_w(cost)
+    lowest = fleet.power_curve.clock_floor.value
+    while True:
+        cost = cost_of(step_time_of(fleet, clock))
+        gpu_w = fleet.power.at(clock).power_w(cost)
+        if gpu_w <= rack.gpu_limit_w or clock - BOARD_STEP < lowest:
+            break
+        clock -= BOARD_STEP
     rate = tokens / cost.duration_s
-    # The whole site, with every GPU at it, shared by all of them.
-    flow = layout.flow(lambda other: gpu_w * other.gpus if other.system == rack.system else 0.0)
-    site_w = flow.load_w / len(layout.site.gpus)
+    # Its share of the rack, with what the building adds to a busy site.
+    rack_w = rack.load.draw(gpu_w * rack.gpus).inlet + rack.switches_w
+    peak = layout.peak
+    site_w = rack_w / rack.gpus * peak.load_w / peak.it_w
     each = fleet.gpus_per_replica / rate
     return Phase(rate, gpu_w, gpu_w * each, site_w * each)

@@ -40,7 +40,7 @@ from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.step_time import Roofline, StepTime
-from factory_sim.scenario.failures import Failures
+from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
@@ -123,10 +123,14 @@ class Factory:
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
         lines = []
         for fleet in layout.fleets:
-            replicas = self.gateways[fleet.name].replicas
-            lines.append(Line(fleet, replicas, [bay_of[rack_of[r.gpus[0]]] for r in replicas]))
-        self.facility = Facility(layout.building, layout.climate, scenario.site)
+            gateway = self.gateways[fleet.name]
+            bays = [bay_of[rack_of[replica.gpus[0]]] for replica in gateway.replicas]
+            lines.append(Line(fleet, gateway, bays))
         allowance = Allowance(scenario.site.grid_limit, scenario.power, layout.period_s)
+        kept = 1.0 - scenario.power.margin
+        self.facility = Facility(
+            layout.building, layout.climate, scenario.site, lambda now: kept * allowance.at(now)
+        )
         self.meter = Meter(env, self.facility, lines, allowance.at)
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.outages = self._outages(lines)
@@ -142,8 +146,8 @@ class Factory:
     def _outages(self, lines: list[Line]) -> Outages:
         """Make what breaks and mends, and set its failures going."""
         scenario, env = self.layout.scenario, self.env
-        spec = scenario.failures or Failures()
-        bandwidth = spec.storage.bandwidth or float("inf")
+        spec = scenario.failures
+        store = spec.storage if spec else Storage()
         places = [
             Place(
                 line.fleet,
@@ -156,9 +160,9 @@ class Factory:
             for line in lines
             for replica, bay in zip(line.replicas, line.bays, strict=True)
         ]
-        pipe = Pipe(env, bandwidth)
-        outages = Outages(env, self.meter, places, pipe, spec.storage.per_server)
-        if scenario.failures is not None:
+        pipe = Pipe(env, store.bandwidth or float("inf"))
+        outages = Outages(env, self.meter, places, pipe, store.per_server)
+        if spec is not None:
             set_going(env, outages, self.layout, spec, _seeds(scenario)[2])
         return outages
 

@@ -295,5 +295,7 @@ def _simulated(
             )
         )
     shown = racks[: wanted.simulate // each]
-    like = {rack: shown[index % len(shown)] for index, rack in enumerate(racks)}
+    like = {}
+    if len(shown) < len(racks):
+        like = {rack: shown[index % len(shown)] for index, rack in enumerate(racks)}
     return tuple(gpus for rack in shown for gpus in by_rack[rack]), like

@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 
 import numpy as np
-from simpy import Environment
 
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.request import Request
 from factory_sim.factory.routing import Router
+from factory_sim.factory.timetable import CONTROL, Timetable
 
 ROW = np.dtype(
     [
@@ -47,7 +47,7 @@ class Gateway:
     the deployment over time (for Little's law).
     """
 
-    def __init__(self, env: Environment, router: Router, staleness_s: float) -> None:
+    def __init__(self, env: Timetable, router: Router, staleness_s: float) -> None:
         self.env, self.router = env, router
         self.replicas: list[Replica] = []
         self.outstanding: list[int] = []
@@ -94,12 +94,20 @@ class Gateway:
             number = self._open[self.router.choose(loads, candidates)]
         else:
             self.stranded.append(request)
+            if request.due_s != float("inf"):
+                self.env.call(request.due_s, CONTROL, lambda _: self._give_up(request))
             return True
         request.replica = number
         if not self.replicas[number].submit(request):
             return False
         self.outstanding[number] += 1
         return True
+
+    def _give_up(self, request: Request) -> None:
+        """Let a client go that has waited for a replica to open for as long as it would."""
+        if request in self.stranded:
+            self.stranded.remove(request)
+            self._gone(request, self.env.now, "timed_out")
 
     def _send(self, requests: list[Request]) -> None:
         """Send requests that are inside already."""
@@ -110,6 +118,9 @@ class Gateway:
     def _opened(self, replica: Replica) -> None:
         """A replica has opened or closed: who was stranded may go to it."""
         is_open = [number for number, other in enumerate(self.replicas) if not other.closed]
+        if not is_open:  # better one that is parked than none
+            parked = {"parked"}
+            is_open = [n for n, other in enumerate(self.replicas) if other.closed == parked]
         self._open = None if len(is_open) == len(self.replicas) else is_open
         if is_open and self.stranded:
             waiting, self.stranded = self.stranded, []
@@ -138,7 +149,8 @@ class Gateway:
 
     def request_seconds(self) -> float:
         """Return the integral of requests in the deployment over time, until now."""
-        return self._request_s + self.inside * (self.env.now - self._last_s)
+        now: float = self.env.now
+        return self._request_s + self.inside * (now - self._last_s)
 
     def table(self) -> np.ndarray:
         """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""

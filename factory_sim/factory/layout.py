@@ -153,7 +153,8 @@ def _bays(scenario: Scenario, racks: list[Rack], fleets: list[Fleet]) -> list[in
     used = {gpus[0].rack for fleet in fleets for gpus in fleet.replicas}
     empty: dict[tuple[str, int, float, float], int] = {}
     for number, rack in enumerate(racks):
-        if rack.name not in used and number not in stands:
+        # What may fail must be there by itself.
+        if scenario.failures is None and rack.name not in used and number not in stands:
             kind = (rack.system.name, len(rack.servers), rack.gpu_limit_w, rack.liquid_share)
             stands[number] = empty.setdefault(kind, number)
     return [stands.get(number, number) for number in range(len(racks))]
@@ -192,6 +193,7 @@ def _racks(scenario: Scenario, hottest: Ambient, problems: list[Problem]) -> lis
     try:
         for index, row in enumerate(scenario.racks):
             if row.count == "fill":
+                needed_w(counts | {index: 1})  # says what is wrong if not even one can be
                 counts[index] = _most(partial(_with, needed_w, counts, index), allowed_w)
                 if not counts[index]:
                     problems.append(_no_rack(scenario, row, index, needed_w, counts, allowed_w))
@@ -231,8 +233,14 @@ def _needed_w(scenario: Scenario, racks: list[Rack], hottest: Ambient) -> float:
 def _with(
     needed_w: Callable[[dict[int, int]], float], counts: dict[int, int], index: int, count: int
 ) -> float:
-    """Return what the meter must provide with `count` racks of one row beside the others."""
-    return needed_w(counts | {index: count})
+    """Return what the meter must provide with `count` racks of one row beside the others.
+
+    More than a stated rating or capacity carries can never be provided.
+    """
+    try:
+        return needed_w(counts | {index: count})
+    except InputError:
+        return float("inf")
 
 
 def _most(needed_w: Callable[[int], float], allowed_w: float) -> int:
@@ -274,8 +282,11 @@ def _no_rack(
 def _check_idle(layout: Layout) -> None:
     """Refuse a site whose racks, at rest, already draw more than the limit at its lowest."""
     scenario = layout.scenario
-    lowest_w = scenario.site.grid_limit.min_over(0.0, scenario.duration + scenario.drain)
-    idle_w = layout.idle.load_w
+    end_s = scenario.duration + scenario.drain
+    lowest_w = scenario.site.grid_limit.min_over(0.0, end_s)
+    generation = scenario.site.generation
+    own_w = 0.0 if generation is None else generation.min_over(0.0, end_s)
+    idle_w = layout.idle.load_w - own_w
     if idle_w > lowest_w:
         raise InputError(
             Problem(

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from simpy import Environment
 
 from factory_sim.factory.facility.building import IT_PARTS, PARTS
-from factory_sim.factory.facility.facility import Facility, Limit
+from factory_sim.factory.facility.facility import BATTERY, Facility, Limit
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.replica import Replica
 
 Floats = NDArray[np.float64]
@@ -21,25 +22,32 @@ Allowed = Callable[[float], float]
 
 
 class Line(NamedTuple):
-    """A deployment as the meter sees it: its fleet, its replicas, and the bay each stands in."""
+    """A deployment as the meter sees it: its fleet, its gateway with its replicas, and the bay
+    that each of these stands in."""
 
     fleet: Fleet
-    replicas: list[Replica]
+    gateway: Gateway
     bays: list[int]
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Return its replicas."""
+        return self.gateway.replicas
 
 
 class Reading(NamedTuple):
     """What one period showed at a limited level.
 
-    watts: the mean; rest_w: what it would be with idle GPUs; limit_w: allowed at the end.
-    boards_w: of each line, what its GPUs behind this level drew above rest; prompt_shares: how much
-    of its energy so far went into steps with prompts. batch_share: running sequences over the most
-    a replica may run, of the fullest.
+    watts: the mean, without what a battery takes; rest_w: what it would be with idle GPUs; limit_w:
+    allowed at the end. clocks: of each line, the mean of its GPUs behind this level; boards_w: what
+    these drew above rest; prompt_shares: how much of the line's energy so far went into steps with
+    prompts. batch_share: running sequences over the most a replica may run, of the fullest.
     """
 
     watts: float
     rest_w: float
     limit_w: float
+    clocks: Callable[[], list[float]]
     boards_w: Callable[[], list[float]]
     prompt_shares: Callable[[], list[float]]
     batch_share: float
@@ -133,6 +141,7 @@ class Meter:
         self.levels = [Level(limit) for limit in facility.limits]
         self._last_s = 0.0
         self._last_carried_j = list(facility.carried_j)
+        self._last_charged_j = self._last_relief_j = 0.0
         self._last_line_j = [[0.0] * len(self._bay_j) for _ in lines]
 
     def account(self) -> None:
@@ -152,7 +161,7 @@ class Meter:
         several = len(self.lines) > 1
         clocks = fullest = 0.0
         floors: list[float] = []
-        for slots, scale, looks in self._looks:
+        for (slots, scale, looks), (_, gateway, _) in zip(self._looks, self.lines, strict=True):
             waiting = running = free = prompts = most = 0
             made = 0.0
             # A line alone is all there is: one list for both.
@@ -174,6 +183,7 @@ class Meter:
                 if here > most:
                     most = here
             line_j.append(own_j)
+            waiting += len(gateway.stranded)
             floors += (scale * waiting, scale * running, free, scale * made, scale * prompts)
             fullest = max(fullest, most / slots)
         facility = self.facility
@@ -209,11 +219,21 @@ class Meter:
                 for after, before in zip(line_j, before_j, strict=True)
             ]
 
+        # What a battery takes it would leave: nobody need be slowed for it.
+        charging_w = (facility.charged_j - self._last_charged_j) / seconds
+        self._last_charged_j = facility.charged_j
+        # What own generation and a battery give relieves the meter, whatever GPUs do.
+        load_j = sum(facility.joules) - facility.joules[BATTERY]
+        relief_j = load_j - (facility.meter_j - facility.charged_j)
+        relief_w = (relief_j - self._last_relief_j) / seconds
+        self._last_relief_j = relief_j
+        first = facility.limits[0]
         return [
             Reading(
-                (after_j - before_j) / seconds,
-                rest_w,
+                (after_j - before_j) / seconds - (charging_w if limit is first else 0.0),
+                rest_w - (relief_w if limit is first else 0.0),
                 allowed(now),
+                partial(self._clocks, limit.bays),
                 partial(boards_w, limit.bays),
                 self._prompt_shares,
                 fullest,
@@ -227,6 +247,14 @@ class Meter:
                 strict=True,
             )
         ]
+
+    def _clocks(self, bays: tuple[int, ...]) -> list[float]:
+        """Return, of each line, the mean clock of its replicas in some bays."""
+        found = []
+        for line in self.lines:
+            here = [r.clock for r, bay in zip(line.replicas, line.bays, strict=True) if bay in bays]
+            found.append(sum(here) / len(here) if here else 1.0)
+        return found
 
     def _prompt_shares(self) -> list[float]:
         """Return, of each line, the share of its energy so far in steps with prompts."""

@@ -33,7 +33,7 @@ class Absence:
 
     def __init__(self) -> None:
         self.state = ""
-        self._dark = False
+        self.dark = False
         self._since_s = 0.0
         self._spent_s = {"": 0.0, "down": 0.0, "loading": 0.0}
         self._dark_s = 0.0
@@ -41,15 +41,15 @@ class Absence:
     def go(self, state: str, now: float, dark: bool) -> None:
         """Be `state` from now on: down, loading, or nothing of these."""
         self._spent_s[self.state] += now - self._since_s
-        if self._dark:
+        if self.dark:
             self._dark_s += now - self._since_s
-        self.state, self._dark, self._since_s = state, dark, now
+        self.state, self.dark, self._since_s = state, dark, now
 
     def seconds(self, now: float) -> tuple[float, float, float]:
         """Return the seconds down, loading and dark, until now."""
         spent_s = dict(self._spent_s)
         spent_s[self.state] += now - self._since_s
-        dark_s = self._dark_s + (now - self._since_s if self._dark else 0.0)
+        dark_s = self._dark_s + (now - self._since_s if self.dark else 0.0)
         return spent_s["down"], spent_s["loading"], dark_s
 
 
@@ -149,9 +149,8 @@ class Replica:
 
     def set_open(self, why: str, to_requests: bool) -> None:
         """Take requests, or none as long as `why` lasts."""
-        before = bool(self.closed)
-        (self.closed.discard if to_requests else self.closed.add)(why)
-        if before != bool(self.closed):
+        if to_requests == (why in self.closed):
+            (self.closed.discard if to_requests else self.closed.add)(why)
             self.opened(self)
 
     def fail(self, dark: bool) -> list[Request]:

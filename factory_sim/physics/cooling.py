@@ -44,6 +44,10 @@ class LoopDraw(NamedTuple):
         """Return the watts of all parts."""
         return self.movers_w + self.pumps_w + self.roof_w + self.chillers_w
 
+    def stopped(self, heat_w: float) -> LoopDraw:
+        """Return the same with a plant that does not work: movers alone, and no heat leaves."""
+        return LoopDraw(self.movers_w, 0.0, 0.0, 0.0, 0.0, self.supply_c, self.free, heat_w)
+
 
 @dataclass(frozen=True, slots=True)
 class Chiller:
@@ -109,16 +113,22 @@ class Loop:
         load = moved_w / (design_w * (1.0 + self.movers + self.pumps))
         free_c = sink_c + self.approach_k * load  # the coolest water the roof can make
         free, supply_c, chillers_w = 1.0, self.supply_c, 0.0
+        roof_w = self._roof_w(1.0, free_c, sink_c, load)
         if self.chiller is None:
             supply_c = max(supply_c, free_c)
         else:
-            free = self._free(free_c)
-            cop = self.chiller.cop(supply_c, sink_c, (1.0 - free) * load)
-            chillers_w = (1.0 - free) * moved_w / cop
+            # With some help of the roof at full speed, or by chillers alone: the cheaper.
+            options = []
+            for share in {self._free(free_c), 0.0}:
+                cop = self.chiller.cop(supply_c, sink_c, (1.0 - share) * load)
+                watts = (1.0 - share) * moved_w / cop
+                options.append((watts + self._roof_w(share, free_c, sink_c, load), share, watts))
+            _, free, chillers_w = min(options)
+            roof_w = self._roof_w(free, free_c, sink_c, load)
         return LoopDraw(
             movers_w,
             pumps_w,
-            self._roof_w(free, free_c, sink_c, load),
+            roof_w,
             chillers_w,
             self._water(moved_w + chillers_w),
             supply_c,

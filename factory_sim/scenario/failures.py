@@ -72,6 +72,11 @@ class Failures(Frozen):
 
     @model_validator(mode="after")
     def _spares_have_a_use(self) -> Failures:
+        if not self.schedule and self.chance is None:
+            raise ValueError(
+                "nothing fails; give a 'schedule', such as [{at: 10 min, what: rack-0}], or "
+                "'chance: {}'"
+            )
         if self.spares is not None and self.chance is None:
             raise ValueError(
                 "spares shorten repairs at random; a schedule says itself how long a failure "

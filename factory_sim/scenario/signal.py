@@ -457,7 +457,9 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
                 return read(f"{number!r} {self.unit}" if self.unit else number)
             except ValidationError as error:
                 reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-                raise ValueError(f"{self.csv}, column {self.column}: {number:g}: {reason}") from None
+                raise ValueError(
+                    f"{self.csv}, column {self.column}: {number:g}: {reason}"
+                ) from None
 
         low, high = min(numbers), max(numbers)
         first, last = si(low), si(high)
@@ -543,12 +545,10 @@ def signal_of(quantity: Any, difference: Any = None) -> Any:
     context, else to the working directory.
     """
     value: TypeAdapter[Any] = TypeAdapter(quantity)
-    forms: dict[str, Any] = {
-        "steps": _StepsForm[quantity],
-        "daily": _DailyForm[quantity],
-        "sinusoid": _SinusoidForm[quantity, difference or quantity],
-        "csv": _CsvForm[quantity],
-    }
+    generic: dict[str, Any] = {"steps": _StepsForm, "daily": _DailyForm, "csv": _CsvForm}
+    forms = {key: form[quantity] for key, form in generic.items()}
+    waves: Any = _SinusoidForm
+    forms["sinusoid"] = waves[quantity, difference or quantity]
 
     def which(given: Any) -> str | None:
         found = [form.__name__ for key, form in forms.items() if key in given]

@@ -37,6 +37,14 @@ def test_its_points_are_those_of_a_run_at_that_clock() -> None:
             assert phase.site_j > 1.3 * phase.gpu_j  # hosts, and a PUE of 1.3
 
 
+def test_a_limit_of_the_boards_holds_where_a_phase_would_pass_it() -> None:
+    layout = lay_out(fs.load(overrides=["racks.0.gpu_power_limit=500 W", "racks.0.gpu_clock=0.9"]))
+    (fleet,) = layout.fleets
+    points = clocks(layout, fleet, 1155.0, 211.0)
+    assert points[0].clock == 0.9
+    assert 480.0 < points[0].prefill.gpu_w <= 500.0
+
+
 def test_a_site_that_cannot_be_is_refused(factory_sim_command):
     code, out, err = factory_sim_command("clocks", "--set", "site.grid_limit=1 kW")
     assert (code, out) == (2, "")

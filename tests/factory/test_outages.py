@@ -41,7 +41,8 @@ class Noting(Absence):
         self._number, self._log = number, log
 
     def go(self, state: str, now: float, dark: bool) -> None:
-        self._log.append((round(now, 1), self._number, state or "up"))
+        if state != self.state:  # it also hears of power that comes and goes
+            self._log.append((round(now, 1), self._number, state or "up"))
         super().go(state, now, dark)
 
 
@@ -117,6 +118,57 @@ def test_a_dark_site_of_constant_pue_emits_nothing() -> None:
     assert run.timeseries.set_index("time_s").loc[12.0:30.0, "grid_power_mw"].max() == 0.0
     metered_mwh = run.summary["power_mw"]["grid"] * 40 / 3600
     assert run.summary["carbon_kg"] == pytest.approx(300.0 * metered_mwh, rel=1e-9)
+
+
+def test_racks_without_replicas_fail_one_by_one() -> None:
+    chain = {"kind": "n", "pdu": {"racks": 1}}
+    scenario = failing(
+        {"at": "10 s", "what": "pdu-3", "lasts": "20 s"},
+        racks=[{"system": "dgx-h100", "count": 4}],
+        site=building(power_chain=chain),
+    )
+    series = simulate(scenario).timeseries.set_index("time_s")
+    fell_w = series.loc[9.0, "it_power_mw"] - series.loc[20.0, "it_power_mw"]
+    (rack, *_) = lay_out(scenario).site.racks
+    assert fell_w == pytest.approx(rack.idle_w / 1e6, rel=0.02)
+
+
+def test_deployments_and_site_agree_on_the_joules_of_boards_without_power() -> None:
+    run = simulate(
+        failing(
+            {"at": "10 s", "what": "rack-0", "lasts": "10 s"},
+            {"at": "12 s", "what": "rack-0/server-0", "lasts": "20 s"},
+            racks=[{"system": "dgx-h100", "count": 1}],
+            deployments={"d": {"model": "llama-3.1-8b"}},
+        )
+    )
+    own_w = run.summary["deployments"]["d"]["gpu_power_w"] * 32
+    assert own_w == pytest.approx(1e6 * run.summary["power_mw"]["gpu"], rel=1e-9)
+
+
+def test_a_plant_that_has_failed_draws_nothing_and_then_catches_up() -> None:
+    load = {
+        "w": {
+            "deployment": "d",
+            "arrivals": {"process": "closed", "concurrency": 640},
+            "lengths": {"prompt": 300, "output": 100},
+        }
+    }
+    run = simulate(
+        failing(
+            {"at": "20 s", "what": "plant", "lasts": "60 s"},
+            duration="200 s",
+            deployments={"d": {"model": "llama-3.1-8b"}},
+            workload=load,
+        )
+    )
+    series = run.timeseries.set_index("time_s")
+    assert series.loc[22.0:80.0, "chillers_mw"].max() == 0.0
+    assert series.loc[22.0:80.0, "air_movers_mw"].min() > 0.0
+    rise_k = series.loc[80.0, "air_loop_c"] - series.loc[19.0, "air_loop_c"]
+    assert rise_k > 3.0
+    assert series.loc[82.0, "chillers_mw"] > 1.1 * series.loc[19.0, "chillers_mw"]
+    assert series.loc[199.0, "air_loop_c"] == pytest.approx(12.0, abs=0.5)
 
 
 def test_lost_requests_are_answered_elsewhere() -> None:

@@ -146,7 +146,6 @@ class TestTyped:
     def test_what_does_not_go_together_is_refused(self, site: dict[str, Any], message: str) -> None:
         assert message in problem(site)
 
-
     def test_other_scales_are_converted_and_not_multiplied(self, tmp_path: Path) -> None:
         (tmp_path / "t.csv").write_text("time_s,f\n0,77\n3600,50\n")
         column = {"csv": str(tmp_path / "t.csv"), "column": "f", "unit": "degF"}

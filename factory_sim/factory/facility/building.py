@@ -42,6 +42,24 @@ IT_PARTS = 5
 """The first parts are IT: server fans, server supplies and the racks' switches included."""
 
 
+class Condition(NamedTuple):
+    """What of the building does not work now, and what heat waits to be removed.
+
+    dark: bays without power; still: bays without coolant flow. plant, feed: whether they work.
+    backlog_w: of each loop, heat that its water has gathered and the plant is to remove beside
+    that of the racks.
+    """
+
+    dark: frozenset[int] = frozenset()
+    still: frozenset[int] = frozenset()
+    plant: bool = True
+    feed: bool = True
+    backlog_w: tuple[float, float] = (0.0, 0.0)
+
+
+WELL = Condition()
+
+
 class Flow(NamedTuple):
     """Watts through the building at one time.
 
@@ -100,10 +118,11 @@ class Building:
         limit_w = self.rack_limit_w
         return blocks or (limit_w is not None and any(r.peak_w > limit_w for r in self.bays))
 
-    def draw(
-        self, gpu_w: Sequence[float], ambient: Ambient, dark: frozenset[int] = frozenset()
-    ) -> Flow:
-        """Return the flow with boards of each bay that draw `gpu_w`; dark bays draw nothing."""
+    def draw(self, gpu_w: Sequence[float], ambient: Ambient, condition: Condition = WELL) -> Flow:
+        """Return the flow with boards of each bay that draw `gpu_w`, in this condition."""
+        if not condition.feed:
+            return self._nothing()
+        dark, still = condition.dark, condition.still
         gpus = hosts = fans = supplies = switches = liquid_w = 0.0
         bays_w = []
         for bay, (load, switches_w, liquid, count) in enumerate(self._bays):
@@ -118,9 +137,10 @@ class Building:
             fans += count * watts[2]
             supplies += count * watts[3]
             switches += count * switches_w
-            liquid_w += count * bay_w * liquid
+            if bay not in still:
+                liquid_w += count * bay_w * liquid
         parts = [gpus, hosts, fans, supplies, switches, *[0.0] * (len(PARTS) - IT_PARTS)]
-        return self._upstream(parts, bays_w, liquid_w, ambient)
+        return self._upstream(parts, bays_w, liquid_w, ambient, condition)
 
     def grid_w(self, bays_w: Sequence[float], ambient: Ambient) -> float:
         """Return the watts of the whole site with racks of each bay that draw `bays_w`."""
@@ -130,10 +150,22 @@ class Building:
         )
         it_w = sum(count * watts for watts, count in zip(bays_w, self.counts, strict=True))
         parts = [it_w, *[0.0] * (len(PARTS) - 1)]
-        return self._upstream(parts, list(bays_w), liquid_w, ambient).load_w
+        return self._upstream(parts, list(bays_w), liquid_w, ambient, WELL).load_w
+
+    def _nothing(self) -> Flow:
+        """Return the flow of a site without feed."""
+        delivered = [[0.0] * len(stage.blocks) for stage in self.stages]
+        nothing = PlantDraw(None, None, 0.0)
+        heat = Heat(0.0, 0.0, 0.0)
+        return Flow([0.0] * len(PARTS), [0.0] * len(self.bays), delivered, heat, nothing, 0.0, 0.0)
 
     def _upstream(
-        self, parts: list[float], bays_w: list[float], liquid_w: float, ambient: Ambient
+        self,
+        parts: list[float],
+        bays_w: list[float],
+        liquid_w: float,
+        ambient: Ambient,
+        condition: Condition,
     ) -> Flow:
         """Add what stands between the racks and the feed to `parts`, which hold the IT watts."""
         it_w = sum(parts)
@@ -146,8 +178,10 @@ class Building:
             parts[part] = stage_w = sum(inputs) - sum(outputs)
             lost_w += stage_w
             behind = inputs
-        heat = Heat(it_w - liquid_w + lost_w, liquid_w, it_w)
-        plant = self.plant.draw(heat, ambient)
+        air_more_w, liquid_more_w = condition.backlog_w
+        air_w = self._air_w(bays_w, it_w, liquid_w, condition) + lost_w
+        heat = Heat(air_w + air_more_w, liquid_w + liquid_more_w, it_w)
+        plant = self.plant.draw(heat, ambient, condition.plant)
         _book_plant(parts, plant)
         if self._outdoors is not None:
             # It feeds the plant too, each block in proportion to its racks.
@@ -158,6 +192,17 @@ class Building:
             delivered.append(outputs)
             parts[part] = sum(inputs) - sum(outputs)
         return Flow(parts, bays_w, delivered, heat, plant, it_w, sum(parts))
+
+    def _air_w(
+        self, bays_w: list[float], it_w: float, liquid_w: float, condition: Condition
+    ) -> float:
+        """Return the heat that leaves racks as warm air; in racks without flow the rest stays."""
+        if not condition.still:
+            return it_w - liquid_w
+        kept_w = sum(
+            self.counts[bay] * bays_w[bay] * self.bays[bay].liquid_share for bay in condition.still
+        )
+        return it_w - liquid_w - kept_w
 
 
 def _book_plant(parts: list[float], plant: PlantDraw) -> None:

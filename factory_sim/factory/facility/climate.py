@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from factory_sim.physics.psychrometrics import SEA_LEVEL_PA, Ambient, wet_bulb_c
 from factory_sim.scenario.weather import Weather
 
 PERIOD_S = 300.0
 """Weather is taken as constant for so long: it changes by tenths of a kelvin."""
+
+LOOKS = 9000
+"""How often a run's weather is looked at before it, at the most."""
 
 INDOORS = Ambient(25.0, 18.0)
 """What a site without weather is given; a constant PUE does not look at it."""
@@ -38,7 +39,16 @@ class Climate:
         )
 
     def hottest(self, end_s: float) -> Ambient:
-        """Return the highest dry bulb and the highest wet bulb from 0 to `end_s`, by the hour."""
-        times = np.linspace(0.0, end_s, min(8785, 2 + int(end_s // 3600.0)))
-        found = [self.at(float(time)) for time in times]
-        return Ambient(max(air.dry_c for air in found), max(air.wet_c for air in found))
+        """Return the highest dry bulb and the highest wet bulb from 0 to `end_s`.
+
+        The first is exact; the second is looked at whenever weather is taken anew (more seldom in
+        runs of months) and at every jump.
+        """
+        if self._weather is None:
+            return INDOORS
+        steps = min(LOOKS, 1 + int(end_s // PERIOD_S))
+        times = {end_s * step / steps for step in range(steps + 1)}
+        for signal in (self._dry, self._second):
+            times.update(signal.changes(end_s))
+        wet_c = max(self.at(time).wet_c for time in sorted(times))
+        return Ambient(self._dry.max_over(0.0, end_s), wet_c)

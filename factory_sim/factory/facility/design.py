@@ -91,8 +91,9 @@ def _check_ratings(scenario: Scenario, made: ChainStage, outputs_w: Sequence[flo
                 Problem(
                     f"site.power_chain.{made.name}.rating",
                     f"{block.name} must deliver {output_w / 1e3:,.1f} kW to the racks behind it "
-                    f"({scenario.provisioning.basis}), and may deliver {block.rating_w / 1e3:,.1f} kW; raise the rating, put "
-                    f"fewer racks behind a block, or ask for it with 'provisioning: "
+                    f"({scenario.provisioning.basis}), and may deliver "
+                    f"{block.rating_w / 1e3:,.1f} kW; raise the rating, put fewer racks behind a "
+                    f"block, or ask for it with 'provisioning: "
                     f"{{oversubscribe: {output_w / block.rating_w + 0.005:.2f}}}'",
                 )
             )
@@ -112,8 +113,9 @@ def _check_racks(scenario: Scenario, spec: PowerChainSpec, racks: Sequence[Rack]
                 Problem(
                     "site.power_chain.rack_limit",
                     f"a {kind} rack needs {need_w / 1e3:,.1f} kW "
-                    f"({scenario.provisioning.basis}), and its feed carries {limit_w / 1e3:,.1f} kW; raise it, take a smaller "
-                    "racks.servers_per_rack, or ask for it with 'provisioning: "
+                    f"({scenario.provisioning.basis}), and its feed carries "
+                    f"{limit_w / 1e3:,.1f} kW; raise it, take a smaller racks.servers_per_rack, "
+                    "or ask for it with 'provisioning: "
                     f"{{oversubscribe: {ratio + 0.005:.2f}}}'",
                 )
             )

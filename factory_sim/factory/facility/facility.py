@@ -7,11 +7,11 @@ Between visits draws count as constant.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import add, sub, truediv
 from typing import NamedTuple
 
-from factory_sim.factory.facility.building import PARTS, Building, Flow
+from factory_sim.factory.facility.building import PARTS, WELL, Building, Condition, Flow
 from factory_sim.factory.facility.climate import PERIOD_S, Climate
 from factory_sim.factory.facility.storage import Storage
 from factory_sim.factory.facility.warmth import Warmth
@@ -58,25 +58,29 @@ class Books(NamedTuple):
 class Facility:
     """The building, the weather and the meter of a site, with running sums of its energy.
 
+    target: the watts at the meter, by time, that a battery keeps to; asked in order of time.
     joules, carbon_g: by PARTS; the latter is what the metered energy emitted. meter_j,
     generation_j: energy in. air_water_kg, liquid_water_kg: what the two loops drank. cost_usd: of
     the metered energy. carried_j, rest_w: joules until now, and watts with idle GPUs, of each of
     `limits`, of which the first is the meter. stage_j, fullest: of each stage of the power chain,
     joules delivered, and the highest load of a block over its rating. outdoors: whether weather
-    plays a part. dark: bays without power.
+    plays a part. dark: bays without power. charged_j: what a battery took, and would leave.
     """
 
-    def __init__(self, building: Building, climate: Climate, site: Site) -> None:
-        self.building, self._climate = building, climate
+    def __init__(
+        self, building: Building, climate: Climate, site: Site, target: Callable[[float], float]
+    ) -> None:
+        self.building, self._climate, self._target = building, climate, target
         self.limits = _limits(building, site.grid_limit)
         self.outdoors = site.weather is not None
         self.storage = Storage(site.battery) if site.battery else None
-        self._grid_limit: Signal = site.grid_limit
+        self.charged_j = 0.0
         self._generation: Signal | None = site.generation
         self._price: Signal | None = site.price
         self._carbon: Signal | None = site.carbon
         self.warmth = Warmth(building.bays, building.plant)
         self.dark: frozenset[int] = frozenset()
+        self._fed = True
         self._dark_by: dict[str, frozenset[int]] = {}
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
         self.stage_j = [0.0] * len(building.stages)
@@ -101,6 +105,19 @@ class Facility:
         self.dark = frozenset().union(*self._dark_by.values())
         self.rest_w = self._at_rest()
 
+    def set_feed(self, live: bool) -> None:
+        """Lose the utility feed, or have it back."""
+        self._fed = live
+        self.rest_w = self._at_rest()
+
+    def _condition(self) -> Condition:
+        """Return what does not work now."""
+        warmth = self.warmth
+        if not (self.dark or warmth.troubled) and self._fed:
+            return WELL
+        backlog_w = warmth.backlog_w(self.flow) if warmth.running else (0.0, 0.0)
+        return Condition(self.dark, warmth.still, warmth.running, self._fed, backlog_w)
+
     def books(self) -> Books:
         """Return all sums as they stand after the last visit."""
         return Books(
@@ -118,7 +135,8 @@ class Facility:
 
     def _at_rest(self) -> list[float]:
         """Return the watts of each limited level with idle GPUs, in the weather of now."""
-        flow = self.building.draw(self._rest_w, self.ambient, self.dark)
+        dark = Condition(self.dark, feed=self._fed)
+        flow = self.building.draw(self._rest_w, self.ambient, dark)
         return [flow.load_w, *self._levels_w(flow)]
 
     def _levels_w(self, flow: Flow) -> list[float]:
@@ -137,7 +155,7 @@ class Facility:
             rest_w + (after_j - before_j) / seconds
             for rest_w, after_j, before_j in zip(self._rest_w, bay_j, self._last_bay_j, strict=True)
         ]
-        self.flow = flow = self.building.draw(gpu_w, self.ambient, self.dark)
+        self.flow = flow = self.building.draw(gpu_w, self.ambient, self._condition())
         self._book(flow, seconds)
         if self.outdoors:
             self.warmth.advance(flow, gpu_w, seconds)
@@ -149,16 +167,19 @@ class Facility:
 
     def _book(self, flow: Flow, seconds: float) -> None:
         """Write down the joules of some seconds of this flow."""
-        start_s, joules = self._last_s, [watts * seconds for watts in flow.parts]
-        meter_w = flow.load_w
+        start_s, end_s = self._last_s, self._last_s + seconds
+        joules = [watts * seconds for watts in flow.parts]
+        generated_w = into_w = 0.0
         if self._generation is not None:
-            generated_w = min(self._generation.at(start_s), flow.load_w)
-            self.generation_j += generated_w * seconds
-            meter_w -= generated_w
-        if self.storage is not None:
-            into_w = self.storage.take(meter_w, self._grid_limit.at(start_s), seconds)
-            meter_w += into_w
+            generated_w = self._generation.mean_over(start_s, end_s)
+        if self.storage is not None and self._fed:
+            into_w = self.storage.take(flow.load_w - generated_w, self._target(start_s), seconds)
             joules[BATTERY] = into_w * seconds
+            self.charged_j += max(into_w, 0.0) * seconds
+        # What neither the site nor its battery can use of its own generation is lost.
+        generated_w = min(generated_w, flow.load_w + max(into_w, 0.0))
+        self.generation_j += generated_w * seconds
+        meter_w = flow.load_w + into_w - generated_w
         self.joules = list(map(add, self.joules, joules))
         self.meter_j += meter_w * seconds
         self.it_j += flow.it_w * seconds
@@ -170,11 +191,12 @@ class Facility:
         whole_j = sum(joules)
         if self._carbon is not None and whole_j:
             # Of what the meter brings and of own generation each part has the same mix.
-            per_j = meter_w * seconds * self._carbon.at(start_s) / whole_j
+            grams_per_j = self._carbon.mean_over(start_s, end_s)
+            per_j = meter_w * seconds * grams_per_j / whole_j
             parts_g = [part_j * per_j for part_j in joules]
             self.carbon_g = list(map(add, self.carbon_g, parts_g))
         if self._price is not None:
-            self.cost_usd += meter_w * seconds * self._price.at(start_s)
+            self.cost_usd += meter_w * seconds * self._price.mean_over(start_s, end_s)
         for index, outputs in enumerate(flow.stages):
             self.stage_j[index] += sum(outputs) * seconds
             fullest = max(map(truediv, outputs, self._ratings[index]))

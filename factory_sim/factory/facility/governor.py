@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.meter import Line
+from factory_sim.factory.replica import Replica
+from factory_sim.physics.power import PowerModel
 
 STEP = 0.05
 """A step of the clock, as a share of the reference: an estimate, coarse beside NVIDIA's 15 MHz."""
@@ -35,41 +37,66 @@ class Governor:
         self._limits = [
             (rack.enclosure.throttle.value, rack.enclosure.shutdown.value) for rack in bays
         ]
-        self._clocks = [1.0] * len(bays)
+        self._steps = [0] * len(bays)  # down from the reference clock
         self._stopped: set[int] = set()
-        self._floors = [
-            min((_floor(line) for line in lines if bay in line.bays), default=1.0)
-            for bay in range(len(bays))
-        ]
-        self._lines = lines
+        self._running: list[list[tuple[Replica, PowerModel]]] = [[] for _ in bays]
+        self._last = [0] * len(bays)
+        for line in lines:
+            last = int((1.0 - line.fleet.power_curve.clock_floor.value) / STEP + 1e-9)
+            for replica, bay in zip(line.replicas, line.bays, strict=True):
+                self._running[bay].append((replica, line.fleet.power))
+                self._last[bay] = max(self._last[bay], last)
 
     def look(self) -> None:
-        """Compare every bay with its limits."""
-        for bay, gpu_c in enumerate(self._facility.warmth.gpu_c):
-            throttle_c, shutdown_c = self._limits[bay]
-            if gpu_c > shutdown_c and bay not in self._stopped:
-                self._stopped.add(bay)
-                self._overheat(bay)
-                self._set(bay, 1.0)
-            elif bay in self._stopped:
-                if gpu_c < throttle_c - BAND_K:
+        """Compare every bay with its limits.
+
+        Down as many steps as needed at once, up one at a time. A bay stops when even the lowest
+        clock would leave it too hot.
+        """
+        warmth = self._facility.warmth
+        for bay, (throttle_c, shutdown_c) in enumerate(self._limits):
+            if bay in self._stopped:
+                if warmth.gpu_c[bay] < throttle_c - BAND_K:
                     self._stopped.remove(bay)
                     self._cooled(bay)
-            elif gpu_c > throttle_c:
-                self._set(bay, max(self._floors[bay], self._clocks[bay] - STEP))
-            elif self._clocks[bay] < 1.0 and gpu_c < throttle_c - BAND_K:
-                self._set(bay, min(1.0, self._clocks[bay] + STEP))
+            elif warmth.gpu_c[bay] > throttle_c:
+                step = self._step_for(bay, throttle_c)
+                if step == self._last[bay] and self._hot_at(bay, step) > shutdown_c:
+                    self._stopped.add(bay)
+                    self._overheat(bay)
+                    step = 0
+                self._set(bay, step)
+            elif self._steps[bay] and self._hot_at(bay, self._steps[bay] - 1) < throttle_c - BAND_K:
+                self._set(bay, self._steps[bay] - 1)
 
-    def _set(self, bay: int, clock: float) -> None:
-        clock = round(clock / STEP) * STEP
-        if clock == self._clocks[bay]:
+    def _step_for(self, bay: int, limit_c: float) -> int:
+        """Return the steps down at which GPUs would stay below a limit, at most to the lowest."""
+        for step in range(self._steps[bay], self._last[bay]):
+            if self._hot_at(bay, step) <= limit_c:
+                return step
+        return self._last[bay]
+
+    def _hot_at(self, bay: int, step: int) -> float:
+        """Return how hot GPUs would be so many steps down, with the coolant as it is.
+
+        What they draw above rest is taken to follow the clock as their power model says.
+        """
+        running = self._running[bay]
+        if not running:
+            return self._facility.warmth.gpu_c[bay]
+        power = running[0][1]
+        now = sum(replica.clock for replica, _ in running) / len(running)
+        held = 1.0 - self._steps[bay] * STEP
+        wanted = 1.0 - step * STEP
+        if now < held - 1e-9:  # something else holds clocks lower than heat does
+            wanted = min(wanted, now)
+        return self._facility.warmth.gpu_c_at(
+            bay, power.clock_factor(wanted) / power.clock_factor(now)
+        )
+
+    def _set(self, bay: int, step: int) -> None:
+        if step == self._steps[bay]:
             return
-        self._clocks[bay] = clock
-        for line in self._lines:
-            for replica, where in zip(line.replicas, line.bays, strict=True):
-                if where == bay:
-                    replica.hold_clock("heat", clock)
-
-
-def _floor(line: Line) -> float:
-    return line.fleet.power_curve.clock_floor.value
+        self._steps[bay] = step
+        for replica, _ in self._running[bay]:
+            replica.hold_clock("heat", 1.0 - step * STEP)

@@ -37,8 +37,11 @@ class PlantDraw(NamedTuple):
 class Plant(Protocol):
     """Carries heat out of the building."""
 
-    def draw(self, heat: Heat, ambient: Ambient) -> PlantDraw:
-        """Return what it takes to carry `heat` away in this weather."""
+    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
+        """Return what it takes to carry `heat` away in this weather.
+
+        running: whether pumps, roof and chillers work.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class ConstantPue:
 
     pue: float
 
-    def draw(self, heat: Heat, ambient: Ambient) -> PlantDraw:
+    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
         """Return the watts that make the ratio come out."""
         return PlantDraw(None, None, (self.pue - 1.0) * heat.it_w)
 
@@ -62,10 +65,14 @@ class Loops:
     air_capacity_j_per_k: float
     liquid_capacity_j_per_k: float
 
-    def draw(self, heat: Heat, ambient: Ambient) -> PlantDraw:
-        """Return what both loops draw."""
+    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
+        """Return what both loops draw; air handlers and CDUs move on when the plant has failed."""
         liquid = None if self.liquid is None else self.liquid.draw(heat.liquid_w, ambient)
-        return PlantDraw(self.air.draw(heat.air_w, ambient), liquid, self.overhead_w)
+        air = self.air.draw(heat.air_w, ambient)
+        if not running:
+            air = air.stopped(heat.air_w)
+            liquid = None if liquid is None else liquid.stopped(heat.liquid_w)
+        return PlantDraw(air, liquid, self.overhead_w)
 
 
 def loops(entry: Cooling, spec: CoolingSpec, most: Heat) -> Loops:
@@ -89,7 +96,7 @@ def loops(entry: Cooling, spec: CoolingSpec, most: Heat) -> Loops:
         liquid, liquid_mass = _loop(
             entry.liquid, "liquid", spec.liquid_capacity, spec.liquid_supply, most.liquid_w
         )
-    elif spec.liquid_capacity is not None or spec.liquid_supply is not None:
+    elif spec.model_fields_set & {"liquid_capacity", "liquid_supply", "cdu_racks"}:
         raise InputError(
             Problem("site.cooling", "no rack gives heat to coolant; leave out what is of liquid")
         )

@@ -25,6 +25,8 @@ class _Rack:
     capacity_j_per_k: float
     conductance_w_per_k: float
     rise_k_per_w: float
+    rest_w: float
+    board_w: float = 0.0
     coolant_c: float = 0.0
     gpu_c: float = 0.0
     flowing: bool = True
@@ -39,6 +41,7 @@ class Warmth:
     def __init__(self, bays: Sequence[Rack], plant: object) -> None:
         self.loops = plant if isinstance(plant, Loops) else None
         self.running = True
+        self._troubled = False
         self._racks = [_rack(rack) for rack in bays]
         self.water_c = (0.0, 0.0)
         if self.loops is not None:
@@ -52,10 +55,38 @@ class Warmth:
         """Return how warm the GPUs of each bay are in the mean."""
         return [rack.gpu_c for rack in self._racks]
 
+    def gpu_c_at(self, bay: int, factor: float) -> float:
+        """Return how warm a bay's GPUs were if what they draw above rest were times `factor`."""
+        rack = self._racks[bay]
+        board_w = rack.rest_w + factor * (rack.board_w - rack.rest_w)
+        return rack.coolant_c + rack.rise_k_per_w * board_w
+
     @property
     def coolant_c(self) -> list[float]:
         """Return how warm the coolant, or inlet air, of each bay is."""
         return [rack.coolant_c for rack in self._racks]
+
+    @property
+    def still(self) -> frozenset[int]:
+        """Return the bays without flow."""
+        return frozenset(bay for bay, rack in enumerate(self._racks) if not rack.flowing)
+
+    @property
+    def troubled(self) -> bool:
+        """Tell whether flow or plant has failed, or water is still warm from such a time."""
+        return self._troubled
+
+    def backlog_w(self, flow: Flow) -> tuple[float, float]:
+        """Return the heat that each loop's water gives the plant beside that of its racks.
+
+        It is what the water's own conductance carries from where it is to where it should be.
+        """
+        if self.loops is None:
+            return 0.0, 0.0
+        return (
+            _backlog_w(self.loops.air, flow.plant.air, self.water_c[0]),
+            _backlog_w(self.loops.liquid, flow.plant.liquid, self.water_c[1]),
+        )
 
     def states(self) -> tuple[float, float, float, float]:
         """Return the water of the air loop and of the liquid loop, and the hottest coolant and GPU.
@@ -70,6 +101,12 @@ class Warmth:
         """Let coolant flow through racks, or stand."""
         for bay in bays:
             self._racks[bay].flowing = flowing
+        self._troubled = True
+
+    def set_running(self, running: bool) -> None:
+        """Let the plant work, or not."""
+        self.running = running
+        self._troubled = True
 
     def advance(self, flow: Flow, gpu_w: Sequence[float], seconds: float) -> None:
         """Let some seconds pass with this flow, and boards of each bay that draw `gpu_w`."""
@@ -92,6 +129,8 @@ class Warmth:
                 seconds,
             )
         self.water_c = (air_c, liquid_c)
+        if self._troubled and self.running and not self.still:
+            self._troubled = max(self.backlog_w(flow)) > 0.0
         water_c = self.water_c
         for rack, heat_w, board_w in zip(self._racks, flow.bays_w, gpu_w, strict=True):
             rack.coolant_c = warmed_c(
@@ -102,6 +141,7 @@ class Warmth:
                 rack.conductance_w_per_k if rack.flowing else 0.0,
                 water_c[rack.wet],
             )
+            rack.board_w = board_w
             rack.gpu_c = rack.coolant_c + rack.rise_k_per_w * board_w
 
     def _water(
@@ -130,4 +170,12 @@ def _rack(rack: Rack) -> _Rack:
         facts.heat_capacity.value * rack.nameplate_w,
         rack.nameplate_w / facts.coolant_rise.value,
         facts.gpu_rise.value / (rack.accelerator.need("tdp") * rack.gpus),
+        rack.gpu_idle_w,
     )
+
+
+def _backlog_w(loop: Loop | None, draw: LoopDraw | None, water_c: float) -> float:
+    """Return the watts that bring a loop's water back; nothing within a tenth of a kelvin."""
+    if loop is None or draw is None or water_c <= draw.supply_c + 0.1:
+        return 0.0
+    return loop.design_w / loop.range_k * (water_c - draw.supply_c)

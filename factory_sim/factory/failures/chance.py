@@ -37,9 +37,28 @@ def targets(layout: Layout, spec: Failures) -> tuple[dict[str, Domain], list[Dom
                     f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
                 )
             )
+        end_s = layout.scenario.duration + layout.scenario.drain
+        if when.at >= end_s:
+            problems.append(
+                Problem(
+                    f"failures.schedule.{index}.at",
+                    f"{when.at:g} s is after the run has ended ({end_s:g} s at the latest)",
+                )
+            )
+    here = {domain.kind for domain in known.values()}
+    if spec.chance is not None and spec.chance.kinds != KINDS:
+        problems += [
+            Problem("failures.chance.kinds", f"this site has no '{kind}'; it has {_listed(here)}")
+            for kind in spec.chance.kinds
+            if kind not in here
+        ]
     if problems:
         raise InputError(problems)
     return known, [known[when.what] for when in spec.schedule]
+
+
+def _listed(kinds: set[str]) -> str:
+    return ", ".join(kind for kind in KINDS if kind in kinds)
 
 
 def set_going(
@@ -91,7 +110,7 @@ def by_chance(
     stands in.
     """
     rng = np.random.default_rng(seed)
-    modules = sum(1 + unit.spares for unit in units)
+    modules = sum(unit.modules for unit in units)
     mean_s = rate.mtbf.value / (modules * times)
     sigma = rate.spread.value
     while True:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from factory_sim.factory.facility.building import Building
+from factory_sim.factory.facility.chain import Block
 from factory_sim.factory.layout import Layout
 
 STOPS = ("gpu", "server", "rack")
@@ -25,7 +26,8 @@ FEEDS = ("pdu", "ups", "transformer", "feed")
 class Domain(NamedTuple):
     """A thing that can fail. gpus: of the site, behind it; bays: whose racks it serves.
 
-    spares: how many of its modules may fail before anything behind it notices.
+    modules: how many it consists of; spares: how many of them may fail before anything behind it
+    notices.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Domain(NamedTuple):
     gpus: frozenset[int]
     bays: frozenset[int]
     spares: int = 0
+    modules: int = 1
 
 
 def domains(layout: Layout, cdu_racks: int) -> dict[str, Domain]:
@@ -66,7 +69,7 @@ def _feeds(building: Building) -> Iterator[Domain]:
         behind = [frozenset().union(*(behind[i] for i in block.feeds)) for block in stage.blocks]
         spares = 0 if stage.redundancy == "N" else 1
         for block, bays in zip(stage.blocks, behind, strict=True):
-            yield Domain(block.name, stage.name, frozenset(), bays, spares)
+            yield Domain(block.name, stage.name, frozenset(), bays, spares, _modules(block))
 
 
 def _cooling(layout: Layout, cdu_racks: int) -> Iterator[Domain]:
@@ -78,3 +81,9 @@ def _cooling(layout: Layout, cdu_racks: int) -> Iterator[Domain]:
     for number, first in enumerate(range(0, len(wet), cdu_racks)):
         behind = frozenset(wet[first : first + cdu_racks])
         yield Domain(f"cdu-{number}", "cdu", frozenset(), behind)
+
+
+def _modules(block: Block) -> int:
+    """Return the modules of a block: one spare beside those that its rating needs."""
+    spare = block.installed_w / block.rating_w - 1.0
+    return 1 if spare <= 0.0 else 1 + round(1.0 / spare)

@@ -90,6 +90,7 @@ class Outages:
         tally.failures += 1
         self._meter.account()
         self._facility.set_dark(f"heat in bay {bay}", frozenset([bay]))
+        self._settle()
         behind = [index for index, place in enumerate(self._places) if place.bay == bay]
         self._stop(behind, "heat", False, tally)
 
@@ -97,6 +98,7 @@ class Outages:
         """Switch a bay on again that has cooled down, and start its replicas."""
         self._meter.account()
         self._facility.set_dark(f"heat in bay {bay}", frozenset())
+        self._settle()
         for index, place in enumerate(self._places):
             if place.bay == bay:
                 self._release(index, "heat")
@@ -114,14 +116,25 @@ class Outages:
     def _effect(self, domain: Domain, failing: bool) -> None:
         """Let the facility know of what it loses or gets back."""
         self._meter.account()
+        if domain.kind == "feed":
+            self._facility.set_feed(not failing)
         if domain.kind in FEEDS or domain.kind == "rack":
             self._facility.set_dark(domain.name, domain.bays if failing else frozenset())
         elif domain.kind == "cdu":
             self._facility.warmth.set_flow(domain.bays, not failing)
         elif domain.kind == "plant":
-            self._facility.warmth.running = not failing
+            self._facility.warmth.set_running(not failing)
         elif domain.kind == "storage":
             self._pipe.set_open(not failing)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Let replicas that are down know whether they have power."""
+        for place in self._places:
+            absence = place.replica.absence
+            dark = place.bay in self._facility.dark
+            if absence.state and absence.dark != dark:
+                absence.go(absence.state, self._env.now, dark)
 
     def _stop(self, behind: list[int], why: str, cut_off: bool, tally: Tally) -> None:
         """Stop replicas all at once, then send what they lost to others.

@@ -24,12 +24,12 @@ class Admit:
         """Return the share of each batch that may be filled."""
         target_w = reading.limit_w * (1.0 - self._margin)
         share = shares[0]
-        if reading.watts > target_w:
+        if reading.watts > target_w * (1 + 1e-9):
             share = max(self._least, min(share, reading.batch_share) * (1.0 - self._step))
         elif reading.watts <= target_w * (1.0 - self._step):
             share = min(1.0, share * (1.0 + self._step))
         return (share,) * len(shares)
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Bound the running sequences of a replica."""
         replica.set_max_running(max(1, round(share * fleet.max_num_seqs)))

@@ -34,20 +34,25 @@ class Clock:
     def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return the clocks to run at."""
         target_w = reading.limit_w * (1.0 - self._margin)
-        under = reading.watts <= target_w
+        under = reading.watts <= target_w * (1 + 1e-9)  # a battery keeps to the very watt
         if under and min(shares) == 1.0:
             return shares
         steps = [round((1.0 - shares[rank[0]]) / self._step) for rank in self._ranks]
         room_w = target_w - reading.rest_w
-        full_w = [
-            watts / fleet.power.clock_factor(share)
-            for watts, fleet, share in zip(reading.dynamic_w(), self._fleets, shares, strict=True)
+        # Where something else holds clocks lower than this policy does, its orders act below that.
+        clocks = reading.clocks()
+        held = [
+            clock if clock < share - 1e-9 else 1.0
+            for clock, share in zip(clocks, shares, strict=True)
         ]
+        factors = [fleet.power.clock_factor for fleet in self._fleets]
+        watts = reading.dynamic_w()
 
         def drawn_w(rank: int, step: int) -> float:
-            clock = 1.0 - step * self._step
+            wanted = 1.0 - step * self._step
             return sum(
-                full_w[i] * self._fleets[i].power.clock_factor(clock) for i in self._ranks[rank]
+                watts[i] * factors[i](min(wanted, held[i])) / factors[i](min(shares[i], held[i]))
+                for i in self._ranks[rank]
             )
 
         def fits() -> bool:
@@ -70,6 +75,6 @@ class Clock:
                 found[index] = 1.0 - step * self._step
         return tuple(found)
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Set the clock of a replica."""
         replica.hold_clock("power", share)

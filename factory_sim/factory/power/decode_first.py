@@ -29,7 +29,7 @@ class DecodeFirst:
     def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return how far down the two clocks are to go."""
         target_w = reading.limit_w * (1.0 - self._margin)
-        under = reading.watts <= target_w
+        under = reading.watts <= target_w * (1 + 1e-9)  # a battery keeps to the very watt
         if under and shares[0] == 1.0:
             return shares
         last = 2 * self._each
@@ -53,7 +53,7 @@ class DecodeFirst:
                 step += 1
         return (1.0 - step / last,) * len(shares)
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Set both clocks of a replica."""
         replica.hold_clock("power", *self._clocks(round((1.0 - share) * 2 * self._each)))
 

@@ -8,7 +8,7 @@ from simpy import Environment, Event
 
 from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.fleet import Fleet
-from factory_sim.factory.meter import Meter
+from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.power.protocol import Policy, Shares
 from factory_sim.factory.replica import Replica
 from factory_sim.scenario.site import Power
@@ -41,6 +41,17 @@ class Manager:
             for bay in range(len(meter.facility.building.bays))
         }
 
+        self._standing = [self._standings(line) for line in meter.lines]
+
+    def _standings(self, line: Line) -> list[list[float]]:
+        """Return, of each replica and level above it, its place among the deployment's there."""
+        found: list[list[float]] = [[] for _ in line.replicas]
+        for level in range(len(self._limits)):
+            here = [n for n, bay in enumerate(line.bays) if level in self._above[bay]]
+            for place, number in enumerate(here):
+                found[number].append(place / len(here))
+        return found
+
     def watch(self) -> Generator[Event, None, None]:
         """Read the meter once a period; give an order when the policy wants other shares."""
         while True:
@@ -60,8 +71,10 @@ class Manager:
         yield self.env.timeout(self._late_s)
         self.shares[level] = shares
         for index, bay, replica, fleet in self._behind(level):
-            least = min(self.shares[above][index] for above in self._above[bay])
-            self.policy.order(replica, fleet, least)
+            allowed = [self.shares[above][index] for above in self._above[bay]]
+            standing = self._standing[index][replica.number]
+            beyond = any(at >= share - 1e-9 for at, share in zip(standing, allowed, strict=True))
+            self.policy.order(replica, fleet, min(allowed), beyond)
 
     def _behind(self, level: int) -> Iterator[tuple[int, int, Replica, Fleet]]:
         """Yield the replicas behind a level, each with its deployment's index and its bay."""

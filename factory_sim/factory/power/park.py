@@ -26,7 +26,7 @@ class Park:
         """Return the share of each deployment's replicas that stays open."""
         target_w = reading.limit_w * (1.0 - self._margin)
         found = list(shares)
-        if reading.watts > target_w:
+        if reading.watts > target_w * (1 + 1e-9):
             for index in self._order:
                 if found[index] > self._least[index]:
                     found[index] = max(self._least[index], found[index] - self._step)
@@ -38,6 +38,6 @@ class Park:
                     break
         return tuple(found)
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Open a replica to new requests, or close it: the last ones are closed first."""
-        replica.set_open("parked", replica.number < round(share * len(fleet.replicas) + 1e-9))
+        replica.set_open("parked", not beyond)

@@ -18,5 +18,8 @@ class Policy(Protocol):
     def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return what to allow after a period that showed `reading` under `shares`."""
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
-        """Tell a replica what its share means for it."""
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
+        """Tell a replica what its share means for it.
+
+        beyond: it is none of the first `share` of its deployment's replicas behind a level.
+        """

@@ -19,5 +19,5 @@ class Watch:
         """Return the shares unchanged."""
         return shares
 
-    def order(self, replica: Replica, fleet: Fleet, share: float) -> None:
+    def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """There is nothing to order."""

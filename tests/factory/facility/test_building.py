@@ -227,8 +227,8 @@ def test_a_chain_that_cannot_feed_its_racks() -> None:
     chain = {"kind": "n", "ups": {"rating": "60 kW"}}
     assert refused(site=building(power_chain=chain)).startswith(
         "site.power_chain.ups.rating: ups-0 must deliver 85.8 kW to the racks behind it "
-        "(nameplate), and may deliver 60.0 kW; raise the rating, put fewer racks behind a block, or ask for it with "
-        "'provisioning: {oversubscribe: 1."
+        "(nameplate), and may deliver 60.0 kW; raise the rating, put fewer racks behind a block, "
+        "or ask for it with 'provisioning: {oversubscribe: 1."
     )
     chain = {"kind": "n", "rack_limit": "30 kW"}
     assert "a dgx-h100 rack needs 42.7 kW (nameplate), and its feed carries 30.0 kW" in refused(
@@ -249,7 +249,7 @@ def test_measured_peaks_need_less_than_nameplates() -> None:
     site = building(power_chain=chain)
     assert lay_out(site_of(site=site, provisioning="measured-peak")).building.can_bind is False
     margin = {"basis": "measured-peak", "margin": "5 %"}
-    assert "ups-0 must deliver 68.6 kW to the racks behind it (measured-peak)" in refused(
+    assert "ups-0 must deliver 68.5 kW to the racks behind it (measured-peak)" in refused(
         site=site, provisioning=margin
     )
 
@@ -264,6 +264,17 @@ def test_a_plant_that_cannot_cool_its_racks() -> None:
     )
     cooling = {"plant": "liquid", "liquid_supply": "30 degC"}
     assert "no rack gives heat to coolant" in refused(site=building(cooling=cooling))
+
+
+def test_racks_are_filled_up_to_what_can_be_cooled_and_fed() -> None:
+    rows = [{"system": "dgx-h100", "count": "fill"}]
+
+    def racks(**site: object) -> int:
+        return len(lay_out(site_of(site=building(**site), racks=rows)).site.racks)
+
+    assert racks() > 8
+    assert racks(cooling={"plant": "air", "air_capacity": "350 kW"}) == 7
+    assert racks(power_chain={"kind": "n", "ups": {"rating": "220 kW"}}) == 5
 
 
 def test_cold_plates_can_be_fitted_to_a_row() -> None:
