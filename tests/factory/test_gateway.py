@@ -17,8 +17,7 @@ def gateway(env: Timetable, policy: str, replicas: int = 2, stale_s: float = 0.0
     for number in range(replicas):
         replica = build(env, made.leave, max_queue=1, slots=1)
         replica.number = number
-        made.replicas.append(replica)
-        made.outstanding.append(0)
+        made.adopt(replica)
     return made
 
 
@@ -69,3 +68,43 @@ def test_every_end_is_noted_and_the_stays_add_up(env: Timetable) -> None:
     assert [OUTCOMES[code] for code in rows["outcome"]] == ["completed", "unfinished", "rejected"]
     assert rows["end_s"].tolist()[::2] == [4.0, 1.0]
     assert np.isnan(rows["end_s"][1])
+
+
+def test_who_is_stranded_waits_for_a_replica_or_until_its_client_has_gone(env: Timetable) -> None:
+    door = gateway(env, "round-robin", replicas=1)
+    (replica,) = door.replicas
+    replica.set_open("down", False)
+    for number, due_s in enumerate((3.0, float("inf"))):
+        request = Request(number, 1.0, 1, 2, due_s=due_s)
+        env.call(1.0, ARRIVAL, lambda _, request=request: door.arrive(request))
+    env.timeout(9.0).callbacks.append(lambda _: replica.set_open("down", True))
+    env.run()
+    rows = np.sort(door.table(), order="number")
+    assert [OUTCOMES[code] for code in rows["outcome"]] == ["timed_out", "completed"]
+    assert rows["end_s"].tolist() == [3.0, 11.0]
+    assert np.isnan(rows["admitted_s"][0])
+    assert door.request_seconds() == 2.0 + 10.0
+
+
+def test_a_parked_replica_is_better_than_none(env: Timetable) -> None:
+    door = gateway(env, "least-outstanding")
+    first, second = door.replicas
+    second.set_open("parked", False)
+    send(door, 0, at=0.0, output=1)
+    env.timeout(5.0).callbacks.append(lambda _: first.set_open("down", False))
+    send(door, 1, at=6.0, output=1)
+    env.run()
+    rows = np.sort(door.table(), order="number")
+    assert rows["replica"].tolist() == [0, 1]
+    assert rows["end_s"].tolist() == [1.0, 7.0]
+
+
+def test_power_aware_counts_a_queue_in_the_time_that_its_clock_makes_of_it(env: Timetable) -> None:
+    door = gateway(env, "power-aware")
+    door.replicas[0].clock = 0.4
+    for number in range(3):
+        send(door, number, at=0.1 * number, output=9)
+    env.run()
+    rows = np.sort(door.table(), order="number")
+    # One request at 40 % of the clock counts as two and a half: the first two go elsewhere.
+    assert rows["replica"].tolist() == [1, 1, 0]
