@@ -297,7 +297,9 @@ class Meter:
         present = [part for part in (*PARTS[IT_PARTS:], "generation") if means[part].any()]
         columns |= {f"{part}_mw": means[part] / 1e6 for part in present}
         if means["water"].any():
-            columns["water_l_per_s"] = means["water"]
+            columns["water_l_per_s"] = water = means["water"]
+            drunk = np.full(len(raw), np.nan)
+            columns["wue_l_per_kwh"] = np.divide(3.6e6 * water, it_w, out=drunk, where=it_w > 1.0)
         if self.facility.outdoors:
             # A loop that a site does not have is at zero.
             columns |= {name: states[name] for name in STATES[2:] if states[name].any()}

@@ -31,6 +31,7 @@ DOMAINS = {
     "server": "servers",
     "rack": "racks",
     "nic": "network ports",
+    "link": "network links",
     "switch": "leaf switches",
     "cdu": "CDUs",
     "plant": "cooling plant",

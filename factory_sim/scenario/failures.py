@@ -14,6 +14,7 @@ DomainKind = Literal[
     "server",
     "rack",
     "nic",
+    "link",
     "switch",
     "cdu",
     "plant",

@@ -141,6 +141,25 @@ class TestCap:
         run = simulate(busy(site=site, racks=racks, provisioning={"oversubscribe": 3.0}))
         assert run.summary["cap_overshoot_s"] <= 2.0
 
+    def test_a_preference_is_kept_while_it_is_dear_and_paid_for_while_it_is_not(self) -> None:
+        price = {"steps": [["0 s", "20 USD/MWh"], ["30 s", "90 USD/MWh"]]}
+        preference = {"limit": "45 kW", "price": price, "worth": "50 USD/MWh"}
+        run = simulate(
+            busy(
+                site=building(grid_limit="60 kW", cooling="air-tower"),
+                power={"preference": preference},
+                provisioning={"oversubscribe": 2.0},
+            )
+        )
+        series = run.timeseries.set_index("time_s")
+        assert series.loc[:30.0, "clock"].min() == 1.0
+        assert series.loc[33.0:60.0, "grid_power_mw"].max() <= 0.045
+        over = run.summary["over_preference"]
+        cheap_mwh = 30.0 / 3600.0 * (series.loc[:30.0, "grid_power_mw"].mean() - 0.045)
+        assert over["mwh"] == pytest.approx(cheap_mwh, rel=0.05)
+        assert over["cost_usd"] == pytest.approx(20.0 * over["mwh"], rel=0.05)
+        assert run.summary["cap_overshoot_s"] == 0.0
+
     def test_parking_serves_on_fewer_replicas(self) -> None:
         # At part load, where fewer replicas can carry the work.
         light = {

@@ -16,7 +16,7 @@ from factory_sim.factory.layout import Layout
 STOPS = ("gpu", "server", "rack")
 """Kinds whose failure ends what runs on their GPUs."""
 
-CUTS = ("nic", "switch")
+CUTS = ("nic", "link", "switch")
 """Kinds whose failure leaves GPUs up but out of reach: answers are lost, weights stay."""
 
 FEEDS = ("pdu", "ups", "transformer", "feed")
@@ -59,6 +59,7 @@ def _racks(layout: Layout) -> Iterator[Domain]:
             gpus = frozenset(gpu.index for gpu in server.gpus)
             yield Domain(server.name, "server", gpus, bays)
             yield Domain(f"{server.name}/nic", "nic", gpus, bays)
+            yield Domain(f"{server.name}/link", "link", gpus, bays)
             for gpu in server.gpus:
                 yield Domain(gpu.name, "gpu", frozenset([gpu.index]), bays)
 

@@ -214,6 +214,14 @@ def test_a_site_that_is_dark_all_the_time_has_no_pue() -> None:
     assert run.summary["time_lost"] == {"down": 1.0}
 
 
+def test_water_is_told_over_time_as_it_is_for_the_run() -> None:
+    run = simulate(site_of(duration="40 s", drain="0 s", site=building(cooling="air-tower")))
+    series = run.timeseries
+    mean = (series["wue_l_per_kwh"] * series["it_power_mw"]).sum() / series["it_power_mw"].sum()
+    assert mean == pytest.approx(run.summary["wue_l_per_kwh"], rel=1e-9)
+    assert 0.5 < run.summary["wue_l_per_kwh"] < 2.5
+
+
 # What is refused, and in which words.
 
 
