@@ -528,11 +528,16 @@ def _within(wave: Sinusoid, value: TypeAdapter[Any]) -> None:
         try:
             value.validate_python(value.dump_python(reached))
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise ValueError(
-                f"swings to {value.dump_python(reached)}, which is not possible: {reason}; take a "
-                "smaller amplitude"
+                f"swings to {value.dump_python(reached)}, which {_reason(error)}; take a smaller "
+                "amplitude"
             ) from None
+
+
+def _reason(error: ValidationError) -> str:
+    """Return what is wrong with a value, to follow it in a sentence."""
+    said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return said.replace("Input should be", "should be")
 
 
 def signal_of(quantity: Any, difference: Any = None) -> Any:
@@ -545,10 +550,13 @@ def signal_of(quantity: Any, difference: Any = None) -> Any:
     context, else to the working directory.
     """
     value: TypeAdapter[Any] = TypeAdapter(quantity)
-    generic: dict[str, Any] = {"steps": _StepsForm, "daily": _DailyForm, "csv": _CsvForm}
-    forms = {key: form[quantity] for key, form in generic.items()}
     waves: Any = _SinusoidForm
-    forms["sinusoid"] = waves[quantity, difference or quantity]
+    forms: dict[str, Any] = {
+        "steps": _StepsForm[quantity],
+        "daily": _DailyForm[quantity],
+        "sinusoid": waves[quantity, difference or quantity],
+        "csv": _CsvForm[quantity],
+    }
 
     def which(given: Any) -> str | None:
         found = [form.__name__ for key, form in forms.items() if key in given]

@@ -319,12 +319,6 @@ class _Open(Frozen):
     shape: WeightSignal | None = None
     requests: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="after")
-    def _never_negative(self) -> _Open:
-        if self.shape is not None and self.shape.min_over(0.0, math.inf) < 0:
-            raise ValueError("shape falls below 0; a rate cannot be multiplied by a negative")
-        return self
-
 
 class ConstantArrivals(_Open):
     """Evenly spaced requests, the first at time 0."""

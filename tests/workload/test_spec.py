@@ -107,8 +107,8 @@ def test_a_workload_is_written_as_it_is_read(fields: dict[str, Any]) -> None:
                 },
                 "lengths": NAME,
             },
-            "workload.chat.arrivals: shape falls below 0; a rate cannot be multiplied by "
-            "a negative",
+            "workload.chat.arrivals.shape: swings to -1.0, which should be greater than or equal "
+            "to 0; take a smaller amplitude",
         ),
         (
             {"arrivals": {"process": "trace", "path": "a.csv"}, "lengths": NAME},
