@@ -456,9 +456,8 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
             try:
                 return read(f"{number!r} {self.unit}" if self.unit else number)
             except ValidationError as error:
-                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
                 raise ValueError(
-                    f"{self.csv}, column {self.column}: {number:g}: {reason}"
+                    f"{self.csv}, column {self.column}: {number:g} {_reason(error)}"
                 ) from None
 
         low, high = min(numbers), max(numbers)
