@@ -20,6 +20,7 @@ from factory_sim.catalog.facility import (
     Enclosure,
     FailureRate,
     LoopFacts,
+    LossFacts,
     PowerChain,
     Stage,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "FailureRate",
     "Family",
     "LoopFacts",
+    "LossFacts",
     "Mla",
     "Model",
     "Moe",

@@ -52,7 +52,7 @@ class Gateway:
         self.replicas: list[Replica] = []
         self.outstanding: list[int] = []
         self.inside = 0
-        self.stranded: list[Request] = []  # came while no replica was open
+        self.stranded: dict[Request, None] = {}  # came while no replica was open, in this order
         self._open: list[int] | None = None  # numbers of the open replicas; None: all
         self.rows = bytearray()
         self.row_bytes = ROW.itemsize
@@ -93,7 +93,7 @@ class Gateway:
             candidates = [self.replicas[number] for number in self._open]
             number = self._open[self.router.choose(loads, candidates)]
         else:
-            self.stranded.append(request)
+            self.stranded[request] = None
             if request.due_s != float("inf"):
                 self.env.call(request.due_s, CONTROL, lambda _: self._give_up(request))
             return True
@@ -106,7 +106,7 @@ class Gateway:
     def _give_up(self, request: Request) -> None:
         """Let a client go that has waited for a replica to open for as long as it would."""
         if request in self.stranded:
-            self.stranded.remove(request)
+            del self.stranded[request]
             self._gone(request, self.env.now, "timed_out")
 
     def _send(self, requests: list[Request]) -> None:
@@ -123,8 +123,8 @@ class Gateway:
             is_open = [n for n, other in enumerate(self.replicas) if other.closed == parked]
         self._open = None if len(is_open) == len(self.replicas) else is_open
         if is_open and self.stranded:
-            waiting, self.stranded = self.stranded, []
-            self._send(waiting)
+            waiting, self.stranded = self.stranded, {}
+            self._send(list(waiting))
 
     def _gone(self, request: Request, time: float, outcome: str) -> None:
         now = self.env.now

@@ -39,15 +39,16 @@ class Reading(NamedTuple):
     """What one period showed at a limited level.
 
     watts: the mean, without what a battery takes; rest_w: what it would be with idle GPUs; limit_w:
-    allowed at the end. clocks: of each line, the mean of its GPUs behind this level; boards_w: what
-    these drew above rest; prompt_shares: how much of the line's energy so far went into steps with
-    prompts. batch_share: running sequences over the most a replica may run, of the fullest.
+    allowed at the end. clocks: of each line, the means of its replicas behind this level, in decode
+    steps and in those with prompts; boards_w: what these drew above rest; prompt_shares: how much
+    of the line's energy so far went into steps with prompts. batch_share: running sequences over
+    the most a replica may run, of the fullest.
     """
 
     watts: float
     rest_w: float
     limit_w: float
-    clocks: Callable[[], list[float]]
+    clocks: Callable[[], list[tuple[float, float]]]
     boards_w: Callable[[], list[float]]
     prompt_shares: Callable[[], list[float]]
     batch_share: float
@@ -248,12 +249,14 @@ class Meter:
             )
         ]
 
-    def _clocks(self, bays: tuple[int, ...]) -> list[float]:
-        """Return, of each line, the mean clock of its replicas in some bays."""
+    def _clocks(self, bays: tuple[int, ...]) -> list[tuple[float, float]]:
+        """Return, of each line, the mean clocks of its replicas in some bays."""
         found = []
         for line in self.lines:
-            here = [r.clock for r, bay in zip(line.replicas, line.bays, strict=True) if bay in bays]
-            found.append(sum(here) / len(here) if here else 1.0)
+            here = [r for r, bay in zip(line.replicas, line.bays, strict=True) if bay in bays]
+            many = len(here)
+            decode = sum(r.clock for r in here) / many if here else 1.0
+            found.append((decode, sum(r.prompt_clock for r in here) / many if here else 1.0))
         return found
 
     def _prompt_shares(self) -> list[float]:

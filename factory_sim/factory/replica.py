@@ -94,7 +94,7 @@ class Replica:
     ) -> None:
         self.env, self.number, self.gpus, self.batch = env, number, gpus, batch
         self._speed_at, self._leave, self._debug = speed_at, leave, debug
-        self.clock = self._prompt_clock = 1.0
+        self.clock = self.prompt_clock = 1.0
         # Clocks that others hold it to, of decode steps and of those with prompts, by who does.
         self._held: dict[str, tuple[float, float]] = {}
         self._wanted_running = batch.max_running
@@ -265,8 +265,8 @@ class Replica:
         if clock != self.clock:
             self.clock = clock
             stretch.step_time, stretch.power = self._speed_at(clock)
-        if prompts != self._prompt_clock:
-            self._prompt_clock = prompts
+        if prompts != self.prompt_clock:
+            self.prompt_clock = prompts
             stretch.prompt_time, stretch.prompt_power = self._speed_at(prompts)
         batch.max_running = self._wanted_running
         self._ordered = False

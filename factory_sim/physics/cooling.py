@@ -113,7 +113,6 @@ class Loop:
         load = moved_w / (design_w * (1.0 + self.movers + self.pumps))
         free_c = sink_c + self.approach_k * load  # the coolest water the roof can make
         free, supply_c, chillers_w = 1.0, self.supply_c, 0.0
-        roof_w = self._roof_w(1.0, free_c, sink_c, load)
         if self.chiller is None:
             supply_c = max(supply_c, free_c)
         else:
@@ -124,7 +123,7 @@ class Loop:
                 watts = (1.0 - share) * moved_w / cop
                 options.append((watts + self._roof_w(share, free_c, sink_c, load), share, watts))
             _, free, chillers_w = min(options)
-            roof_w = self._roof_w(free, free_c, sink_c, load)
+        roof_w = self._roof_w(free, free_c, sink_c, load)
         return LoopDraw(
             movers_w,
             pumps_w,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -102,7 +103,29 @@ class Scenario(Frozen):
                 )
         if sum(racks.count == "fill" for racks in self.racks) > 1:
             found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
-        return found
+        return [*found, *self._without_use()]
+
+    def _without_use(self) -> Iterator[Problem]:
+        """Yield what nothing in this scenario would look at."""
+        policy, priorities = (
+            self.power.policy,
+            {d.power_priority for d in self.deployments.values()},
+        )
+        if policy in ("admit", "none") and len(priorities) > 1:
+            name = max(self.deployments, key=lambda name: self.deployments[name].power_priority)
+            yield Problem(
+                f"deployments.{name}.power_priority",
+                f"policy '{policy}' treats all deployments alike; give all the same priority, or "
+                "take power.policy clock, decode-first or park",
+            )
+        if self.site.cooling is None:
+            for index, racks in enumerate(self.racks):
+                if racks.liquid_share is not None:
+                    yield Problem(
+                        f"racks.{index}.liquid_share",
+                        "a constant site.pue does not ask where heat goes; leave it out, or give "
+                        "site.cooling, such as 'liquid'",
+                    )
 
 
 @cache

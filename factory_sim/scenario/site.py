@@ -145,7 +145,8 @@ class Power(Frozen):
     @model_validator(mode="after")
     def _options_have_a_use(self) -> Power:
         if self.policy == "none":
-            for name in ("notice", "ramp", "preference"):
-                if getattr(self, name):
-                    raise ValueError(f"policy 'none' acts on nothing; leave out '{name}'")
+            given = self.model_dump(exclude_defaults=True, exclude={"policy", "period"})
+            if given:
+                named = ", ".join(f"'{name}'" for name in given)
+                raise ValueError(f"policy 'none' acts on nothing; leave out {named}")
         return self

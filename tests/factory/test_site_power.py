@@ -33,6 +33,12 @@ def mean_w(run: Run, deployment: str = "d") -> float:
     return watts
 
 
+def grid_kw(run: Run, start_s: float, end_s: float) -> np.ndarray:
+    series = run.timeseries
+    inside = (series["time_s"] > start_s) & (series["time_s"] <= end_s)
+    return 1e3 * series["grid_power_mw"][inside].to_numpy()
+
+
 class TestLevels:
     site = building(power_chain={"kind": "n", "pdu": {"racks": 1, "rating": "25 kW"}})
 
@@ -134,12 +140,15 @@ class TestCap:
         assert made.mean() == pytest.approx(metered.mean(), abs=0.03)
         assert np.ptp(made) <= 0.1
 
-    def test_boards_that_run_slower_already_are_not_counted_as_full(self) -> None:
+    @pytest.mark.parametrize("policy", ["clock", "decode-first"])
+    def test_boards_that_run_slower_already_are_not_counted_as_full(self, policy: str) -> None:
         racks = [{"system": "dgx-h100", "count": 2, "gpu_power_limit": "400 W"}]
         fall = {"steps": [["0 s", "60 kW"], ["30 s", "40 kW"], ["50 s", "60 kW"]]}
         site = building(grid_limit=fall, cooling="air-tower")
-        run = simulate(busy(site=site, racks=racks, provisioning={"oversubscribe": 3.0}))
-        assert run.summary["cap_overshoot_s"] <= 2.0
+        over = {"oversubscribe": 3.0}
+        run = simulate(busy(site=site, racks=racks, power={"policy": policy}, provisioning=over))
+        assert grid_kw(run, 30.0, 36.0).max() <= 40.0 * 1.05
+        assert grid_kw(run, 31.0, 36.0).max() <= 40.0
 
     def test_a_preference_is_kept_while_it_is_dear_and_paid_for_while_it_is_not(self) -> None:
         price = {"steps": [["0 s", "20 USD/MWh"], ["30 s", "90 USD/MWh"]]}
@@ -181,7 +190,8 @@ class TestCap:
 
 
 class TestPriority:
-    def test_the_lowest_is_slowed_first(self) -> None:
+    @pytest.mark.parametrize("policy", ["clock", "decode-first"])
+    def test_the_lowest_is_slowed_first(self, policy: str) -> None:
         deployments = {
             name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
             for name, priority in (("chat", 1), ("batch", 0))
@@ -200,6 +210,7 @@ class TestPriority:
                 site=site,
                 deployments=deployments,
                 workload=workload,
+                power={"policy": policy},
                 provisioning={"oversubscribe": 2.0},
             )
         )
@@ -208,6 +219,18 @@ class TestPriority:
         assert "power_throttled" not in lost["chat"]
         held = run.summary["deployments"]["batch"]["output_tokens_per_s_held_back_by_cap"]
         assert held > 0.0
+
+    @pytest.mark.parametrize("policy", ["admit", "none"])
+    def test_is_refused_where_nobody_looks_at_it(self, policy: str) -> None:
+        deployments = {
+            name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
+            for name, priority in (("chat", 1), ("batch", 0))
+        }
+        workload = {
+            name: {"deployment": name, "arrivals": BUSY, "lengths": CHAT} for name in deployments
+        }
+        with pytest.raises(InputError, match=f"deployments.chat.power_priority.*'{policy}'"):
+            site_of(deployments=deployments, workload=workload, power={"policy": policy})
 
 
 class TestDecodeFirst:

@@ -38,6 +38,11 @@ air_movers: fans of air handlers. coolant_pumps: of CDUs. water_pumps, roof_fans
 cooling loops. building: of a constant PUE, everything around IT. battery: lost in it, and held.
 """
 
+_AIR_MOVERS, _COOLANT_PUMPS, _WATER_PUMPS, _ROOF_FANS, _CHILLERS, _BUILDING = map(
+    PARTS.index,
+    ("air_movers", "coolant_pumps", "water_pumps", "roof_fans", "chillers", "building"),
+)
+
 IT_PARTS = 5
 """The first parts are IT: server fans, server supplies and the racks' switches included."""
 
@@ -207,11 +212,13 @@ class Building:
 
 def _book_plant(parts: list[float], plant: PlantDraw) -> None:
     """Put the plant's watts where they belong among the parts."""
-    air, liquid, parts[13] = plant
+    air, liquid, parts[_BUILDING] = plant
     if air is not None:
-        parts[8], parts[10], parts[11], parts[12] = air[:4]
+        parts[_AIR_MOVERS] = air.movers_w
     if liquid is not None:
-        parts[9] = liquid[0]
-        parts[10] += liquid[1]
-        parts[11] += liquid[2]
-        parts[12] += liquid[3]
+        parts[_COOLANT_PUMPS] = liquid.movers_w
+    for loop in (air, liquid):
+        if loop is not None:
+            parts[_WATER_PUMPS] += loop.pumps_w
+            parts[_ROOF_FANS] += loop.roof_w
+            parts[_CHILLERS] += loop.chillers_w

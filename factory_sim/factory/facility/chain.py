@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from factory_sim.catalog import PowerChain, Stage
+from factory_sim.catalog import LossFacts, Stage
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics.electrical import Losses
-from factory_sim.scenario.facility import PowerChainSpec, StageSpec, UpsSpec
+from factory_sim.scenario.facility import StageSpec, UpsSpec
 
 STAGES = ("pdu", "ups", "transformer")
 """From the racks to the feed."""
@@ -85,13 +85,12 @@ def stage(
         raise InputError(
             Problem(f"{where}.modules", f"{redundancy} has no spare module; leave it out")
         )
-    facts = entry
+    curve: LossFacts = entry
     if isinstance(spec, UpsSpec) and spec.eco:
         if entry.eco is None:
             raise InputError(Problem(f"{where}.eco", "this chain's UPS has no eco mode"))
-        losses = _losses(entry.eco)
-    else:
-        losses = _losses(facts)
+        curve = entry.eco
+    losses = Losses(curve.no_load.value, curve.linear.value, curve.quadratic.value)
     blocks = []
     for number, feeds in enumerate(_grouped(where, spec, racks_behind)):
         need_w = sum(behind_w[index] for index in feeds)
@@ -103,10 +102,6 @@ def stage(
         for block in blocks
     )
     return ChainStage(name, redundancy, tuple(blocks), curves)
-
-
-def _losses(facts: object) -> Losses:
-    return Losses(*(getattr(facts, part).value for part in ("no_load", "linear", "quadratic")))
 
 
 def _grouped(where: str, spec: StageSpec, racks_behind: Sequence[int]) -> list[list[int]]:
@@ -130,15 +125,3 @@ def _grouped(where: str, spec: StageSpec, racks_behind: Sequence[int]) -> list[l
         groups[-1].append(index)
         held += racks
     return groups
-
-
-def entry_of(chain: PowerChain, name: str) -> Stage | None:
-    """Return the catalogue's entry for a stage of a chain."""
-    found: Stage | None = getattr(chain, name)
-    return found
-
-
-def spec_of(spec: PowerChainSpec, name: str) -> StageSpec:
-    """Return what the scenario says of a stage."""
-    found: StageSpec = getattr(spec, name)
-    return found

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building
-from factory_sim.factory.facility.chain import STAGES, ChainStage, entry_of, spec_of, stage
+from factory_sim.factory.facility.chain import STAGES, ChainStage, stage
 from factory_sim.factory.facility.plant import ConstantPue, Heat, Plant, loops
 from factory_sim.factory.site import Rack
 from factory_sim.physics.psychrometrics import Ambient
@@ -47,7 +47,7 @@ def design(
                 scale = 1.0 + plant.draw(heat, ambient).total_w / sum(behind_w)
                 behind_w = [watts * scale for watts in behind_w]
                 need_w = [watts * scale for watts in need_w]
-            made = stage(name, entry_of(chain, name), spec_of(spec, name), behind_w, behind_racks)
+            made = stage(name, getattr(chain, name), getattr(spec, name), behind_w, behind_racks)
             if made is None:
                 continue
             stages.append(made)

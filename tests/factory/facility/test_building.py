@@ -294,3 +294,7 @@ def test_cold_plates_can_be_fitted_to_a_row() -> None:
     )
     flow = at(found, 0.5)
     assert flow.heat.liquid_w == pytest.approx(0.75 * flow.it_w, rel=1e-12)
+    assert "racks.0.liquid_share: a constant site.pue does not ask where heat goes" in refused(
+        site={"grid_limit": "1 MW", "pue": 1.3},
+        racks=[{"system": "dgx-h100", "count": 2, "liquid_share": "75 %"}],
+    )
