@@ -17,7 +17,10 @@ import yaml
 
 from factory_sim.catalog import load_catalog
 from factory_sim.cli import main
+from factory_sim.factory.run import Run, simulate
+from factory_sim.report.folder import save
 from factory_sim.scenario.load import load, scenario_from
+from tests.factory.facility.sites import building, site_of
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,24 +79,68 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     for key, value in found.items():
         yield key
         if isinstance(value, dict) and key != "versions":
-            inner = value.values() if key == "deployments" else [value]
+            named = ("deployments", "limits", "represented_replicas")
+            inner = value.values() if key in named else [value]
             for part in inner:
                 yield from keys_of(part)
 
 
-def test_the_glossary_has_every_key_and_column(quickstart: Quickstart) -> None:
+def everything() -> Iterator[Run]:
+    """Yield runs that together have every part a site may have."""
+    price = {"steps": [["0 s", "20 USD/MWh"], ["10 s", "90 USD/MWh"]]}
+    site = building(
+        grid_limit="100 kW",
+        cooling="liquid",
+        battery={"energy": "1 kWh", "power": "10 kW"},
+        generation="5 kW",
+        price="60 USD/MWh",
+        carbon="300 g/kWh",
+    )
+    yield simulate(
+        site_of(
+            duration="30 s",
+            site=site,
+            racks=[{"system": "dgx-h100", "count": 2, "liquid_share": "60 %"}],
+            power={"preference": {"limit": "30 kW", "price": price, "worth": "50 USD/MWh"}},
+            failures={"schedule": [{"at": "20 s", "what": "rack-1", "lasts": "5 s"}]},
+        )
+    )
+    few = {"d": {"model": "llama-3.1-8b", "replicas": {"simulate": 32}}}
+    rows = [{"system": "dgx-h100", "count": 4}]
+    yield simulate(site_of(duration="20 s", racks=rows, deployments=few))
+
+
+@pytest.fixture(scope="module")
+def folders(quickstart: Quickstart, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    found = [quickstart.folder]
+    for index, run in enumerate(everything()):
+        found.append(tmp_path_factory.mktemp("everything") / str(index))
+        save(run, found[-1], plots=False, force=True)
+    return found
+
+
+def test_the_glossary_has_every_key_and_column(folders: list[Path]) -> None:
+    for folder in folders:
+        assert words_of(folder) - known_words() == set(), folder.name
+
+
+def known_words() -> set[str]:
     glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     known = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]+)`", glossary))))
-    known |= {"measured", "datasheet", "calibrated", "estimate"}  # the kinds of figures
-    folder = quickstart.folder
+    return known | {"measured", "datasheet", "calibrated", "estimate"}  # the kinds of figures
+
+
+def words_of(folder: Path) -> set[str]:
+    """Return every key and column of a run."""
     words = set(keys_of(json.loads((folder / "summary.json").read_text(encoding="utf-8"))))
     words |= set(keys_of(json.loads((folder / "run.json").read_text(encoding="utf-8"))))
     for table in ("requests", "timeseries"):
         columns = pq.read_schema(folder / f"{table}.parquet").names
         words |= {column.rpartition(".")[2] for column in columns}
-    assert words - known == set()
+    return words
 
 
+@pytest.mark.slow
 def test_the_python_example_prints_what_it_says(tmp_path: Path) -> None:
     (code,) = blocks("python")
     printed = io.StringIO()

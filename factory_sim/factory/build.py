@@ -134,10 +134,12 @@ class Factory:
         self.meter = Meter(env, self.facility, lines, allowance.at)
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.outages = self._outages(lines)
-        governor = None
+        guards = [self.outages.look]
         if scenario.site.cooling is not None:
-            governor = Governor(self.facility, lines, self.outages.overheat, self.outages.cooled)
-        self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, governor)
+            guards.append(
+                Governor(self.facility, lines, self.outages.overheat, self.outages.cooled).look
+            )
+        self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, guards)
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)
@@ -161,7 +163,7 @@ class Factory:
             for replica, bay in zip(line.replicas, line.bays, strict=True)
         ]
         pipe = Pipe(env, store.bandwidth or float("inf"))
-        outages = Outages(env, self.meter, places, pipe, store.per_server)
+        outages = Outages(env, self.meter, places, pipe, store.per_server, self.layout.period_s)
         if spec is not None:
             set_going(env, outages, self.layout, spec, _seeds(scenario)[2])
         return outages

@@ -78,7 +78,7 @@ class CoolingSpec(Frozen):
 
 class Battery(Frozen):
     """A battery at the meter. It gives when the site would draw more than its limit, and fills
-    when there is room under it.
+    when there is room under it. It carries the site without feed, as long as it can.
 
     efficiency: of a charge and discharge together. start: the share it holds at the beginning.
     """

@@ -50,8 +50,9 @@ class Chance(Frozen):
 
 class Spares(Frozen):
     """Servers that stand by, loaded with nothing: a failed GPU or server is replaced by one of
-    them within `takeover`, instead of being repaired first."""
+    them within `takeover`, and stands by in its place once it is repaired. servers: how many."""
 
+    servers: Annotated[int, Field(gt=0, strict=True)]
     takeover: PositiveSeconds = 300.0
 
 

@@ -111,6 +111,39 @@ def test_a_site_without_feed_draws_nothing_but_what_its_building_keeps() -> None
     assert parts == pytest.approx(run.summary["power_mw"]["grid"] * 40 / 3600, rel=1e-9)
 
 
+def test_a_battery_carries_the_site_without_feed_as_long_as_it_lasts() -> None:
+    def outage(**site: Any) -> Run:
+        feed = {"at": "10 s", "what": "feed", "lasts": "20 s"}
+        return simulate(failing(feed, site=building(**site), duration="60 s", drain="0 s"))
+
+    big = outage(battery={"energy": "10 kWh", "power": "60 kW"})
+    series = big.timeseries.set_index("time_s")
+    assert series.loc[11.0:30.0, "grid_power_mw"].abs().max() <= 1e-12
+    assert series.loc[11.0:30.0, "it_power_mw"].min() > 0.02
+    assert series.loc[31.0, "battery_mw"] > 0.0  # it fills again
+    tally = {"failures": 1, "carried_by_redundancy": 1, "replicas_stopped": 0, "requests_lost": 0}
+    assert big.summary["outages"]["feed"] == tally
+
+    # About 33 kW for the 10 s of 0.1 kWh at 95 %: it ends a reading before it is empty.
+    small = outage(battery={"energy": "0.1 kWh", "power": "60 kW"})
+    series = small.timeseries.set_index("time_s")
+    drawn_kw = 1e3 * -series.loc[11.0:14.0, "battery_mw"].mean()
+    lasts_s = int(0.1 * 3600 * 0.9**0.5 / drawn_kw)
+    assert series.loc[11.0 : 10.0 + lasts_s, "it_power_mw"].min() > 0.02
+    assert series.loc[11.0 + lasts_s : 30.0, "it_power_mw"].max() == 0.0
+    assert small.summary["outages"]["feed"]["replicas_stopped"] == 8
+
+    weak = outage(battery={"energy": "10 kWh", "power": "20 kW"})
+    assert weak.timeseries.set_index("time_s").loc[11.0:30.0, "it_power_mw"].max() == 0.0
+    # Own generation that suffices needs no battery.
+    own = outage(generation="80 kW")
+    assert own.timeseries["it_power_mw"].min() > 0.0
+    for run in (big, small, weak, own):
+        fed = run.summary["power_mw"]["grid"] + run.summary.get("generation_mw", 0.0)
+        parts = sum(run.summary["energy_mwh"].values())
+        assert parts == pytest.approx(fed * 60 / 3600, rel=1e-9)
+
+
 def test_a_dark_site_of_constant_pue_emits_nothing() -> None:
     site = {"grid_limit": "1 MW", "pue": 1.3, "carbon": "300 g/kWh"}
     feed = {"at": "10 s", "what": "feed", "lasts": "20 s"}
@@ -285,7 +318,8 @@ def test_a_spare_takes_over_sooner_than_a_repair() -> None:
         found: float = run.summary["availability"]
         return found
 
-    assert availability(spares={"takeover": "1 min"}) > availability()
+    none, few = availability(), availability(spares={"servers": 20, "takeover": "1 min"})
+    assert none < few < availability(spares={"servers": 200, "takeover": "1 min"})
 
 
 LITTLE = {

@@ -125,16 +125,17 @@ class TestCap:
             battery = {"energy": "50 kWh", "power": "40 kW", "start": start}
             limit = "60 kW" if start == "0 %" else "50 kW"  # the site draws 56 kW
             site = building(grid_limit=limit, cooling="air-tower", battery=battery)
-            run = simulate(busy(site=site, provisioning={"oversubscribe": 2.0}))
+            more = {"duration": "30 s", "provisioning": {"oversubscribe": 2.0}}
+            run = simulate(busy(site=site, **more))
             assert run.summary["clock"]["lowest"] == 1.0
             assert run.summary["cap_overshoot_s"] == 0.0
             assert (run.timeseries["battery_mw"].iloc[10] > 0.0) == (start == "0 %")
 
     def test_own_generation_moves_the_limit_and_not_the_policy(self) -> None:
         def clock(**site: Any) -> Any:
-            power = {"power": {"policy": "clock"}, "provisioning": {"oversubscribe": 4.0}}
-            run = simulate(busy(site=building(cooling="air-tower", **site), **power))
-            return run.timeseries["clock"].to_numpy()[10:60]
+            more = {"duration": "30 s", "provisioning": {"oversubscribe": 4.0}}
+            run = simulate(busy(site=building(cooling="air-tower", **site), **more))
+            return run.timeseries["clock"].to_numpy()[10:30]
 
         metered, made = clock(grid_limit="50 kW"), clock(grid_limit="30 kW", generation="20.4 kW")
         assert made.mean() == pytest.approx(metered.mean(), abs=0.03)

@@ -119,7 +119,7 @@ def test_few_requests_are_no_trouble(name, count):
     run.timeseries = run.timeseries.iloc[:count]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw(name, run)
+        assert draw(name, run).axes
 
 
 @pytest.mark.parametrize("name", plots.PLOTS)
@@ -127,14 +127,14 @@ def test_few_requests_are_no_trouble(name, count):
 def test_a_run_without_any_figure_still_has_its_plots(name, site):
     run = site(50)
     run.summary = {}
-    draw(name, run)
+    assert draw(name, run).axes
 
 
 @pytest.mark.parametrize("name", ["power", "energy", "one_line"])
 def test_every_building_can_be_drawn(name, building):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw(name, building)
+        assert draw(name, building).axes
 
 
 def test_a_run_has_the_plots_that_apply_to_it(run):

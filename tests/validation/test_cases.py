@@ -35,7 +35,8 @@ def row_of(case: Case) -> str:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 def test_every_case_can_be_simulated(case: Case) -> None:
-    lay_out(scenario_of(case, FACTS))
+    (fleet,) = lay_out(scenario_of(case, FACTS)).fleets
+    assert fleet.memory.blocks * fleet.memory.block_tokens >= fleet.max_step_tokens > 0
 
 
 def test_every_case_names_its_source_and_its_own_row() -> None:

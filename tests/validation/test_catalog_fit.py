@@ -46,6 +46,7 @@ def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
     assert before.engines["ideal"].per_step.value == 0.0
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_prior_alone_is_where_a_fit_to_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """With residuals of weight zero the fit is the prior, and its text reads back."""

@@ -50,7 +50,8 @@ IT_PARTS = 5
 class Condition(NamedTuple):
     """What of the building does not work now, and what heat waits to be removed.
 
-    dark: bays without power; still: bays without coolant flow. plant, feed: whether they work.
+    dark: bays without power; still: bays without coolant flow. plant: whether it works; feed:
+    whether any power comes in.
     backlog_w: of each loop, heat that its water has gathered and the plant is to remove beside
     that of the racks.
     """

@@ -80,7 +80,7 @@ class Facility:
         self._carbon: Signal | None = site.carbon
         self.warmth = Warmth(building.bays, building.plant)
         self.dark: frozenset[int] = frozenset()
-        self._fed = True
+        self._fed = self._powered = True
         self._dark_by: dict[str, frozenset[int]] = {}
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
         self.stage_j = [0.0] * len(building.stages)
@@ -106,17 +106,32 @@ class Facility:
         self.rest_w = self._at_rest()
 
     def set_feed(self, live: bool) -> None:
-        """Lose the utility feed, or have it back."""
+        """Lose the utility feed, or have it back; battery and own generation may go on."""
         self._fed = live
+        if live:
+            self._powered = True
+            self.rest_w = self._at_rest()
+
+    def go_black(self) -> None:
+        """Lose all power, until the feed is back."""
+        self._powered = False
         self.rest_w = self._at_rest()
+
+    def holds_alone(self, now: float, seconds: float) -> bool:
+        """Tell whether battery and own generation carry the site as it draws now for so long."""
+        if self._fed:
+            return True
+        generated_w = self._generation.at(now) if self._generation is not None else 0.0
+        need_w = self.flow.load_w - generated_w
+        return need_w <= 0.0 or (self.storage is not None and self.storage.lasts(need_w, seconds))
 
     def _condition(self) -> Condition:
         """Return what does not work now."""
         warmth = self.warmth
-        if not (self.dark or warmth.troubled) and self._fed:
+        if not (self.dark or warmth.troubled) and self._powered:
             return WELL
         backlog_w = warmth.backlog_w(self.flow) if warmth.running else (0.0, 0.0)
-        return Condition(self.dark, warmth.still, warmth.running, self._fed, backlog_w)
+        return Condition(self.dark, warmth.still, warmth.running, self._powered, backlog_w)
 
     def books(self) -> Books:
         """Return all sums as they stand after the last visit."""
@@ -135,7 +150,7 @@ class Facility:
 
     def _at_rest(self) -> list[float]:
         """Return the watts of each limited level with idle GPUs, in the weather of now."""
-        dark = Condition(self.dark, feed=self._fed)
+        dark = Condition(self.dark, feed=self._powered)
         flow = self.building.draw(self._rest_w, self.ambient, dark)
         return [flow.load_w, *self._levels_w(flow)]
 
@@ -172,8 +187,12 @@ class Facility:
         generated_w = into_w = 0.0
         if self._generation is not None:
             generated_w = self._generation.mean_over(start_s, end_s)
-        if self.storage is not None and self._fed:
-            into_w = self.storage.take(flow.load_w - generated_w, self._target(start_s), seconds)
+        if self.storage is not None and self._powered:
+            need_w = flow.load_w - generated_w
+            if self._fed:
+                into_w = self.storage.take(need_w, self._target(start_s), seconds)
+            else:
+                into_w = self.storage.carry(need_w, seconds)
             joules[BATTERY] = into_w * seconds
             self.charged_j += max(into_w, 0.0) * seconds
         # What neither the site nor its battery can use of its own generation is lost.

@@ -18,6 +18,20 @@ class Storage:
         self._one_way = sqrt(battery.efficiency)
         self.held_j = battery.start * battery.energy
 
+    def lasts(self, load_w: float, seconds: float) -> bool:
+        """Tell whether it can carry a load alone for some seconds."""
+        return load_w <= self._power_w and load_w * seconds <= self.held_j * self._one_way
+
+    def carry(self, load_w: float, seconds: float) -> float:
+        """Carry a load alone, whatever it is; return the watts that flow into it (below 0: out).
+
+        Who asks it for more than it can give owes it the rest: see that it `lasts`.
+        """
+        if load_w <= 0.0:
+            return self.take(load_w, 0.0, seconds)
+        self.held_j -= load_w * seconds / self._one_way
+        return -load_w
+
     def take(self, load_w: float, limit_w: float, seconds: float) -> float:
         """Return the watts that flow into it (below 0: out of it) beside a load, for some seconds.
 

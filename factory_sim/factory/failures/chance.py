@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from difflib import get_close_matches
+from typing import NamedTuple
 
 import numpy as np
-from simpy import Event
+from simpy import Container, Event
 
 from factory_sim.catalog import FailureRate
 from factory_sim.errors import InputError, Problem
@@ -16,7 +17,14 @@ from factory_sim.factory.layout import Layout
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.scenario.failures import KINDS, Failures, Scheduled
 
-Story = Generator[Event, None, None]
+Story = Generator[Event, object, None]
+
+
+class Shelf(NamedTuple):
+    """Servers that stand by, and the time until one of them has taken over."""
+
+    spares: Container
+    takeover_s: float
 
 
 def targets(layout: Layout, spec: Failures) -> tuple[dict[str, Domain], list[Domain]]:
@@ -75,14 +83,17 @@ def set_going(
     chance = spec.chance
     if chance is None:
         return
-    takeover_s = spec.spares.takeover if spec.spares else None
-    quick_s = {} if takeover_s is None else dict.fromkeys(("gpu", "server"), takeover_s)
+    shelf = None
+    if spec.spares is not None:
+        spares = Container(env, spec.spares.servers, spec.spares.servers)
+        shelf = Shelf(spares, spec.spares.takeover)
     # One stream for each kind, whether it fails here or not.
     for kind, own in zip(KINDS, seed.spawn(len(KINDS)), strict=True):
         units = [domain for domain in known.values() if domain.kind == kind]
         if kind in chance.kinds and units:
             rate = layout.scenario.facts.failure_rate(kind)
-            env.process(by_chance(env, outages, units, rate, chance.times, quick_s, own))
+            stock = shelf if kind in ("gpu", "server") else None
+            env.process(by_chance(env, outages, units, rate, chance.times, stock, own))
 
 
 def scheduled(env: Timetable, outages: Outages, domain: Domain, when: Scheduled) -> Story:
@@ -100,14 +111,13 @@ def by_chance(
     units: list[Domain],
     rate: FailureRate,
     times: float,
-    quick_s: Mapping[str, float],
+    shelf: Shelf | None,
     seed: np.random.SeedSequence,
 ) -> Story:
     """Let units of one kind fail at random, each for a random time.
 
     Failures of all units together come as a Poisson process; a repair is log-normal. times: how
-    much more often than the catalogue says. quick_s: by kind, how long it takes where a spare
-    stands in.
+    much more often than the catalogue says. shelf: what stands in for a failed unit.
     """
     rng = np.random.default_rng(seed)
     modules = sum(unit.modules for unit in units)
@@ -118,9 +128,19 @@ def by_chance(
         unit = units[int(rng.integers(len(units)))]
         repair_s = rate.repair.value * float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
         outages.strike(unit)
-        env.process(_repaired(env, outages, unit, min(repair_s, quick_s.get(unit.kind, repair_s))))
+        env.process(_repaired(env, outages, unit, repair_s, shelf))
 
 
-def _repaired(env: Timetable, outages: Outages, unit: Domain, seconds: float) -> Story:
-    yield env.timeout(seconds)
+def _repaired(
+    env: Timetable, outages: Outages, unit: Domain, repair_s: float, shelf: Shelf | None
+) -> Story:
+    """Repair a unit; if a spare is on the shelf it takes over, and the repaired one joins it."""
+    if shelf is None or repair_s <= shelf.takeover_s or shelf.spares.level < 1:
+        yield env.timeout(repair_s)
+        outages.mend(unit)
+        return
+    yield shelf.spares.get(1)
+    yield env.timeout(shelf.takeover_s)
     outages.mend(unit)
+    yield env.timeout(repair_s - shelf.takeover_s)
+    yield shelf.spares.put(1)

@@ -42,7 +42,7 @@ class Outages:
     """Strikes domains and mends them.
 
     places: every replica. pipe: weights come through it; per_server: bytes a second that a server
-    takes at the most.
+    takes at the most. period_s: how often `look` is called.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class Outages:
         places: list[Place],
         pipe: Pipe,
         per_server: float,
+        period_s: float,
     ) -> None:
-        self._env, self._meter, self._places = env, meter, places
+        self._env, self._meter, self._places, self._period_s = env, meter, places, period_s
         self._facility: Facility = meter.facility
         self._pipe, self._per_server = pipe, per_server
         self._failed: Counter[str] = Counter()  # modules that are down, by domain
@@ -61,6 +62,7 @@ class Outages:
         self._empty: set[int] = set()  # those that have lost their weights
         self._loads: dict[int, int] = {}  # transfers of those that load
         self._starts: dict[int, int] = {}  # calls that end their start
+        self._alone: Domain | None = None  # the feed, while the site lives on without it
         self.tallies: dict[str, Tally] = {}
 
     def strike(self, domain: Domain) -> None:
@@ -71,15 +73,27 @@ class Outages:
         if self._failed[domain.name] <= domain.spares:
             tally.carried += 1
         elif self._failed[domain.name] == domain.spares + 1:
-            self._effect(domain, True)
-            behind = [i for i, place in enumerate(self._places) if self._needs(place, domain)]
-            self._stop(behind, domain.name, domain.kind in CUTS, tally)
+            if domain.kind == "feed" and self._lives_on(domain):
+                return
+            self._lose(domain, tally)
+
+    def look(self) -> None:
+        """End the site's life without feed when what carries it would not last until next time."""
+        if self._alone is not None and not self._facility.holds_alone(
+            self._env.now, self._period_s
+        ):
+            domain, self._alone = self._alone, None
+            self._lose(domain, self.tallies[domain.kind])
 
     def mend(self, domain: Domain) -> None:
         """Let a failed module of a domain work again."""
         self._failed[domain.name] -= 1
         if self._failed[domain.name] == domain.spares:
             self._effect(domain, False)
+            if self._alone is domain:
+                self._alone = None
+                self.tallies[domain.kind].carried += 1
+                return
             for index, place in enumerate(self._places):
                 if self._needs(place, domain):
                     self._release(index, domain.name)
@@ -105,6 +119,20 @@ class Outages:
 
     # -- inside ------------------------------------------------------------------------
 
+    def _lives_on(self, feed: Domain) -> bool:
+        """Tell whether battery and own generation carry the site, now that its feed is gone."""
+        self._meter.account()
+        self._facility.set_feed(False)
+        if self._facility.holds_alone(self._env.now, self._period_s):
+            self._alone = feed
+        return self._alone is not None
+
+    def _lose(self, domain: Domain, tally: Tally) -> None:
+        """Let what stands behind a domain feel that it is gone."""
+        self._effect(domain, True)
+        behind = [i for i, place in enumerate(self._places) if self._needs(place, domain)]
+        self._stop(behind, domain.name, domain.kind in CUTS, tally)
+
     @staticmethod
     def _needs(place: Place, domain: Domain) -> bool:
         if domain.kind in FEEDS:
@@ -116,8 +144,10 @@ class Outages:
     def _effect(self, domain: Domain, failing: bool) -> None:
         """Let the facility know of what it loses or gets back."""
         self._meter.account()
-        if domain.kind == "feed":
-            self._facility.set_feed(not failing)
+        if domain.kind == "feed" and failing:
+            self._facility.go_black()
+        elif domain.kind == "feed":
+            self._facility.set_feed(True)
         if domain.kind in FEEDS or domain.kind == "rack":
             self._facility.set_dark(domain.name, domain.bays if failing else frozenset())
         elif domain.kind == "cdu":

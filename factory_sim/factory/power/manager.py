@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from simpy import Environment, Event
 
-from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.power.protocol import Policy, Shares
@@ -18,7 +17,7 @@ class Manager:
     """Runs a policy on the readings of every limited level, one each `period_s`, with their delays.
 
     shares: what each level allows each deployment; a replica gets the least of the levels that
-    stand between it and the feed. governor: what GPUs do about their temperature, at each reading.
+    stand between it and the feed. guards: who else looks at the site after each reading.
     """
 
     def __init__(
@@ -28,9 +27,9 @@ class Manager:
         policy: Policy,
         power: Power,
         period_s: float,
-        governor: Governor | None = None,
+        guards: Sequence[Callable[[], None]] = (),
     ) -> None:
-        self.env, self.meter, self.policy, self.governor = env, meter, policy, governor
+        self.env, self.meter, self.policy, self._guards = env, meter, policy, guards
         self._limits = meter.facility.limits
         self.shares: list[Shares] = [(1.0,) * len(meter.lines) for _ in self._limits]
         self._period_s = period_s
@@ -63,8 +62,8 @@ class Manager:
                 wanted = self.policy.decide(shares, reading)
                 if wanted != self.shares[level]:
                     self.env.process(self._order(level, wanted))
-            if self.governor is not None:
-                self.governor.look()
+            for look in self._guards:
+                look()
 
     def _order(self, level: int, shares: Shares) -> Generator[Event, None, None]:
         """The reading arrives late and the order takes time; then the shares hold."""
