@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.facility import Battery, CoolingSpec, PowerChainSpec
 from factory_sim.scenario.names import SystemName
-from factory_sim.scenario.signal import signal_of
+from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.scenario.weather import Weather
 from factory_sim.units import (
     GramsPerJoule,

@@ -15,7 +15,8 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.epw import read_epw
 from factory_sim.scenario.moment import start_of
-from factory_sim.scenario.signal import Signal, signal_of
+from factory_sim.scenario.signal import Signal
+from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.units import Celsius, CelsiusSpan, Share
 
 RelativeHumidity = Annotated[Share, Field(ge=0, le=1)]

@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.signal import Constant, OrPlain, Signal, signal_of
+from factory_sim.scenario.signal import Constant, Signal
+from factory_sim.scenario.signal_forms import OrPlain, signal_of
 from factory_sim.units import (
     NonNegativeSeconds,
     PerSecond,

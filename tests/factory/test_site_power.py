@@ -190,31 +190,28 @@ class TestCap:
         assert parked.summary["requests_completed"] == len(parked.requests)
 
 
+def chat_and_batch(policy: str) -> Scenario:
+    """Return a site of two deployments, of which `chat` is to be slowed last."""
+    deployments = {
+        name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
+        for name, priority in (("chat", 1), ("batch", 0))
+    }
+    load = {"process": "closed", "concurrency": 800}
+    return site_of(
+        site=building(grid_limit="50 kW", cooling="air-tower"),
+        deployments=deployments,
+        workload={
+            name: {"deployment": name, "arrivals": load, "lengths": CHAT} for name in deployments
+        },
+        power={"policy": policy},
+        provisioning={"oversubscribe": 2.0},
+    )
+
+
 class TestPriority:
     @pytest.mark.parametrize("policy", ["clock", "decode-first"])
     def test_the_lowest_is_slowed_first(self, policy: str) -> None:
-        deployments = {
-            name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
-            for name, priority in (("chat", 1), ("batch", 0))
-        }
-        workload = {
-            name: {
-                "deployment": name,
-                "arrivals": {"process": "closed", "concurrency": 800},
-                "lengths": CHAT,
-            }
-            for name in deployments
-        }
-        site = building(grid_limit="50 kW", cooling="air-tower")
-        run = simulate(
-            site_of(
-                site=site,
-                deployments=deployments,
-                workload=workload,
-                power={"policy": policy},
-                provisioning={"oversubscribe": 2.0},
-            )
-        )
+        run = simulate(chat_and_batch(policy))
         lost = {name: found["time_lost"] for name, found in run.summary["deployments"].items()}
         assert lost["batch"]["power_throttled"] > 0.0
         assert "power_throttled" not in lost["chat"]
@@ -223,15 +220,8 @@ class TestPriority:
 
     @pytest.mark.parametrize("policy", ["admit", "none"])
     def test_is_refused_where_nobody_looks_at_it(self, policy: str) -> None:
-        deployments = {
-            name: {"model": "llama-3.1-8b", "replicas": 32, "power_priority": priority}
-            for name, priority in (("chat", 1), ("batch", 0))
-        }
-        workload = {
-            name: {"deployment": name, "arrivals": BUSY, "lengths": CHAT} for name in deployments
-        }
         with pytest.raises(InputError, match=f"deployments.chat.power_priority.*'{policy}'"):
-            site_of(deployments=deployments, workload=workload, power={"policy": policy})
+            chat_and_batch(policy)
 
 
 class TestDecodeFirst:

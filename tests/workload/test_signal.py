@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from factory_sim.errors import InputError
 from factory_sim.frozen import Frozen, validate
-from factory_sim.scenario.signal import Constant, Daily, Linear, Signal, Sinusoid, Steps, signal_of
+from factory_sim.scenario.signal import Constant, Daily, Linear, Signal, Sinusoid, Steps
+from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.units import Share, Watts
 
 HOUR = 3600.0
