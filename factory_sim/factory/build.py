@@ -128,10 +128,14 @@ class Factory:
             lines.append(Line(fleet, gateway, bays))
         allowance = Allowance(scenario.site.grid_limit, scenario.power, layout.period_s)
         kept = 1.0 - scenario.power.margin
-        self.facility = Facility(
+        self.facility = facility = Facility(
             layout.building, layout.climate, scenario.site, lambda now: kept * allowance.at(now)
         )
-        self.meter = Meter(env, self.facility, lines, allowance.at)
+
+        def allowed_w(now: float) -> float:
+            return allowance.at(now) + facility.reserve_w(allowance.lead_s)
+
+        self.meter = Meter(env, facility, lines, allowed_w)
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.outages = self._outages(lines)
         guards = [self.outages.look]

@@ -120,7 +120,7 @@ class Gateway:
         is_open = [number for number, other in enumerate(self.replicas) if not other.closed]
         if not is_open:  # better one that is parked than none
             parked = {"parked"}
-            is_open = [n for n, other in enumerate(self.replicas) if other.closed == parked]
+            is_open = [n for n, other in enumerate(self.replicas) if other.closed == parked][:1]
         self._open = None if len(is_open) == len(self.replicas) else is_open
         if is_open and self.stranded:
             waiting, self.stranded = self.stranded, {}

@@ -38,11 +38,11 @@ class Line(NamedTuple):
 class Reading(NamedTuple):
     """What one period showed at a limited level.
 
-    watts: the mean, without what a battery takes; rest_w: what it would be with idle GPUs; limit_w:
-    allowed at the end. clocks: of each line, the means of its replicas behind this level, in decode
-    steps and in those with prompts; boards_w: what these drew above rest; prompt_shares: how much
-    of the line's energy so far went into steps with prompts. batch_share: running sequences over
-    the most a replica may run, of the fullest.
+    watts: the mean, whatever a battery took or gave; rest_w: what it would be with idle GPUs;
+    limit_w: allowed at the end, what a battery can give included. clocks: of each line, the means
+    of its replicas behind this level, in decode steps and in those with prompts; boards_w: what
+    these drew above rest; prompt_shares: how much of the line's energy so far went into steps with
+    prompts. batch_share: running sequences over the most a replica may run, of the fullest.
     """
 
     watts: float
@@ -137,12 +137,11 @@ class Meter:
             )
             for line in lines
         ]
-        self._count = sum(len(line.replicas) for line in lines)
         self._bay_j = [0.0] * len(facility.building.bays)
         self.levels = [Level(limit) for limit in facility.limits]
         self._last_s = 0.0
         self._last_carried_j = list(facility.carried_j)
-        self._last_charged_j = self._last_relief_j = 0.0
+        self._last_battery_j = self._last_generation_j = 0.0
         self._last_line_j = [[0.0] * len(self._bay_j) for _ in lines]
 
     def account(self) -> None:
@@ -161,6 +160,7 @@ class Meter:
         line_j: list[list[float]] = []
         several = len(self.lines) > 1
         clocks = fullest = 0.0
+        present = 0
         floors: list[float] = []
         for (slots, scale, looks), (_, gateway, _) in zip(self._looks, self.lines, strict=True):
             waiting = running = free = prompts = most = 0
@@ -173,7 +173,9 @@ class Meter:
                 bay_j[bay] += joules
                 if several:
                     own_j[bay] += joules
-                clocks += replica.clock
+                if not replica.absence.state:
+                    clocks += replica.clock
+                    present += 1
                 batch = replica.batch
                 here = len(batch.running)
                 waiting += len(batch.waiting)
@@ -196,18 +198,20 @@ class Meter:
             facility.generation_j,
             facility.air_water_kg + facility.liquid_water_kg,
             facility.limits[0].watts.mean_over(self._last_s, now),
-            clocks / self._count,
+            clocks / present if present else 1.0,
             *facility.ambient,
             *facility.warmth.states(),
             *floors,
         )
         seconds = now - self._last_s
         readings = self._readings(now, line_j, fullest)
+        for level, after_j, before_j in zip(
+            self.levels, facility.carried_j, self._last_carried_j, strict=True
+        ):
+            limit_w = level.limit.watts.mean_over(now - seconds, now)
+            level.note((after_j - before_j) / seconds, limit_w, seconds)
         self._last_s, self._last_carried_j = now, list(facility.carried_j)
         self._last_line_j = line_j
-        for level, reading in zip(self.levels, readings, strict=True):
-            limit_w = level.limit.watts.mean_over(now - seconds, now)
-            level.note(reading.watts, limit_w, seconds)
         return readings
 
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
@@ -220,19 +224,17 @@ class Meter:
                 for after, before in zip(line_j, before_j, strict=True)
             ]
 
-        # What a battery takes it would leave: nobody need be slowed for it.
-        charging_w = (facility.charged_j - self._last_charged_j) / seconds
-        self._last_charged_j = facility.charged_j
-        # What own generation and a battery give relieves the meter, whatever GPUs do.
-        load_j = sum(facility.joules) - facility.joules[BATTERY]
-        relief_j = load_j - (facility.meter_j - facility.charged_j)
-        relief_w = (relief_j - self._last_relief_j) / seconds
-        self._last_relief_j = relief_j
+        # What a battery takes it would leave, and what it gives is counted with the limit.
+        battery_w = (facility.joules[BATTERY] - self._last_battery_j) / seconds
+        self._last_battery_j = facility.joules[BATTERY]
+        # Own generation relieves the meter, whatever GPUs do.
+        generated_w = (facility.generation_j - self._last_generation_j) / seconds
+        self._last_generation_j = facility.generation_j
         first = facility.limits[0]
         return [
             Reading(
-                (after_j - before_j) / seconds - (charging_w if limit is first else 0.0),
-                rest_w - (relief_w if limit is first else 0.0),
+                (after_j - before_j) / seconds - (battery_w if limit is first else 0.0),
+                rest_w - (generated_w if limit is first else 0.0),
                 allowed(now),
                 partial(self._clocks, limit.bays),
                 partial(boards_w, limit.bays),
@@ -250,10 +252,11 @@ class Meter:
         ]
 
     def _clocks(self, bays: tuple[int, ...]) -> list[tuple[float, float]]:
-        """Return, of each line, the mean clocks of its replicas in some bays."""
+        """Return, of each line, the mean clocks of its replicas in some bays that are up."""
         found = []
         for line in self.lines:
-            here = [r for r, bay in zip(line.replicas, line.bays, strict=True) if bay in bays]
+            pairs = zip(line.replicas, line.bays, strict=True)
+            here = [r for r, bay in pairs if bay in bays and not r.absence.state]
             many = len(here)
             decode = sum(r.clock for r in here) / many if here else 1.0
             found.append((decode, sum(r.prompt_clock for r in here) / many if here else 1.0))

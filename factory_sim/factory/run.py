@@ -25,7 +25,7 @@ from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
 from factory_sim.metrics.share import Share
-from factory_sim.metrics.site import LevelUse, OverPreference, StageUse, Window
+from factory_sim.metrics.site import LevelUse, OverPreference, StageUse, Window, seconds_within
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.facility import PowerChainSpec
@@ -290,14 +290,14 @@ def _hottest(timeseries: pd.DataFrame) -> dict[str, float]:
 
 
 def _over_preference(scenario: Scenario, timeseries: pd.DataFrame) -> OverPreference | None:
-    """Return the energy above the preferred limit and what it cost, if one is preferred."""
+    """Return the window's energy above the preferred limit and its cost, if one is preferred."""
     preference = scenario.power.preference
     if preference is None:
         return None
-    end_s = timeseries["time_s"].to_numpy()
-    start_s = np.concatenate([[0.0], end_s[:-1]])
+    seconds = seconds_within(timeseries, scenario.warmup, scenario.duration)
+    start_s = timeseries["time_s"].shift(fill_value=0.0).to_numpy()
     over_w = 1e6 * timeseries["grid_power_mw"].to_numpy() - preference.limit.at(start_s)
-    over_j = np.maximum(over_w, 0.0) * (end_s - start_s)
+    over_j = np.maximum(over_w, 0.0) * seconds
     return OverPreference(float(over_j.sum()), float((over_j * preference.price.at(start_s)).sum()))
 
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from factory_sim.metrics.share import Share
 
 Summary = dict[str, Any]
+Floats = NDArray[np.float64]
 
 
 class StageUse(NamedTuple):
@@ -93,11 +96,10 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     """
     seconds, parts = window.seconds, window.parts_j
     it_mw, grid_mw = window.it_j / seconds / 1e6, window.meter_j / seconds / 1e6
-    inside = timeseries[
-        (timeseries["time_s"] > window.start_s) & (timeseries["time_s"] <= window.end_s)
-    ]
     grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
-    period = timeseries["time_s"].diff().fillna(timeseries["time_s"].iloc[:1])
+    period = seconds_within(timeseries, 0.0, window.run_s)
+    weights = seconds_within(timeseries, window.start_s, window.end_s)
+    clock = timeseries["clock"]
     over = (grid - limit).clip(lower=0.0)
     over = over.where(over > 1e-9 * limit, 0.0)
     server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
@@ -111,14 +113,14 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
             "grid": grid_mw,
         },
         "energy_mwh": {part: joules / 3.6e9 for part, joules in parts.items() if joules},
-        "cap_headroom_mw": float((limit - grid)[inside.index].mean()),
+        "cap_headroom_mw": float(np.average(limit - grid, weights=weights)),
         "cap_overshoot_s": float(period[over > 0].sum()),
         "cap_overshoot_max_mw": float(over.max()),
         "cap_overshoot_mwh": float((over * period).sum()) / 3600,
         "clock": {
-            "mean": float(inside["clock"].mean()),
-            "lowest": float(inside["clock"].min()),
-            "share_below_reference": float((inside["clock"] < 1 - 1e-9).mean()),
+            "mean": float(np.average(clock, weights=weights)),
+            "lowest": float(clock[weights > 0.0].min()),
+            "share_below_reference": float(np.average(clock < 1 - 1e-9, weights=weights)),
         },
         "provisioned": {
             "it_mw": window.provisioned_it_w / 1e6,
@@ -151,6 +153,17 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     if window.hottest_c:
         found["temperature_c"] = dict(window.hottest_c)
     return found
+
+
+def seconds_within(timeseries: pd.DataFrame, start_s: float, end_s: float) -> Floats:
+    """Return how much of each row's period, of which it gives the end, lies in a stretch of time.
+
+    One value a row, seconds.
+    """
+    ends = timeseries["time_s"].to_numpy()
+    starts = np.concatenate([[0.0], ends[:-1]])
+    within: Floats = np.minimum(ends, end_s) - np.maximum(starts, start_s)
+    return np.maximum(within, 0.0)
 
 
 def _footprint(window: Window, output_tokens: float) -> Summary:

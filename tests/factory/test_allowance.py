@@ -47,6 +47,20 @@ def test_a_limit_that_moves_all_the_time_is_looked_at_along_the_notice() -> None
     assert allowance.at(150.0) == pytest.approx(wave.at(152.0))
 
 
+def test_asked_twice_it_says_the_same() -> None:
+    allowance = Allowance(FALL, power(ramp=10e3), 1.0)
+    allowance.at(1199.0)
+    assert [allowance.at(1200.0) for _ in range(3)] == pytest.approx([7.01e6] * 3)
+
+
+def test_a_preference_waits_for_the_ramp() -> None:
+    price = Steps((0.0, 100.0), (2e-8, 5e-8))
+    preference = Preference.model_construct(limit=Constant(6e6), price=price, worth=3e-8)
+    allowance = Allowance(Constant(10e6), power(preference=preference, ramp=100e3), 1.0)
+    found = [allowance.at(t) for t in (0.0, 99.0, 100.0, 110.0, 140.0)]
+    assert found == pytest.approx([10e6, 10e6, 9.9e6, 8.9e6, 6e6])
+
+
 def test_a_preference_counts_while_it_is_dear() -> None:
     price = Steps((0.0, 100.0), (2e-8, 5e-8))
     preference = Preference.model_construct(limit=Constant(6e6), price=price, worth=3e-8)

@@ -131,6 +131,36 @@ class TestCap:
             assert run.summary["cap_overshoot_s"] == 0.0
             assert (run.timeseries["battery_mw"].iloc[10] > 0.0) == (start == "0 %")
 
+    @pytest.mark.parametrize("policy", ["clock", "decode-first"])
+    def test_clocks_fall_only_for_what_a_battery_cannot_give(self, policy: str) -> None:
+        fall = {"steps": [["0 s", "60 kW"], ["15 s", "50 kW"]]}
+
+        def run(energy: str) -> Run:
+            battery = {"energy": energy, "power": "40 kW"}
+            site = building(grid_limit=fall, cooling="air-tower", battery=battery)
+            more = {"duration": "40 s", "provisioning": {"oversubscribe": 3.0}}
+            return simulate(busy(site=site, power={"policy": policy}, **more))
+
+        large, small = run("5 kWh"), run("0.03 kWh")  # for the fall of 7 kW, or for 14 s of it
+        assert large.summary["clock"]["lowest"] == 1.0
+        assert large.timeseries["battery_mw"].iloc[17:39].max() < -0.005
+        clocks = small.timeseries.set_index("time_s")["clock"]
+        assert clocks[:25.0].min() == 1.0
+        assert clocks[35.0:].max() < 1.0
+        for done in (large, small):
+            assert done.summary["cap_overshoot_s"] == 0.0
+
+    def test_the_ramp_holds_beside_a_battery(self) -> None:
+        battery = {"energy": "0.1 Wh", "power": "1 W"}
+        power = {"ramp": "0.2 kW/s"}
+        site = {"grid_limit": FALL, "cooling": "air-tower"}
+        more = {"power": power, "provisioning": {"oversubscribe": 2.0}}
+        without = simulate(busy(site=building(**site), **more))
+        beside = simulate(busy(site=building(**site, battery=battery), **more))
+        clocks = [run.timeseries["clock"].to_numpy()[:60] for run in (without, beside)]
+        assert clocks[0][55] < 1.0
+        assert np.abs(clocks[0] - clocks[1]).max() <= 0.05 + 1e-9
+
     def test_own_generation_moves_the_limit_and_not_the_policy(self) -> None:
         def clock(**site: Any) -> Any:
             more = {"duration": "30 s", "provisioning": {"oversubscribe": 4.0}}
@@ -168,7 +198,28 @@ class TestCap:
         cheap_mwh = 30.0 / 3600.0 * (series.loc[:30.0, "grid_power_mw"].mean() - 0.045)
         assert over["mwh"] == pytest.approx(cheap_mwh, rel=0.05)
         assert over["cost_usd"] == pytest.approx(20.0 * over["mwh"], rel=0.05)
+        assert over["mwh"] < run.summary["energy_mwh"]["gpus"]
         assert run.summary["cap_overshoot_s"] == 0.0
+
+    def test_parked_replicas_stay_parked_when_those_that_are_open_fail(self) -> None:
+        light = {
+            "w": {
+                "deployment": "d",
+                "arrivals": {"process": "poisson", "rate": "150 /s"},
+                "lengths": CHAT,
+            }
+        }
+        fall = {"steps": [["0 s", "60 kW"], ["10 s", "38 kW"]]}
+        run = simulate(
+            busy(
+                site=building(grid_limit=fall, cooling="air-tower"),
+                workload=light,
+                power={"policy": "park"},
+                provisioning={"oversubscribe": 3.0},
+                failures={"schedule": [{"at": "40 s", "what": "rack-0"}]},
+            )
+        )
+        assert run.timeseries.set_index("time_s").loc[45.0:, "grid_power_mw"].max() <= 0.038
 
     def test_parking_serves_on_fewer_replicas(self) -> None:
         # At part load, where fewer replicas can carry the work.

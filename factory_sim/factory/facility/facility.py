@@ -64,7 +64,7 @@ class Facility:
     the metered energy. carried_j, rest_w: joules until now, and watts with idle GPUs, of each of
     `limits`, of which the first is the meter. stage_j, fullest: of each stage of the power chain,
     joules delivered, and the highest load of a block over its rating. outdoors: whether weather
-    plays a part. dark: bays without power. charged_j: what a battery took, and would leave.
+    plays a part. dark: bays without power.
     """
 
     def __init__(
@@ -74,7 +74,6 @@ class Facility:
         self.limits = _limits(building, site.grid_limit)
         self.outdoors = site.weather is not None
         self.storage = Storage(site.battery) if site.battery else None
-        self.charged_j = 0.0
         self._generation: Signal | None = site.generation
         self._price: Signal | None = site.price
         self._carbon: Signal | None = site.carbon
@@ -116,6 +115,10 @@ class Facility:
         """Lose all power, until the feed is back."""
         self._powered = False
         self.rest_w = self._at_rest()
+
+    def reserve_w(self, seconds: float) -> float:
+        """Return what the battery can give for so long; nothing without one."""
+        return self.storage.available_w(seconds) if self.storage is not None else 0.0
 
     def holds_alone(self, now: float, seconds: float) -> bool:
         """Tell whether battery and own generation carry the site as it draws now for so long."""
@@ -194,7 +197,6 @@ class Facility:
             else:
                 into_w = self.storage.carry(need_w, seconds)
             joules[BATTERY] = into_w * seconds
-            self.charged_j += max(into_w, 0.0) * seconds
         # What neither the site nor its battery can use of its own generation is lost.
         generated_w = min(generated_w, flow.load_w + max(into_w, 0.0))
         self.generation_j += generated_w * seconds

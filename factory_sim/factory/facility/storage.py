@@ -20,7 +20,11 @@ class Storage:
 
     def lasts(self, load_w: float, seconds: float) -> bool:
         """Tell whether it can carry a load alone for some seconds."""
-        return load_w <= self._power_w and load_w * seconds <= self.held_j * self._one_way
+        return load_w <= self.available_w(seconds)
+
+    def available_w(self, seconds: float) -> float:
+        """Return what it can give for so long."""
+        return max(0.0, min(self._power_w, self.held_j * self._one_way / seconds))
 
     def carry(self, load_w: float, seconds: float) -> float:
         """Carry a load alone, whatever it is; return the watts that flow into it (below 0: out).

@@ -15,14 +15,16 @@ class Allowance:
     A lower limit that is known `power.notice` ahead is obeyed before it comes: so early that
     orders have acted when it does, and, with a ramp, so early that the draw may fall by that many
     watts a second at the most. With a ramp the allowance also rises no faster. A preference counts
-    as a limit while going over it costs more than the energy is worth.
+    as a limit while going over it costs more than the energy is worth; it waits for the ramp.
+
+    lead_s: the longest time from a change to the effect of the orders that it leads to.
     """
 
     def __init__(self, limit: Signal, power: Power, period_s: float) -> None:
         self._limit, self._notice_s = limit, power.notice
         self._ramp = float("inf") if power.ramp is None else power.ramp
         # From a reading to its effect: a period may pass before it, and its delays after.
-        self._lead_s = 2.0 * period_s + power.telemetry_delay + power.actuation_delay
+        self.lead_s = 2.0 * period_s + power.telemetry_delay + power.actuation_delay
         self._preference = power.preference
         self._changes: list[float] = []
         self._seen_until_s = -1.0
@@ -30,15 +32,20 @@ class Allowance:
 
     def at(self, now: float) -> float:
         """Return the watts allowed at `now`; times must not go back."""
+        if self._last is not None and now == self._last[0]:
+            return self._last[1]
         allowed_w = self._limit.at(now)
         if self._notice_s:
             allowed_w = min(allowed_w, self._ahead(now))
+        lowest_w, highest_w = 0.0, float("inf")  # that the ramp leads to
+        if self._last is not None:
+            before_s, before_w = self._last
+            change_w = self._ramp * (now - before_s)
+            lowest_w, highest_w = before_w - change_w, before_w + change_w
         preference = self._preference
         if preference is not None and preference.price.at(now) > preference.worth:
-            allowed_w = min(allowed_w, preference.limit.at(now))
-        if self._last is not None and now > self._last[0]:
-            before_s, before_w = self._last
-            allowed_w = min(allowed_w, before_w + self._ramp * (now - before_s))
+            allowed_w = min(allowed_w, max(preference.limit.at(now), lowest_w))
+        allowed_w = min(allowed_w, highest_w)
         self._last = (now, allowed_w)
         return allowed_w
 
@@ -46,7 +53,7 @@ class Allowance:
         """Return what limits that are already known allow now."""
         found = float("inf")
         for time in self._times(now):
-            early_s = max(0.0, time - now - self._lead_s)
+            early_s = max(0.0, time - now - self.lead_s)
             rise_w = self._ramp * early_s if early_s else 0.0
             found = min(found, self._limit.at(time) + rise_w)
         return found
@@ -55,7 +62,7 @@ class Allowance:
         """Return the times within the notice at which the limit is looked at."""
         end_s = now + self._notice_s
         if self._limit.continuous:
-            soon_s = now + min(self._lead_s, self._notice_s)
+            soon_s = now + min(self.lead_s, self._notice_s)
             later = (now + self._notice_s * step / _LOOKS for step in range(1, _LOOKS + 1))
             return [soon_s, *later]
         if end_s > self._seen_until_s:
