@@ -6,19 +6,18 @@ text alone does not show: a model too big for its GPUs, racks that do not fit un
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
 from factory_sim.factory.fleet import Fleet, make_fleet
-from factory_sim.factory.site import Gpu, Rack, Server, Site, server_model
+from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
+from factory_sim.factory.site import Gpu, Rack, Site
 from factory_sim.physics.psychrometrics import Ambient
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.site import Racks
 
 BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
 """Between readings of the meter: where a level can bind or a thing can fail, and elsewhere."""
@@ -82,7 +81,7 @@ class Layout:
     @property
     def provisioned_grid_w(self) -> float:
         """Return the utility watts set aside: for the nameplates, at most the grid limit."""
-        return min(self.nameplate_grid_w, _limit_w(self.scenario))
+        return min(self.nameplate_grid_w, connected_w(self.scenario))
 
     @property
     def provisioned_it_w(self) -> float:
@@ -95,8 +94,8 @@ def lay_out(scenario: Scenario) -> Layout:
     """Return the factory that `scenario` describes; InputError with every problem found."""
     problems: list[Problem] = []
     climate = Climate(scenario.site.weather)
-    hottest = climate.hottest(scenario.duration + scenario.drain)
-    racks = _racks(scenario, hottest, problems)
+    hottest = climate.hottest(horizon_s(scenario))
+    racks = racks_of(scenario, hottest, problems)
     site = Site(racks)
     free: dict[str, list[Gpu]] = {}
     for rack in racks:
@@ -114,6 +113,7 @@ def lay_out(scenario: Scenario) -> Layout:
                 for p in error.problems
                 if not (racks_short and p.path.endswith(".replicas"))  # that follows
             ]
+    problems += _unlike(racks, fleets)
     building = None
     if not racks_short:
         try:
@@ -143,6 +143,24 @@ def lay_out(scenario: Scenario) -> Layout:
     return found
 
 
+def _unlike(racks: list[Rack], fleets: list[Fleet]) -> Iterator[Problem]:
+    """Yield a problem for each deployment of which a rack stands for one that is not like it."""
+    kinds = {
+        rack.name: (rack.gpu_limit_w, rack.gpu_clock, rack.liquid_share, len(rack.servers))
+        for rack in racks
+    }
+    for fleet in fleets:
+        for rack, like in fleet.like.items():
+            if kinds[rack] != kinds[like]:
+                yield Problem(
+                    f"deployments.{fleet.name}.replicas",
+                    f"{like} would stand for {rack}, whose power limit, clock, liquid_share or "
+                    "servers are other ones; simulate every replica ('replicas: N'), or make the "
+                    "rows of racks alike",
+                )
+                break
+
+
 def _bays(scenario: Scenario, racks: list[Rack], fleets: list[Fleet]) -> list[int]:
     """Return, for each rack, the index of the one that stands for it: mostly itself.
 
@@ -160,133 +178,12 @@ def _bays(scenario: Scenario, racks: list[Rack], fleets: list[Fleet]) -> list[in
     return [stands.get(number, number) for number in range(len(racks))]
 
 
-# -- racks -----------------------------------------------------------------------------
-
-
-def _limit_w(scenario: Scenario) -> float:
-    return float(scenario.site.grid_limit.at(0.0))
-
-
-def _racks(scenario: Scenario, hottest: Ambient, problems: list[Problem]) -> list[Rack]:
-    """Return the racks, with 'fill' resolved, and check their sum against the limit."""
-    limit_w = _limit_w(scenario)
-    basis = scenario.provisioning.basis
-    allowed_w = limit_w * scenario.provisioning.oversubscribe
-    kinds: dict[int, Rack] = {}
-    for index, row in enumerate(scenario.racks):
-        try:
-            kinds[index] = _rack(scenario, row, "", 0)
-        except InputError as error:
-            problems += [
-                Problem(f"racks.{index}.{p.path if p.path in ROW else 'system'}", p.message)
-                for p in error.problems
-            ]
-    if problems:
-        return []
-
-    def needed_w(counts: dict[int, int]) -> float:
-        """Return what the meter must provide for so many racks of each row."""
-        racks = [kinds[index] for index, count in counts.items() for _ in range(count)]
-        return _needed_w(scenario, racks, hottest) if racks else 0.0
-
-    counts = {i: row.count for i, row in enumerate(scenario.racks) if row.count != "fill"}
-    try:
-        for index, row in enumerate(scenario.racks):
-            if row.count == "fill":
-                needed_w(counts | {index: 1})  # says what is wrong if not even one can be
-                counts[index] = _most(partial(_with, needed_w, counts, index), allowed_w)
-                if not counts[index]:
-                    problems.append(_no_rack(scenario, row, index, needed_w, counts, allowed_w))
-        used_w = needed_w(counts)
-    except InputError as error:
-        problems += error.problems
-        return []
-    if used_w > allowed_w * (1 + 1e-9) and not problems:
-        ratio = used_w / limit_w
-        problems.append(
-            Problem(
-                "racks",
-                f"need {used_w / 1e3:.1f} kW at the meter ({basis}), more than site.grid_limit "
-                f"({limit_w / 1e3:.1f} kW) allows; have fewer racks, or ask for it with "
-                f"'provisioning: {{oversubscribe: {ratio + 0.005:.2f}}}'",
-            )
-        )
-    racks: list[Rack] = []
-    gpus = 0
-    for index, row in enumerate(scenario.racks):
-        for _ in range(counts[index]):
-            racks.append(_rack(scenario, row, f"rack-{len(racks)}", gpus))
-            gpus += racks[-1].gpus
-    return racks
-
-
-def _needed_w(scenario: Scenario, racks: list[Rack], hottest: Ambient) -> float:
-    """Return the watts at the meter for racks at their provisioned draw, in the hottest weather."""
-    # A building for more racks is designed for them: ratings that are stated are checked later.
-    building = design(scenario, racks, list(range(len(racks))), hottest)
-    if scenario.provisioning.basis == "nameplate":
-        return building.grid_w([rack.nameplate_w for rack in racks], hottest)
-    peak_w = building.draw([rack.gpu_peak_w for rack in racks], hottest).load_w
-    return peak_w * (1.0 + scenario.provisioning.margin)
-
-
-def _with(
-    needed_w: Callable[[dict[int, int]], float], counts: dict[int, int], index: int, count: int
-) -> float:
-    """Return what the meter must provide with `count` racks of one row beside the others.
-
-    More than a stated rating or capacity carries can never be provided.
-    """
-    try:
-        return needed_w(counts | {index: count})
-    except InputError:
-        return float("inf")
-
-
-def _most(needed_w: Callable[[int], float], allowed_w: float) -> int:
-    """Return the largest count whose need is allowed; the need grows with the count."""
-    one_w = needed_w(1)
-    if one_w > allowed_w * (1 + 1e-9):
-        return 0
-    low, high = 1, 1 + int(2.0 * allowed_w / one_w)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if needed_w(middle) <= allowed_w * (1 + 1e-9):
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _no_rack(
-    scenario: Scenario,
-    row: Racks,
-    index: int,
-    needed_w: Callable[[dict[int, int]], float],
-    counts: dict[int, int],
-    allowed_w: float,
-) -> Problem:
-    others = {key: count for key, count in counts.items() if key != index}
-    used_w = needed_w(others)
-    need_w = needed_w(others | {index: 1}) - used_w
-    missing_w = (need_w + used_w - allowed_w) / scenario.provisioning.oversubscribe
-    return Problem(
-        f"racks.{index}.count",
-        f"no rack fits: one {row.system} rack needs {need_w / 1e3:.1f} kW at the "
-        f"meter ({scenario.provisioning.basis}), and {max(0.0, allowed_w - used_w) / 1e3:.1f} kW "
-        f"are free; raise site.grid_limit by {missing_w / 1e3:.1f} kW, or "
-        "take a smaller racks.servers_per_rack",
-    )
-
-
 def _check_idle(layout: Layout) -> None:
     """Refuse a site whose racks, at rest, already draw more than the limit at its lowest."""
     scenario = layout.scenario
     end_s = scenario.duration + scenario.drain
     lowest_w = scenario.site.grid_limit.min_over(0.0, end_s)
-    generation = scenario.site.generation
-    own_w = 0.0 if generation is None else generation.min_over(0.0, end_s)
-    idle_w = layout.idle.load_w - own_w
+    idle_w = layout.idle.load_w - own_w(scenario, end_s)
     if idle_w > lowest_w:
         raise InputError(
             Problem(
@@ -296,52 +193,3 @@ def _check_idle(layout: Layout) -> None:
                 "racks",
             )
         )
-
-
-ROW = ("gpu_power_limit", "gpu_clock")
-"""Fields of a row that a rack's own problems name; all others are of its system."""
-
-
-def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
-    """Return one rack of the row; its GPUs are numbered from `first_gpu` on."""
-    system = scenario.facts.system(row.system)
-    accelerator = scenario.facts.accelerator(system.accelerator)
-    tdp_w, idle_w = accelerator.need("tdp"), accelerator.need("idle")
-    limit_w = row.gpu_power_limit or tdp_w
-    if not idle_w < limit_w <= tdp_w:
-        raise InputError(
-            Problem(
-                "gpu_power_limit",
-                f"must lie between {idle_w:g} W, the draw of {accelerator.name} at rest, and "
-                f"{tdp_w:g} W, its limit as sold; not {limit_w:g} W",
-            )
-        )
-    servers = []
-    for number in range(row.servers_per_rack or system.servers_per_rack):
-        gpus = []
-        for slot in range(system.gpus_per_server):
-            place = number * system.gpus_per_server + slot
-            gpus.append(
-                Gpu(
-                    first_gpu + place,
-                    f"{name}/server-{number}/gpu-{slot}",
-                    name,
-                    f"{name}/domain-{place // system.scaleup_gpus}",
-                )
-            )
-        servers.append(Server(f"{name}/server-{number}", tuple(gpus)))
-    if row.gpu_clock is not None:
-        floor = scenario.facts.power_curve(accelerator.family).clock_floor.value
-        if row.gpu_clock < floor:
-            raise InputError(
-                Problem(
-                    "gpu_clock",
-                    f"must be at least {floor:.0%}, the lowest useful clock of "
-                    f"{accelerator.name}, not {row.gpu_clock:.0%}",
-                )
-            )
-    enclosure = scenario.facts.enclosure(system.cooling)
-    liquid = enclosure.liquid_share.value if row.liquid_share is None else row.liquid_share
-    load = server_model(system, accelerator, enclosure).times(len(servers))
-    clock = row.gpu_clock or 1.0
-    return Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, clock, liquid, load)

@@ -415,6 +415,13 @@ class TestRepresented:
         use = few.summary["energy_mwh"]
         assert sum(use.values()) == pytest.approx(few.summary["power_mw"]["grid"] / 60.0, rel=1e-9)
 
+    def test_a_rack_stands_only_for_racks_like_it(self) -> None:
+        rows = [{"system": "dgx-h100", "count": 2}]
+        few = {"d": {"model": "llama-3.1-8b", "replicas": {"simulate": 32}}}
+        for other in ({"gpu_power_limit": "350 W"}, {"gpu_clock": "70 %"}):
+            with pytest.raises(InputError, match="rack-0 would stand for rack-2, whose power lim"):
+                lay_out(site_of(racks=[*rows, rows[0] | other], deployments=few))
+
     def test_whole_racks_are_asked_for(self) -> None:
         racks = [{"system": "dgx-h100", "count": 4}]
         for replicas, message in (

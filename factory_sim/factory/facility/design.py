@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building
 from factory_sim.factory.facility.chain import STAGES, ChainStage, stage
-from factory_sim.factory.facility.plant import ConstantPue, Heat, Plant, loops
+from factory_sim.factory.facility.plant import ConstantPue, Heat, Loops, Plant, loops
 from factory_sim.factory.site import Rack
 from factory_sim.physics.psychrometrics import Ambient
 from factory_sim.scenario.facility import PowerChainSpec
@@ -60,6 +60,8 @@ def design(
         _check_racks(scenario, spec, racks)
     if plant is None:
         plant = plant_for(Heat(it_w - liquid_w + lost_w, liquid_w, it_w))
+    if isinstance(plant, Loops):
+        _check_supply(plant, racks)
     rack_limit_w = chain_spec.rack_limit if chain_spec else None
     return Building(simulated, bay_of, stages, plant, rack_limit_w, ambient)
 
@@ -72,6 +74,23 @@ def _plant_for(scenario: Scenario):  # type: ignore[no-untyped-def]
         return lambda heat: ConstantPue(pue)
     entry = scenario.facts.cooling_plant(spec.plant)
     return lambda heat: loops(entry, spec, heat)
+
+
+def _check_supply(plant: Loops, racks: Sequence[Rack]) -> None:
+    """Refuse water or air that is warmer than GPUs may be."""
+    for rack in racks:
+        name, loop = "air", plant.air
+        if rack.liquid_share > 0.0 and plant.liquid is not None:
+            name, loop = "liquid", plant.liquid
+        throttle_c = rack.enclosure.throttle.value
+        if loop.supply_c >= throttle_c:
+            raise InputError(
+                Problem(
+                    f"site.cooling.{name}_supply",
+                    f"{loop.supply_c:g} degC are as hot as the GPUs of {rack.system.name} may be "
+                    f"({throttle_c:g} degC); supply something cooler",
+                )
+            )
 
 
 def _need_w(scenario: Scenario, rack: Rack) -> float:

@@ -270,6 +270,10 @@ def test_a_plant_that_cannot_cool_its_racks() -> None:
     assert "'air' has no loop for coolant, and the racks give 108.1 kW to it" in refused(
         racks=[{"system": "gb200-nvl72", "count": 1}]
     )
+    cooling = {"plant": "air", "air_supply": "90 degC"}
+    assert "site.cooling.air_supply: 90 degC are as hot as the GPUs of dgx-h100" in refused(
+        site=building(cooling=cooling)
+    )
     cooling = {"plant": "liquid", "liquid_supply": "30 degC"}
     assert "no rack gives heat to coolant" in refused(site=building(cooling=cooling))
 
@@ -283,6 +287,45 @@ def test_racks_are_filled_up_to_what_can_be_cooled_and_fed() -> None:
     assert racks() > 8
     assert racks(cooling={"plant": "air", "air_capacity": "350 kW"}) == 7
     assert racks(power_chain={"kind": "n", "ups": {"rating": "220 kW"}}) == 5
+    # What the building always draws is no matter of the first rack alone.
+    large = {"kind": "2n", "ups": {"rating": "20 MW"}, "transformer": {"rating": "20 MW"}}
+    most = racks(power_chain=large)
+    for count, fits in ((most, True), (most + 1, False)):
+        given = {"site": building(power_chain=large), "racks": [rows[0] | {"count": count}]}
+        assert fits or "more than site.grid_limit" in refused(**given)
+        assert not fits or len(lay_out(site_of(**given)).site.racks) == most > 8
+
+
+def test_what_is_built_does_not_depend_on_the_hour() -> None:
+    limit = {"daily": [["03:00", "400 kW"], ["15:00", "800 kW"]]}
+    weather = {"dry_bulb": {"daily": [["04:00", "5 degC"], ["16:00", "35 degC"]]}}
+    counts = {
+        len(
+            lay_out(
+                site_of(
+                    starts_at=f"2025-07-15T{hour}:00+00:00",
+                    site=building(grid_limit=limit, weather=weather | {"humidity": "50 %"}),
+                    racks=[{"system": "dgx-h100", "count": "fill"}],
+                    provisioning={"oversubscribe": 1.0},
+                )
+            ).site.racks
+        )
+        for hour in ("03", "15")
+    }
+    assert len(counts) == 1
+
+
+def test_own_generation_that_is_always_there_carries_racks() -> None:
+    racks = [{"system": "dgx-h100", "count": 8}]
+    site = {"grid_limit": "100 kW", "generation": "500 kW"}
+    assert len(lay_out(site_of(site=building(**site), racks=racks)).site.racks) == 8
+    night = {"daily": [["06:00", "0 kW"], ["12:00", "900 kW"], ["20:00", "0 kW"]]}
+    said = refused(
+        starts_at="2025-07-15T12:00+00:00",
+        site=building(**site | {"generation": night}),
+        racks=racks,
+    )
+    assert "more than site.grid_limit (100.0 kW) allows" in said
 
 
 def test_cold_plates_can_be_fitted_to_a_row() -> None:
