@@ -140,9 +140,10 @@ class Factory:
         self.outages = self._outages(lines)
         guards = [self.outages.look]
         if scenario.site.cooling is not None:
-            guards.append(
-                Governor(self.facility, lines, self.outages.overheat, self.outages.cooled).look
-            )
+            outages = self.outages
+            governor = Governor(env, self.meter, lines, outages.overheat, outages.cooled)
+            outages.cooling_changed = governor.mind
+            guards.append(governor.look)
         self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, guards)
         env.process(self.manager.watch())
         for line in lines:

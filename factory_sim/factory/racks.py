@@ -148,7 +148,7 @@ def _no_rack(
     )
 
 
-ROW = ("gpu_power_limit", "gpu_clock")
+ROW = ("gpu_power_limit", "gpu_clock", "liquid_share")
 """Fields of a row that a rack's own problems name; all others are of its system."""
 
 
@@ -194,4 +194,14 @@ def _rack(scenario: Scenario, row: Racks, name: str, first_gpu: int) -> Rack:
     liquid = enclosure.liquid_share.value if row.liquid_share is None else row.liquid_share
     load = server_model(system, accelerator, enclosure).times(len(servers))
     clock = row.gpu_clock or 1.0
-    return Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, clock, liquid, load)
+    rack = Rack(name, system, accelerator, enclosure, tuple(servers), limit_w, clock, liquid, load)
+    boards = tdp_w * rack.gpus / rack.nameplate_w
+    if row.liquid_share and row.liquid_share < boards:
+        raise InputError(
+            Problem(
+                "liquid_share",
+                f"cold plates sit on GPUs first, and those of {system.name} make {boards:.0%} of "
+                f"its heat; give at least that, or 0 %, not {row.liquid_share:.0%}",
+            )
+        )
+    return rack

@@ -127,6 +127,8 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
             "utility_mw": window.provisioned_grid_w / 1e6,
         },
     }
+    if limit.max() > limit.min():
+        found["grid_limit_highest_mw"] = float(limit.max())
     if window.generation_j:
         found["generation_mw"] = window.generation_j / seconds / 1e6
     if window.it_j:  # a site that was dark all the time has no PUE

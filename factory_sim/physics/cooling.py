@@ -99,16 +99,18 @@ class Loop:
     economiser: bool
     chiller: Chiller | None
 
-    def draw(self, heat_w: float, ambient: Ambient) -> LoopDraw:
-        """Return what it takes to carry `heat_w` of its racks to the weather."""
+    def draw(self, heat_w: float, ambient: Ambient, moving: float = 1.0) -> LoopDraw:
+        """Return what it takes to carry `heat_w` of its racks to the weather.
+
+        moving: the share of its movers that work; their heat is all there is to carry.
+        """
         design_w = self.design_w
         if design_w <= 0.0:
             return LoopDraw(0.0, 0.0, 0.0, 0.0, 0.0, self.supply_c, 1.0, heat_w)
         sink_c = ambient.wet_c if self.wet else ambient.dry_c
         carried_w = min(heat_w, design_w)
-        speed = max(self.floor, carried_w / design_w)
-        cube = speed * speed * speed
-        movers_w, pumps_w = self.movers * design_w * cube, self.pumps * design_w * cube
+        movers_w = moving * self.movers * design_w * self._cube(carried_w, moving * design_w)
+        pumps_w = self.pumps * design_w * self._cube(carried_w, design_w)
         moved_w = carried_w + movers_w + pumps_w  # fans and pumps warm what they move
         load = moved_w / (design_w * (1.0 + self.movers + self.pumps))
         free_c = sink_c + self.approach_k * load  # the coolest water the roof can make
@@ -134,6 +136,11 @@ class Loop:
             free,
             heat_w - carried_w,
         )
+
+    def _cube(self, carried_w: float, most_w: float) -> float:
+        """Return the cube of the speed, from the floor to 1, that carries a part of the most."""
+        speed = max(self.floor, min(1.0, carried_w / most_w)) if most_w > 0.0 else 0.0
+        return speed * speed * speed
 
     def _free(self, free_c: float) -> float:
         """Return the share of the heat that the roof takes before the chiller does the rest."""

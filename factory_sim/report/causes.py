@@ -34,7 +34,7 @@ CAUSES = {
     "kv_full": Cause(
         "waiting, KV cache full", "KV memory is the limit: more HBM, smaller weights or KV"
     ),
-    "down": Cause("down", "failures are the limit: spares or faster repair"),
+    "down": Cause("down", "what failed or overheated is the limit: spares, repair or cooling"),
     "loading": Cause("loading weights", "start-up is the limit: fewer restarts or faster storage"),
 }
 

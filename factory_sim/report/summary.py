@@ -217,6 +217,8 @@ def lowered(clock: Figures) -> str:
 
 def _cap(summary: Figures) -> str:
     text = megawatts(summary["grid_limit_mw"])
+    if "grid_limit_highest_mw" in summary:
+        text += f" to {megawatts(summary['grid_limit_highest_mw'])}"
     if "cap_headroom_mw" in summary:
         text += f", {megawatts(summary['cap_headroom_mw'])} of it unused in the mean"
     if "cap_overshoot_s" in summary:

@@ -53,8 +53,12 @@ def read_epw(path: Path, starts_at: datetime) -> tuple[Signal, Signal, Signal]:
     table = {name: _column(path, rows, name) for name in _COLUMNS}
     table["humidity"] = np.minimum(table["humidity"], 100.0) / 100.0
     local = starts_at.astimezone(timezone(timedelta(hours=ahead_h)))
+    # By month and day: a year of the file has a 29th of February or has none.
+    if len(rows) == HOURS[0] and (local.month, local.day) == (2, 29):
+        local = local.replace(day=28)
+    local = local.replace(year=2001 if len(rows) == HOURS[0] else 2000)
     new_year = local.replace(month=1, day=1, hour=0, minute=0, second=0, microsecond=0)
-    started_s = (local - new_year).total_seconds() % (3600.0 * len(rows))
+    started_s = (local - new_year).total_seconds()
     return tuple(_signal(values, started_s, path) for values in table.values())  # type: ignore[return-value]
 
 

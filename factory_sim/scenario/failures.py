@@ -44,7 +44,7 @@ class Chance(Frozen):
     that, to see in an hour what takes months.
     """
 
-    kinds: tuple[DomainKind, ...] = KINDS
+    kinds: Annotated[tuple[DomainKind, ...], Field(min_length=1)] = KINDS
     times: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -83,5 +83,10 @@ class Failures(Frozen):
             raise ValueError(
                 "spares shorten repairs at random; a schedule says itself how long a failure "
                 "lasts: leave out 'spares', or add 'chance'"
+            )
+        if self.spares and self.chance and not {"gpu", "server"} & set(self.chance.kinds):
+            raise ValueError(
+                "spares stand in for GPUs and servers, and chance.kinds has neither: leave out "
+                "'spares', or add 'gpu' or 'server'"
             )
         return self

@@ -15,7 +15,7 @@ from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.epw import read_epw
 from factory_sim.scenario.moment import start_of
-from factory_sim.scenario.signal import Signal
+from factory_sim.scenario.signal import DAY_S, Signal
 from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.units import Celsius, CelsiusSpan, Share
 
@@ -53,7 +53,20 @@ class Weather(Frozen):
                 "give dry_bulb with either humidity or wet_bulb, for example "
                 "'{dry_bulb: 25 degC, humidity: 50 %}', or an 'epw' file"
             )
+        if self.wet_bulb is not None:
+            self._compare_bulbs()
         return self
+
+    def _compare_bulbs(self) -> None:
+        """Refuse a wet bulb that is always above the dry one; at times it is air full of water."""
+        dry, wet, _ = self.signals()
+        times = {900.0 * quarter for quarter in range(96)}
+        times.update(dry.changes(DAY_S), wet.changes(DAY_S))
+        if all(wet.at(time) > dry.at(time) + 1e-9 for time in times):
+            raise ValueError(
+                f"a wet bulb is never above the dry bulb, and {wet.at(0.0):g} degC is above "
+                f"{dry.at(0.0):g} degC all day; mend one of them, or give 'humidity' instead"
+            )
 
     def signals(self) -> tuple[Signal, Signal, Signal | None]:
         """Return dry bulb (C), wet bulb (C) or else humidity (0 to 1), and pressure (Pa).

@@ -204,6 +204,66 @@ def test_a_plant_that_has_failed_draws_nothing_and_then_catches_up() -> None:
     assert series.loc[199.0, "air_loop_c"] == pytest.approx(12.0, abs=0.5)
 
 
+COLD_PLATES: dict[str, Any] = {
+    "racks": [{"system": "dgx-h100", "count": 2, "liquid_share": "70 %"}],
+    "site": building(cooling={"plant": "liquid", "cdu_racks": 1}),
+}
+
+
+def test_a_failed_cdu_draws_nothing_and_leaves_the_others_alone() -> None:
+    run = simulate(failing({"at": "20 s", "what": "cdu-0"}, duration="40 s", **COLD_PLATES))
+    pumps_mw = run.timeseries.set_index("time_s")["coolant_pumps_mw"]
+    # Both CDUs run at their lowest speed.
+    idle = simulate(failing({"at": "39 s", "what": "storage"}, duration="40 s", **COLD_PLATES))
+    both_mw = idle.timeseries.set_index("time_s")["coolant_pumps_mw"]
+    assert both_mw[30.0] == pytest.approx(both_mw[10.0], rel=1e-9)
+    assert pumps_mw[30.0] == pytest.approx(both_mw[30.0] / 2, rel=0.02)
+
+
+def test_heat_gathered_without_flow_leaves_when_flow_is_back() -> None:
+    factory = Factory(
+        lay_out(failing({"at": "20 s", "what": "cdu-0", "lasts": "30 s"}, **COLD_PLATES))
+    )
+    facility, made_j, carried_j = factory.facility, 0.0, 0.0
+    advance = facility.advance
+
+    def noting(now: float, bay_j: Any) -> None:
+        nonlocal made_j, carried_j
+        before_s = facility._last_s
+        advance(now, bay_j)
+        flow, seconds = facility.flow, now - before_s
+        lost_w = sum(flow.parts[part] for part in (5, 6))
+        made_j += (flow.it_w + lost_w) * seconds
+        carried_j += (flow.heat.air_w + flow.heat.liquid_w) * seconds
+
+    facility.advance = noting  # type: ignore[method-assign]
+    factory.env.run(until=50.0)
+    assert carried_j < 0.95 * made_j
+    factory.env.run(until=400.0)
+    assert carried_j == pytest.approx(made_j, rel=2e-3)
+
+
+def test_without_its_only_transformer_a_site_draws_nothing() -> None:
+    site = building(power_chain="n")
+    run = simulate(
+        failing(
+            {"at": "10 s", "what": "transformer-0", "lasts": "20 s"}, site=site, duration="40 s"
+        )
+    )
+    series = run.timeseries.set_index("time_s")
+    assert series.loc[12.0:30.0, "grid_power_mw"].max() == 0.0
+    assert series.loc[35.0, "grid_power_mw"] > 0.02
+
+
+def test_a_failed_block_loses_nothing_more() -> None:
+    chain = {"kind": "n", "pdu": {"racks": 1}, "ups": {"racks": 1}}
+    site = building(power_chain=chain)
+    run = simulate(failing({"at": "10 s", "what": "ups-1"}, site=site, duration="40 s"))
+    series = run.timeseries.set_index("time_s")
+    (fails, works) = (series.loc[time, "ups_mw"] for time in (30.0, 9.0))
+    assert fails < 0.6 * works  # the failed one lost half of it, its no-load watts included
+
+
 def test_lost_requests_are_answered_elsewhere() -> None:
     run = simulate(failing({"at": "20 s", "what": "rack-0/server-0", "lasts": "200 s"}))
     requests = run.requests
@@ -340,6 +400,13 @@ def test_everything_of_a_site_has_a_name() -> None:
     ]
     assert sorted(names["rack-1/server-0/gpu-3"].gpus) == [35]
     assert len(names["rack-1/server-2/nic"].gpus) == 8
+
+
+def test_what_would_have_no_effect_is_refused() -> None:
+    with pytest.raises(InputError, match="spares stand in for GPUs and servers"):
+        site_of(failures={"chance": {"kinds": ["feed"]}, "spares": {"servers": 2}})
+    with pytest.raises(InputError, match=r"failures.chance.kinds: "):
+        site_of(failures={"chance": {"kinds": []}})
 
 
 def test_what_the_site_does_not_have_is_refused() -> None:

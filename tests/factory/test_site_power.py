@@ -377,6 +377,16 @@ class TestHeat:
         assert series.loc[120.0, "clock"] > series["clock"].min()
         assert series.loc[120.0, "coolant_hottest_c"] < 60.0
 
+    def test_protection_does_not_wait_for_the_meter(self) -> None:
+        """GPUs mind their temperature every second, however seldom the site reads its meter."""
+        often, seldom = (
+            self.liquid({"at": "10 s", "what": "cdu-0"}, power={"period": period}).summary
+            for period in ("1 s", "30 s")
+        )
+        slowed = [found["time_lost"]["thermally_throttled"] for found in (often, seldom)]
+        assert slowed[1] == pytest.approx(slowed[0], rel=0.1)
+        assert seldom["temperature_c"]["gpu_hottest_c"] < 92.0
+
     def test_losing_the_plant_takes_minutes(self) -> None:
         run = self.liquid({"at": "10 s", "what": "plant"})
         series = run.timeseries.set_index("time_s")

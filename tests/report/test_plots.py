@@ -539,8 +539,8 @@ def test_cooling_that_does_not_keep_up_says_what_heat_did():
     run.summary["outages"] = {"heat": {"failures": 1, "replicas_stopped": 18}}
     run.summary["time_lost"]["thermally_throttled"] = 0.009
     assert words_of(draw("cooling", run)).startswith(
-        "Does cooling keep up, and at what price? No: heat stopped 18 replicas and took 0.9 % of "
-        "the GPU time, GPUs at most 69.4 °C; "
+        "Does cooling keep up, and at what price? No: heat stopped 18 replicas and lowered clocks, "
+        "at 0.9 % of the GPU time, GPUs at most 69.4 °C; "
     )
 
 

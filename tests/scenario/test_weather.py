@@ -75,6 +75,16 @@ class TestEpw:
         climate = Climate(read(site, "2025-12-31T23:00+00:00").site.weather)
         assert climate.at(7200.0).dry_c == pytest.approx(0.0)
 
+    def test_a_leap_day_shifts_no_date(self, tmp_path: Path) -> None:
+        file = str(epw(tmp_path / "a.epw", zone=0.0))
+        site = {"cooling": "air", "weather": {"epw": file}}
+        days = ("2024-07-15", "2025-07-15", "2024-02-29", "2024-02-28")
+        july, plain, leap, before = (
+            Climate(read(site, f"{day}T12:00+00:00").site.weather).at(0.0) for day in days
+        )
+        assert july == plain
+        assert leap == before
+
     def test_comes_back_from_the_resolved_scenario(self, tmp_path: Path) -> None:
         epw(tmp_path / "a.epw")
         file = tmp_path / "s.yaml"
@@ -125,6 +135,8 @@ class TestTyped:
         ("site", "message"),
         [
             ({"cooling": "air"}, "a cooling plant needs 'weather', for example"),
+            ({"cooling": "air", "weather": {"dry_bulb": "20 degC", "wet_bulb": "25 degC"}},
+             "a wet bulb is never above the dry bulb, and 25 degC is above 20 degC all day"),
             ({"pue": 1.3, "weather": {"dry_bulb": "20 degC", "wet_bulb": "15 degC"}},
              "a constant 'pue' knows no weather"),
             ({"pue": 1.3, "power_chain": "2n"}, "a 'pue' stands for the losses of a power chain"),

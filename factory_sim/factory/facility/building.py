@@ -6,7 +6,7 @@ everything that became heat on the way. What comes and goes with time is in `fac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from factory_sim.factory.facility.chain import ChainStage
@@ -50,13 +50,14 @@ IT_PARTS = 5
 class Condition(NamedTuple):
     """What of the building does not work now, and what heat waits to be removed.
 
-    dark: bays without power; still: bays without coolant flow. plant: whether it works; feed:
-    whether any power comes in.
+    dark: bays without power; off: blocks of the power chain without any; still: bays without
+    coolant flow. plant: whether it works; feed: whether any power comes in.
     backlog_w: of each loop, heat that its water has gathered and the plant is to remove beside
     that of the racks.
     """
 
     dark: frozenset[int] = frozenset()
+    off: frozenset[str] = frozenset()
     still: frozenset[int] = frozenset()
     plant: bool = True
     feed: bool = True
@@ -179,7 +180,7 @@ class Building:
         delivered: list[list[float]] = []
         lost_w = 0.0
         for stage, part in self._indoors:
-            inputs, outputs = stage.through(behind)
+            inputs, outputs = stage.through(behind, condition.off)
             delivered.append(outputs)
             parts[part] = stage_w = sum(inputs) - sum(outputs)
             lost_w += stage_w
@@ -187,17 +188,47 @@ class Building:
         air_more_w, liquid_more_w = condition.backlog_w
         air_w = self._air_w(bays_w, it_w, liquid_w, condition) + lost_w
         heat = Heat(air_w + air_more_w, liquid_w + liquid_more_w, it_w)
-        plant = self.plant.draw(heat, ambient, condition.plant)
+        plant = self.plant.draw(heat, ambient, condition.plant, self._flowing(condition.still))
         _book_plant(parts, plant)
         if self._outdoors is not None:
             # It feeds the plant too, each block in proportion to its racks.
             stage, part = self._outdoors
             fed_w = sum(behind)
             scale = 1.0 + sum(parts[part + 1 :]) / fed_w if fed_w else 1.0
-            inputs, outputs = stage.through([watts * scale for watts in behind])
+            inputs, outputs = stage.through([watts * scale for watts in behind], condition.off)
             delivered.append(outputs)
             parts[part] = sum(inputs) - sum(outputs)
         return Flow(parts, bays_w, delivered, heat, plant, it_w, sum(parts))
+
+    def off_without(self, failed: Collection[str]) -> frozenset[str]:
+        """Return the blocks without power when some have failed: those, and all behind them."""
+        off: set[str] = set()
+        behind: tuple[int, ...] = ()
+        for stage in reversed(self.stages):
+            found = [
+                block
+                for index, block in enumerate(stage.blocks)
+                if block.name in failed or index in behind
+            ]
+            off.update(block.name for block in found)
+            behind = tuple(index for block in found for index in block.feeds)
+        return frozenset(off)
+
+    def fed_by(self, off: frozenset[str]) -> bool:
+        """Tell whether anything comes in: some block next to the feed still works."""
+        if not self.stages or not off:
+            return True
+        return not all(block.name in off for block in self.stages[-1].blocks)
+
+    def _flowing(self, still: frozenset[int]) -> float:
+        """Return the share of CDUs that work, by the heat that their racks may give them."""
+        if not still:
+            return 1.0
+        most_w = [
+            count * rack.nameplate_w * rack.liquid_share
+            for count, rack in zip(self.counts, self.bays, strict=True)
+        ]
+        return 1.0 - sum(most_w[bay] for bay in still) / sum(most_w)
 
     def _air_w(
         self, bays_w: list[float], it_w: float, liquid_w: float, condition: Condition

@@ -45,10 +45,19 @@ class ChainStage:
     blocks: tuple[Block, ...]
     curves: tuple[tuple[tuple[int, ...], float, float, float], ...]
 
-    def through(self, behind_w: Sequence[float]) -> tuple[list[float], list[float]]:
-        """Return what each block draws, and what it delivers, from the draws behind it."""
+    def through(
+        self, behind_w: Sequence[float], off: frozenset[str] = frozenset()
+    ) -> tuple[list[float], list[float]]:
+        """Return what each block draws, and what it delivers, from the draws behind it.
+
+        off: blocks without power, by name; they draw and deliver nothing.
+        """
         inputs, outputs = [], []
-        for feeds, fixed_w, straight, bend in self.curves:
+        for block, (feeds, fixed_w, straight, bend) in zip(self.blocks, self.curves, strict=True):
+            if off and block.name in off:
+                inputs.append(0.0)
+                outputs.append(0.0)
+                continue
             output_w = sum([behind_w[index] for index in feeds]) if feeds else sum(behind_w)
             outputs.append(output_w)
             inputs.append(fixed_w + output_w * (straight + bend * output_w))

@@ -81,6 +81,8 @@ class Facility:
         self.dark: frozenset[int] = frozenset()
         self._fed = self._powered = True
         self._dark_by: dict[str, frozenset[int]] = {}
+        self._failed_blocks: set[str] = set()
+        self._off: frozenset[str] = frozenset()
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
         self.stage_j = [0.0] * len(building.stages)
         self.fullest = [0.0] * len(building.stages)
@@ -102,6 +104,12 @@ class Facility:
         """Leave bays without power, because of `why`, until it names others (or none)."""
         self._dark_by[why] = bays
         self.dark = frozenset().union(*self._dark_by.values())
+        self.rest_w = self._at_rest()
+
+    def set_block(self, name: str, works: bool) -> None:
+        """Lose a block of the power chain, or have it back."""
+        (self._failed_blocks.discard if works else self._failed_blocks.add)(name)
+        self._off = self.building.off_without(self._failed_blocks)
         self.rest_w = self._at_rest()
 
     def set_feed(self, live: bool) -> None:
@@ -134,7 +142,13 @@ class Facility:
         if not (self.dark or warmth.troubled) and self._powered:
             return WELL
         backlog_w = warmth.backlog_w(self.flow) if warmth.running else (0.0, 0.0)
-        return Condition(self.dark, warmth.still, warmth.running, self._powered, backlog_w)
+        return Condition(
+            self.dark, self._off, warmth.still, warmth.running, self._live(), backlog_w
+        )
+
+    def _live(self) -> bool:
+        """Tell whether any power comes into the building."""
+        return self._powered and self.building.fed_by(self._off)
 
     def books(self) -> Books:
         """Return all sums as they stand after the last visit."""
@@ -153,7 +167,7 @@ class Facility:
 
     def _at_rest(self) -> list[float]:
         """Return the watts of each limited level with idle GPUs, in the weather of now."""
-        dark = Condition(self.dark, feed=self._powered)
+        dark = Condition(self.dark, self._off, feed=self._live())
         flow = self.building.draw(self._rest_w, self.ambient, dark)
         return [flow.load_w, *self._levels_w(flow)]
 
@@ -176,6 +190,8 @@ class Facility:
         self.flow = flow = self.building.draw(gpu_w, self.ambient, self._condition())
         self._book(flow, seconds)
         if self.outdoors:
+            for bay in self.dark:
+                gpu_w[bay] = 0.0
             self.warmth.advance(flow, gpu_w, seconds)
         self._last_s, self._last_bay_j = now, list(bay_j)
         if now >= self._ambient_until_s:
@@ -190,7 +206,7 @@ class Facility:
         generated_w = into_w = 0.0
         if self._generation is not None:
             generated_w = self._generation.mean_over(start_s, end_s)
-        if self.storage is not None and self._powered:
+        if self.storage is not None and self._live():
             need_w = flow.load_w - generated_w
             if self._fed:
                 into_w = self.storage.take(need_w, self._target(start_s), seconds)

@@ -1,14 +1,17 @@
 """GPUs that protect themselves: too hot, they lower their clock; hotter still, they stop.
 
-Firmware looks at its own temperature; here once a reading of the meter.
+Firmware looks at its own temperature all the time; here at each reading of the meter, and every
+second while anything is warm or has failed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+
+from simpy import Environment, Event
 
 from factory_sim.factory.facility.facility import Facility
-from factory_sim.factory.meter import Line
+from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.replica import Replica
 from factory_sim.physics.power import PowerModel
 
@@ -17,6 +20,9 @@ STEP = 0.05
 
 BAND_K = 3.0
 """How far below its limit a GPU must be to take a step up again: an estimate."""
+
+PERIOD_S = 1.0
+"""How often it looks while anything is warm: short beside the tens of seconds of coolant."""
 
 
 class Governor:
@@ -27,13 +33,16 @@ class Governor:
 
     def __init__(
         self,
-        facility: Facility,
+        env: Environment,
+        meter: Meter,
         lines: list[Line],
         overheat: Callable[[int], None],
         cooled: Callable[[int], None],
     ) -> None:
-        self._facility, self._overheat, self._cooled = facility, overheat, cooled
-        bays = facility.building.bays
+        self._env, self._meter, self._watching = env, meter, False
+        self._facility: Facility = meter.facility
+        self._overheat, self._cooled = overheat, cooled
+        bays = self._facility.building.bays
         self._limits = [
             (rack.enclosure.throttle.value, rack.enclosure.shutdown.value) for rack in bays
         ]
@@ -48,7 +57,36 @@ class Governor:
                 self._last[bay] = max(self._last[bay], last)
 
     def look(self) -> None:
-        """Compare every bay with its limits.
+        """Compare every bay with its limits, and go on doing so while there is cause to."""
+        self._compare()
+        self.mind()
+
+    def mind(self) -> None:
+        """Look every second from now on, until all is cool and works."""
+        if not self._watching and self._uneasy():
+            self._watching = True
+            self._env.process(self._watch())
+
+    def _watch(self) -> Generator[Event, None, None]:
+        while self._uneasy():
+            yield self._env.timeout(PERIOD_S)
+            self._meter.account()
+            self._compare()
+        self._watching = False
+
+    def _uneasy(self) -> bool:
+        """Tell whether something has failed, or a bay is near its limit or held back for it."""
+        warmth = self._facility.warmth
+        near = zip(warmth.gpu_c, self._limits, strict=True)
+        return (
+            warmth.troubled
+            or bool(self._stopped)
+            or any(self._steps)
+            or any(gpu_c > throttle_c - 2.0 * BAND_K for gpu_c, (throttle_c, _) in near)
+        )
+
+    def _compare(self) -> None:
+        """Slow, stop or release every bay by its temperature.
 
         Down as many steps as needed at once, up one at a time. A bay stops when even the lowest
         clock would leave it too hot.

@@ -37,10 +37,12 @@ class PlantDraw(NamedTuple):
 class Plant(Protocol):
     """Carries heat out of the building."""
 
-    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
+    def draw(
+        self, heat: Heat, ambient: Ambient, running: bool = True, flowing: float = 1.0
+    ) -> PlantDraw:
         """Return what it takes to carry `heat` away in this weather.
 
-        running: whether pumps, roof and chillers work.
+        running: whether pumps, roof and chillers work. flowing: the share of CDUs that do.
         """
 
 
@@ -50,7 +52,9 @@ class ConstantPue:
 
     pue: float
 
-    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
+    def draw(
+        self, heat: Heat, ambient: Ambient, running: bool = True, flowing: float = 1.0
+    ) -> PlantDraw:
         """Return the watts that make the ratio come out."""
         return PlantDraw(None, None, (self.pue - 1.0) * heat.it_w)
 
@@ -65,9 +69,13 @@ class Loops:
     air_capacity_j_per_k: float
     liquid_capacity_j_per_k: float
 
-    def draw(self, heat: Heat, ambient: Ambient, running: bool = True) -> PlantDraw:
+    def draw(
+        self, heat: Heat, ambient: Ambient, running: bool = True, flowing: float = 1.0
+    ) -> PlantDraw:
         """Return what both loops draw; air handlers and CDUs move on when the plant has failed."""
-        liquid = None if self.liquid is None else self.liquid.draw(heat.liquid_w, ambient)
+        liquid = None
+        if self.liquid is not None:
+            liquid = self.liquid.draw(heat.liquid_w, ambient, flowing)
         air = self.air.draw(heat.air_w, ambient)
         if not running:
             air = air.stopped(heat.air_w)

@@ -26,10 +26,12 @@ class _Rack:
     conductance_w_per_k: float
     rise_k_per_w: float
     rest_w: float
+    liquid_share: float
     board_w: float = 0.0
     coolant_c: float = 0.0
     gpu_c: float = 0.0
     flowing: bool = True
+    gathered: bool = False  # warmer than its heat makes it, since it stood still
 
 
 class Warmth:
@@ -42,6 +44,7 @@ class Warmth:
         self.loops = plant if isinstance(plant, Loops) else None
         self.running = True
         self._troubled = False
+        self._released_w = 0.0
         self._racks = [_rack(rack) for rack in bays]
         self.water_c = (0.0, 0.0)
         if self.loops is not None:
@@ -79,13 +82,14 @@ class Warmth:
     def backlog_w(self, flow: Flow) -> tuple[float, float]:
         """Return the heat that each loop's water gives the plant beside that of its racks.
 
-        It is what the water's own conductance carries from where it is to where it should be.
+        It is what the water's own conductance carries from where it is to where it should be, and
+        what coolant gave back in the last step that it had gathered without flow.
         """
         if self.loops is None:
             return 0.0, 0.0
         return (
             _backlog_w(self.loops.air, flow.plant.air, self.water_c[0]),
-            _backlog_w(self.loops.liquid, flow.plant.liquid, self.water_c[1]),
+            _backlog_w(self.loops.liquid, flow.plant.liquid, self.water_c[1]) + self._released_w,
         )
 
     def states(self) -> tuple[float, float, float, float]:
@@ -101,6 +105,7 @@ class Warmth:
         """Let coolant flow through racks, or stand."""
         for bay in bays:
             self._racks[bay].flowing = flowing
+            self._racks[bay].gathered = True
         self._troubled = True
 
     def set_running(self, running: bool) -> None:
@@ -129,10 +134,10 @@ class Warmth:
                 seconds,
             )
         self.water_c = (air_c, liquid_c)
-        if self._troubled and self.running and not self.still:
-            self._troubled = max(self.backlog_w(flow)) > 0.0
         water_c = self.water_c
+        self._released_w = 0.0
         for rack, heat_w, board_w in zip(self._racks, flow.bays_w, gpu_w, strict=True):
+            before_c = rack.coolant_c
             rack.coolant_c = warmed_c(
                 rack.coolant_c,
                 seconds,
@@ -141,8 +146,16 @@ class Warmth:
                 rack.conductance_w_per_k if rack.flowing else 0.0,
                 water_c[rack.wet],
             )
+            if rack.gathered and rack.flowing:
+                stored_j = rack.capacity_j_per_k * (before_c - rack.coolant_c)
+                self._released_w += max(0.0, rack.liquid_share * stored_j / seconds)
+                final_c = water_c[rack.wet] + heat_w / rack.conductance_w_per_k
+                rack.gathered = rack.coolant_c > final_c + 0.1
             rack.board_w = board_w
             rack.gpu_c = rack.coolant_c + rack.rise_k_per_w * board_w
+        if self._troubled and self.running and not self.still:
+            gathered = any(rack.gathered for rack in self._racks)
+            self._troubled = gathered or max(self.backlog_w(flow)) > 0.0
 
     def _water(
         self,
@@ -154,6 +167,8 @@ class Warmth:
         seconds: float,
     ) -> float:
         """Return how warm a loop's water is after some seconds."""
+        if capacity_j_per_k <= 0.0:  # no rack gives it any heat
+            return water_c
         if not self.running:
             return warmed_c(water_c, seconds, heat_w, capacity_j_per_k, 0.0, 0.0)
         # At full flow the water takes its whole heat within its range.
@@ -171,6 +186,7 @@ def _rack(rack: Rack) -> _Rack:
         rack.nameplate_w / facts.coolant_rise.value,
         facts.gpu_rise.value / (rack.accelerator.need("tdp") * rack.gpus),
         rack.gpu_idle_w,
+        rack.liquid_share,
     )
 
 

@@ -7,6 +7,7 @@ the pipe that all who load share, the engine starts, and requests may be sent to
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from factory_sim.factory.facility.facility import Facility
@@ -62,6 +63,7 @@ class Outages:
         self._empty: set[int] = set()  # those that have lost their weights
         self._loads: dict[int, int] = {}  # transfers of those that load
         self._starts: dict[int, int] = {}  # calls that end their start
+        self.cooling_changed: Callable[[], None] = lambda: None  # told of flow or plant
         self._alone: Domain | None = None  # the feed, while the site lives on without it
         self.tallies: dict[str, Tally] = {}
 
@@ -148,12 +150,16 @@ class Outages:
             self._facility.go_black()
         elif domain.kind == "feed":
             self._facility.set_feed(True)
+        elif domain.kind in FEEDS:
+            self._facility.set_block(domain.name, not failing)
         if domain.kind in FEEDS or domain.kind == "rack":
             self._facility.set_dark(domain.name, domain.bays if failing else frozenset())
         elif domain.kind == "cdu":
             self._facility.warmth.set_flow(domain.bays, not failing)
+            self.cooling_changed()
         elif domain.kind == "plant":
             self._facility.warmth.set_running(not failing)
+            self.cooling_changed()
         elif domain.kind == "storage":
             self._pipe.set_open(not failing)
         self._settle()

@@ -112,7 +112,7 @@ def _answer(run: SavedRun) -> str:
     if stopped:
         against.append(f"stopped {stopped:,} replica{'s' if stopped > 1 else ''}")
     if slowed:
-        against.append(f"took {percent(slowed)} of the GPU time")
+        against.append(f"lowered clocks, at {percent(slowed)} of the GPU time")
     hottest = summary.get("temperature_c", {}).get("gpu_hottest_c")
     warm = "" if hottest is None else f"GPUs at most {number(hottest)} °C"
     verdict = f"No: heat {' and '.join(against)}" if against else "Yes"

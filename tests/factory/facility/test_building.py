@@ -328,6 +328,13 @@ def test_own_generation_that_is_always_there_carries_racks() -> None:
     assert "more than site.grid_limit (100.0 kW) allows" in said
 
 
+def test_cold_plates_sit_on_gpus_first() -> None:
+    assert "racks.0.liquid_share: cold plates sit on GPUs first, and those of dgx-h100" in refused(
+        site=building(cooling="liquid"),
+        racks=[{"system": "dgx-h100", "count": 2, "liquid_share": "30 %"}],
+    )
+
+
 def test_cold_plates_can_be_fitted_to_a_row() -> None:
     found = lay_out(
         site_of(
