@@ -21,6 +21,10 @@ STEP = 0.05
 BAND_K = 3.0
 """How far below its limit a GPU must be to take a step up again: an estimate."""
 
+RESTART_K = 10.0
+"""How far below its limit a GPU at rest must be for a bay that had stopped to start again: an
+estimate; coolant that stands still stays too warm."""
+
 PERIOD_S = 1.0
 """How often it looks while anything is warm: short beside the tens of seconds of coolant."""
 
@@ -94,7 +98,7 @@ class Governor:
         warmth = self._facility.warmth
         for bay, (throttle_c, shutdown_c) in enumerate(self._limits):
             if bay in self._stopped:
-                if warmth.gpu_c[bay] < throttle_c - BAND_K:
+                if warmth.resting_c(bay) < throttle_c - RESTART_K:
                     self._stopped.remove(bay)
                     self._cooled(bay)
             elif warmth.gpu_c[bay] > throttle_c:

@@ -58,6 +58,11 @@ class Warmth:
         """Return how warm the GPUs of each bay are in the mean."""
         return [rack.gpu_c for rack in self._racks]
 
+    def resting_c(self, bay: int) -> float:
+        """Return how warm a bay's GPUs would be at rest, in the coolant of now."""
+        rack = self._racks[bay]
+        return rack.coolant_c + rack.rise_k_per_w * rack.rest_w
+
     def gpu_c_at(self, bay: int, factor: float) -> float:
         """Return how warm a bay's GPUs were if what they draw above rest were times `factor`."""
         rack = self._racks[bay]
