@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from factory_sim import __version__
-from factory_sim.cli import calibrate, catalog, check, clocks, probe, run, schema, validate
+from factory_sim.cli import calibrate, catalog, check, claims, clocks, probe, run, schema, validate
 from factory_sim.cli.plain_speech import PlainSpeech
 
 
@@ -44,6 +44,7 @@ def factory_sim(
 app.command()(run.run)
 app.command()(check.check)
 app.command()(clocks.clocks)
+app.command()(claims.claims)
 app.command()(catalog.catalog)
 app.command()(schema.schema)
 app.command()(validate.validate)

@@ -129,11 +129,19 @@ def _override(given: dict[str, Any], text: str) -> None:
         value = yaml.safe_load(written)
     except yaml.YAMLError:
         raise InputError(Problem(f"--set {path}", f"{written!r} is not valid YAML")) from None
+    override(given, path, _anchor(path.rpartition(".")[2], value, Path.cwd()), text)
+
+
+def override(given: dict[str, Any], path: str, value: Any, text: str = "") -> None:
+    """Replace the field at a dotted `path` in place. text: what the user wrote, for messages.
+
+    Raises InputError where there is no such place.
+    """
+    text = text or f"{path}={value}"
     *parents, last = path.split(".")
     here: Any = given
     for depth, part in enumerate(parents):
         here = _step(here, part, ".".join(parents[: depth + 1]), text)
-    value = _anchor(last, value, Path.cwd())
     if isinstance(here, list):
         index = _index(here, last, path)
         here[index] = value

@@ -62,8 +62,12 @@ class Manager:
                 wanted = self.policy.decide(shares, reading)
                 if wanted != self.shares[level]:
                     self.env.process(self._order(level, wanted))
-            for look in self._guards:
-                look()
+            self.guard()
+
+    def guard(self) -> None:
+        """Let everyone look at the site who does so after a reading."""
+        for look in self._guards:
+            look()
 
     def _order(self, level: int, shares: Shares) -> Generator[Event, None, None]:
         """The reading arrives late and the order takes time; then the shares hold."""
