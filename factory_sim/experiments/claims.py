@@ -167,9 +167,20 @@ def examine(
         if progress is not None:
             progress(done)
         if len(summaries) == len(claim.variants):
-            found = [Found(f, Formula(f.formula).value(summaries)) for f in claim.figures]
+            found = [_found(claim, figure, summaries) for figure in claim.figures]
             yield Result(claim, tuple(found), matched)
             summaries, matched = {}, {}
+
+
+def _found(claim: Claim, figure: Figure, summaries: dict[str, Summary]) -> Found:
+    try:
+        return Found(figure, Formula(figure.formula).value(summaries))
+    except ValueError as error:
+        raise InputError(Problem(f"{claim.title}: {figure.what}", str(error))) from None
+    except ZeroDivisionError:
+        raise InputError(
+            Problem(f"{claim.title}: {figure.what}", f"{figure.formula!r} divides by 0")
+        ) from None
 
 
 Task = tuple[Claim, str]
@@ -186,6 +197,14 @@ def _outcomes(tasks: list[Task], workers: int) -> Iterator[tuple[Summary, int | 
 def _run(task: Task) -> tuple[Summary, int | None]:
     """Run a variant; if it is to be matched, at the operating point, which is returned too."""
     claim, name = task
+    try:
+        return _at_its_point(claim, name)
+    except InputError as error:
+        where = f"{claim.title}, variant {name}: "
+        raise InputError([Problem(where + p.path, p.message) for p in error.problems]) from None
+
+
+def _at_its_point(claim: Claim, name: str) -> tuple[Summary, int | None]:
     given = copy.deepcopy(claim.scenario)
     for field, value in claim.variants[name].items():
         override(given, field, value)
@@ -205,8 +224,8 @@ def _run(task: Task) -> tuple[Summary, int | None]:
         raise InputError(
             Problem(
                 "match",
-                f"{name} of '{claim.title}' never has {match.figure} of {match.bound:g}, not even "
-                f"at {match.field} = {match.low}; take another bound",
+                f"{match.figure} of {match.bound:g} is not kept even at {match.field} = "
+                f"{match.low}; take another bound",
             )
         )
     return best, high
