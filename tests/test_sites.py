@@ -25,9 +25,9 @@ def test_a_shipped_site_checks_out(name: str) -> None:
 
 @cache
 def run(name: str, *overrides: str) -> tuple[fs.Run, float]:
-    started = time.perf_counter()
+    started = time.process_time()
     found = fs.simulate(fs.load(CONFIGS / f"{name}.yaml", list(overrides)))
-    return found, time.perf_counter() - started
+    return found, time.process_time() - started
 
 
 def summary_of(name: str, *overrides: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def test_the_liquid_cooled_site() -> None:
     summary = summary_of("liquid_50mw")
     assert 1.05 <= summary["pue"] <= 1.2
     assert summary["slo"]["met"]
-    assert summary["gpus"] > 25_000
+    assert summary["gpus"] > 24_000
 
 
 @pytest.mark.slow
