@@ -99,6 +99,18 @@ def test_a_parked_replica_is_better_than_none(env: Timetable) -> None:
     assert rows["end_s"].tolist() == [1.0, 7.0]
 
 
+def test_of_several_parked_replicas_one_alone_stands_in(env: Timetable) -> None:
+    door = gateway(env, "round-robin", replicas=3)
+    first, *parked = door.replicas
+    for replica in parked:
+        replica.set_open("parked", False)
+    first.set_open("down", False)
+    for number in range(2):
+        send(door, number, at=5.0 * number, output=1)
+    env.run()
+    assert door.table()["replica"].tolist() == [1, 1]
+
+
 def test_power_aware_counts_a_queue_in_the_time_that_its_clock_makes_of_it(env: Timetable) -> None:
     door = gateway(env, "power-aware")
     door.replicas[0].clock = 0.4

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from simpy import Container
 
 from factory_sim.errors import InputError
 from factory_sim.factory.build import Factory
+from factory_sim.factory.failures.chance import Shelf, repaired
 from factory_sim.factory.failures.domains import domains
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Absence
 from factory_sim.factory.run import Run, simulate
+from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.facility.sites import building, site_of
 
@@ -380,6 +384,21 @@ def test_a_spare_takes_over_sooner_than_a_repair() -> None:
 
     none, few = availability(), availability(spares={"servers": 20, "takeover": "1 min"})
     assert none < few < availability(spares={"servers": 200, "takeover": "1 min"})
+
+
+def test_a_spare_stands_in_and_what_it_replaced_stands_by_after_it() -> None:
+    env, log = Timetable(), []
+    outages: Any = SimpleNamespace(mend=lambda unit: log.append((unit, env.now)))
+    shelf = Shelf(Container(env, 1, 1), 5.0)
+    for start_s, unit in ((0.0, "a"), (10.0, "b"), (120.0, "c")):
+
+        def fail(_: int, unit: Any = unit) -> None:
+            env.process(repaired(env, outages, unit, 100.0, shelf))
+
+        env.call(start_s, CONTROL, fail)
+    env.run()
+    # The spare is out when b fails; a, mended at 100, stands by for c.
+    assert log == [("a", 5.0), ("b", 110.0), ("c", 125.0)]
 
 
 LITTLE = {

@@ -128,10 +128,10 @@ def by_chance(
         unit = units[int(rng.integers(len(units)))]
         repair_s = rate.repair.value * float(np.exp(sigma * rng.standard_normal() - sigma**2 / 2))
         outages.strike(unit)
-        env.process(_repaired(env, outages, unit, repair_s, shelf))
+        env.process(repaired(env, outages, unit, repair_s, shelf))
 
 
-def _repaired(
+def repaired(
     env: Timetable, outages: Outages, unit: Domain, repair_s: float, shelf: Shelf | None
 ) -> Story:
     """Repair a unit; if a spare is on the shelf it takes over, and the repaired one joins it."""

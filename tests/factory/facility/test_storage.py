@@ -36,6 +36,17 @@ def test_it_fills_with_what_is_free() -> None:
     assert storage(start=1.0).take(1e3, 5e3, 10.0) == 0.0
 
 
+def test_it_carries_a_load_alone_while_it_lasts() -> None:
+    battery = storage(start=0.02)  # 20 kJ, of which 18 kJ come out
+    assert battery.lasts(1.8e3, 10.0)
+    assert not battery.lasts(1.81e3, 10.0)
+    assert not battery.lasts(2.01e3, 1.0)
+    assert battery.carry(1.8e3, 5.0) == -1.8e3
+    assert battery.held_j == pytest.approx(1e4)
+    assert battery.carry(-1e3, 2.0) == 1e3  # what generation makes beyond the load
+    assert battery.held_j == pytest.approx(1e4 + 2e3 * 0.9)
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 1e4), st.floats(0.1, 100.0)), max_size=20))
 def test_what_it_lost_is_in_minus_out_minus_held(steps: list[tuple[float, float]]) -> None:
     battery = storage()
