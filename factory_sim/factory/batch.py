@@ -159,6 +159,10 @@ class Batch:
             gone.append(request)
         return gone
 
+    def found(self, request: Request, now: float) -> int:
+        """Return the tokens of a request's prompt that are held `now`: none without a cache."""
+        return 0
+
     def joins(self) -> bool:
         """Tell whether the request just queued may join before the stretch's own end."""
         return (

@@ -54,7 +54,7 @@ class PrefixBatch(Batch):
         return length
 
     def found(self, request: Request, now: float) -> int:
-        """Return the tokens of a request's prompt that are held `now`."""
+        """Return the tokens of a request's prompt that are held `now`, within a stretch too."""
         if request.hashes is None:
             return 0
         kv, free = self.kv, self.kv.free
