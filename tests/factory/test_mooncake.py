@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+import factory_sim as fs
 from factory_sim.factory.build import Factory
 from factory_sim.factory.layout import lay_out
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.small import small_scenario
 
 TRACE = Path(__file__).parents[3] / "shared/data/traces/mooncake/conversation_trace.jsonl.gz"
+AZURE_CHAT = Path(__file__).parents[2] / "configs/azure_chat.yaml"
 pytestmark = pytest.mark.skipif(not TRACE.exists(), reason=f"needs ../shared: {TRACE.name}")
 
 HASH, BLOCK = 512, 16
@@ -71,6 +73,29 @@ def test_endless_memory_finds_whatever_came_before() -> None:
         known.update(whole)
     assert sum(counted) / sum(length for length, *_ in prompts()) == pytest.approx(0.3734, abs=1e-4)
     assert cached_tokens(scenario(), 10_000_000) == counted
+
+
+@pytest.mark.slow
+def test_cache_aware_routing_finds_more_and_answers_sooner() -> None:
+    """Llama-3.1-70B in fp8 on four servers of eight H200: hits, and mean TTFT in ms."""
+    seen = {}
+    for router in ("round-robin", "cache-aware"):
+        described = fs.load(
+            AZURE_CHAT,
+            [
+                f"workload.chat.arrivals.path={TRACE}",
+                f"deployments.chat.router={router}",
+                "deployments.chat.replicas=4",
+                "deployments.chat.precision=fp8",
+                "racks.0={system: dgx-h200, count: 1, servers_per_rack: 4}",
+                "site.grid_limit=80 kW",
+            ],
+        )
+        summary = fs.simulate(described).summary
+        seen[router] = (summary["prefix_cache"]["hit_rate"], summary["ttft_ms"]["mean"])
+    print(seen)
+    assert seen["cache-aware"][0] > 1.5 * seen["round-robin"][0]
+    assert seen["cache-aware"][1] < 0.95 * seen["round-robin"][1]
 
 
 @pytest.mark.parametrize("blocks", [10_000, 30_000])
