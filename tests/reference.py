@@ -32,6 +32,7 @@ from typing import Protocol
 
 SAME_TIME_S = 1e-9
 Chunk = tuple[int, int]
+Content = tuple[int, int]
 
 
 class Physics(Protocol):
@@ -53,13 +54,26 @@ class Physics(Protocol):
 
 @dataclass(frozen=True)
 class ReferenceRequest:
-    """What a client asks for. Times in seconds; cached is the known prefix in tokens."""
+    """What a client asks for. Times in seconds; cached is the known prefix in tokens.
+
+    hashes: in place of `cached`, what the blocks hold, one for every hash_blocks blocks from the
+    first on; blocks beyond them are like no others.
+    """
 
     arrival_s: float
     prompt: int
     output: int
     cached: int = 0
     deadline_s: float = math.inf
+    hashes: tuple[int, ...] = ()
+    hash_blocks: int = 1
+
+    def content(self, block: int) -> Content | None:
+        """Return what the block of this number holds; None if nobody else can know."""
+        place = block // self.hash_blocks
+        if place >= len(self.hashes):
+            return None
+        return self.hashes[place], block % self.hash_blocks
 
 
 @dataclass
@@ -67,7 +81,8 @@ class ReferenceRecord:
     """What became of a request. `left_s` is when it left, whatever its outcome.
 
     outcome: completed, timed_out or rejected. emissions_s: the time of every emitted token.
-    recomputed: tokens lost from the KV cache by preemptions, known prefix apart.
+    recomputed: tokens lost from the KV cache by preemptions, known prefix apart (with hashes:
+    those of them not found again). found: prompt tokens found when it was first admitted.
     """
 
     request: ReferenceRequest
@@ -77,6 +92,7 @@ class ReferenceRecord:
     emissions_s: list[float] = field(default_factory=list)
     preemptions: int = 0
     recomputed: int = 0
+    found: int = 0
 
     @property
     def emitted(self) -> int:
@@ -141,7 +157,14 @@ class _Sequence:
     cached: int
     kv: int = 0
     target: int = 0
-    blocks: int = 0
+    own: int = 0
+    shared: list[Content] = field(default_factory=list)
+    lost: int = 0
+
+    @property
+    def blocks(self) -> int:
+        """Return the blocks that hold its tokens: its own, and those others may share."""
+        return self.own + len(self.shared)
 
     @property
     def prompt_with_emitted(self) -> int:
@@ -178,11 +201,51 @@ class _Replica:
         self.max_queue = max_queue
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
+        self.unused: list[Content] = []  # kept in free blocks, the least recently used first
         self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
 
     @property
     def free(self) -> int:
-        return self.blocks - sum(sequence.blocks for sequence in self.running)
+        own = sum(sequence.own for sequence in self.running)
+        return self.blocks - own - len(self.shared_by(self.running))
+
+    def shared_by(self, sequences: Iterable[_Sequence]) -> set[Content]:
+        return {content for sequence in sequences for content in sequence.shared}
+
+    def forget(self) -> None:
+        """Free blocks that have been taken no longer hold what they held."""
+        while len(self.unused) > self.free:
+            self.unused.pop(0)
+
+    def look_up(self, sequence: _Sequence) -> list[Content]:
+        """Return the leading blocks of a prompt that are here, in use or not."""
+        here = self.shared_by(self.running) | set(self.unused)
+        found: list[Content] = []
+        while (content := sequence.record.request.content(len(found))) in here:
+            assert content is not None
+            found.append(content)
+        if sequence.record.request.hashes:
+            most = (sequence.prompt_with_emitted - 1) // self.block_tokens
+            sequence.cached = min(len(found), most) * self.block_tokens
+        return found
+
+    def share(self, sequence: _Sequence, tokens: int) -> None:
+        """Let others use the whole blocks of a sequence's first `tokens` tokens."""
+        for block in range(len(sequence.shared), tokens // self.block_tokens):
+            content = sequence.record.request.content(block)
+            if content is None:
+                return
+            assert content not in self.shared_by(self.running), "computed twice at once"
+            assert content not in self.unused, "computed while it was here"
+            sequence.own -= 1
+            sequence.shared.append(content)
+
+    def give_back(self, sequence: _Sequence) -> None:
+        """Free the blocks of a sequence that runs no longer, its tail first."""
+        still = self.shared_by(self.running)
+        self.unused += [content for content in reversed(sequence.shared) if content not in still]
+        sequence.own, sequence.shared = 0, []
+        sequence.kv = sequence.target = 0
 
     def blocks_for(self, tokens: int) -> int:
         return math.ceil(tokens / self.block_tokens)
@@ -190,7 +253,7 @@ class _Replica:
     # 1. the end of a step
 
     def finish(self, plan: _Plan, now: float) -> None:
-        emitting = list(plan.decoded)
+        emitting = sorted(plan.decoded, key=lambda sequence: sequence.index)
         for sequence in plan.decoded:
             sequence.kv += 1
         for sequence, length in plan.chunks:
@@ -205,14 +268,21 @@ class _Replica:
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
         sequence.record.left_s = now
-        for queue in (self.running, self.waiting):
-            if sequence in queue:
-                queue.remove(sequence)
+        if sequence in self.running:
+            self.stop(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def stop(self, sequence: _Sequence) -> None:
+        self.share(sequence, sequence.kv)
+        self.running.remove(sequence)
+        self.give_back(sequence)
 
     # 2. control
 
     def time_out(self, now: float) -> None:
-        for sequence in self.running + self.waiting:
+        everybody = self.running + self.waiting
+        for sequence in sorted(everybody, key=lambda s: (s.record.request.deadline_s, s.index)):
             if sequence.record.request.deadline_s <= now + SAME_TIME_S:
                 self.leave(sequence, "timed_out", now)
 
@@ -242,22 +312,43 @@ class _Replica:
             return False
         if not self.knows(self.waiting[0]):
             return False
-        return self.blocks_for(self.waiting[0].prompt_with_emitted) <= self.free
+        found = self.look_up(self.waiting[0])
+        in_use = len(self.shared_by(self.running) & set(found))
+        return self.blocks_for(self.waiting[0].prompt_with_emitted) - in_use <= self.free
 
     def admit(self, now: float) -> _Sequence:
         sequence = self.waiting.pop(0)
+        sequence.shared = self.look_up(sequence)
+        self.unused = [content for content in self.unused if content not in sequence.shared]
         sequence.target = sequence.prompt_with_emitted
         sequence.kv = sequence.cached
-        sequence.blocks = self.blocks_for(sequence.target)
+        sequence.own = self.blocks_for(sequence.target) - len(sequence.shared)
         if sequence.record.admitted_s is None:
             sequence.record.admitted_s = now
+            sequence.record.found = sequence.cached
+        sequence.record.recomputed += max(0, sequence.lost - sequence.cached)
+        sequence.lost = 0
         self.running.append(sequence)
+        self.forget()
         return sequence
 
+    def schedule(self, plan: _Plan, sequence: _Sequence, most: int) -> int:
+        """Compute up to `most` tokens of a prompt in the next step; return how many.
+
+        Whoever is admitted after that, into this very step too, may share their blocks.
+        """
+        length = min(sequence.remaining, most)
+        plan.chunks.append((sequence, length))
+        self.share(sequence, sequence.kv + length)
+        return length
+
     def preempt_last(self) -> None:
-        sequence = self.running.pop()
-        sequence.record.recomputed += sequence.kv - sequence.cached
-        sequence.kv = sequence.target = sequence.blocks = 0
+        sequence = self.running[-1]
+        if sequence.record.request.hashes:
+            sequence.lost = sequence.kv
+        else:
+            sequence.record.recomputed += sequence.kv - sequence.cached
+        self.stop(sequence)
         sequence.record.preemptions += 1
         self.waiting.insert(0, sequence)
 
@@ -275,12 +366,14 @@ class _Replica:
             self.preempt_last()
             preempted = True
         for sequence in growing:
-            sequence.blocks += 1
+            sequence.own += 1
+        self.forget()
         return decoding, preempted
 
     def check(self) -> None:
         """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
-        assert self.free >= 0
+        assert self.free >= len(self.unused)
+        assert not self.shared_by(self.running) & set(self.unused)
         assert len(self.running) <= self.max_num_seqs
         assert all(sequence.blocks == 0 for sequence in self.waiting)
         for sequence in self.running:
@@ -298,14 +391,9 @@ def _plan_chunked(replica: _Replica, now: float) -> _Plan:
     left = replica.budget - len(decoded)
     for sequence in replica.running:
         if not sequence.prefilled and left > 0:
-            length = min(sequence.remaining, left)
-            plan.chunks.append((sequence, length))
-            left -= length
+            left -= replica.schedule(plan, sequence, left)
     while not preempted and left > 0 and replica.head_fits():
-        sequence = replica.admit(now)
-        length = min(sequence.remaining, left)
-        plan.chunks.append((sequence, length))
-        left -= length
+        left -= replica.schedule(plan, replica.admit(now), left)
     return plan
 
 
@@ -319,7 +407,7 @@ def _plan_continuous(replica: _Replica, now: float) -> _Plan:
         if plan.chunks and tokens > replica.budget:
             break
         sequence = replica.admit(now)
-        plan.chunks.append((sequence, sequence.remaining))
+        replica.schedule(plan, sequence, sequence.remaining)
     if plan.empty:
         plan.decoded, _ = replica.decode_all()
     return plan
@@ -333,7 +421,7 @@ def _plan_static(replica: _Replica, now: float) -> _Plan:
         return plan
     while replica.head_fits():
         sequence = replica.admit(now)
-        plan.chunks.append((sequence, sequence.remaining))
+        replica.schedule(plan, sequence, sequence.remaining)
     return plan
 
 
@@ -366,6 +454,7 @@ def run_reference(
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
+        assert not (request.cached and request.hashes)
     assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
     assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs
     assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])

@@ -159,6 +159,10 @@ class Batch:
             gone.append(request)
         return gone
 
+    def found(self, request: Request, now: float) -> int:
+        """Return the tokens of a request's prompt that are held `now`: none without a cache."""
+        return 0
+
     def joins(self) -> bool:
         """Tell whether the request just queued may join before the stretch's own end."""
         return (
@@ -183,7 +187,7 @@ class Batch:
         target = request.prompt + request.emitted
         hit = 0
         if request.cached:
-            hit = min(request.cached, request.prompt - 1) // size * size
+            hit = min(request.cached, target - 1) // size * size
         if most is not None and target - hit > most:
             return None
         blocks = -(-target // size)
@@ -225,7 +229,7 @@ class Batch:
         while self.decoding > kv.free and kv.need(self._step, 1, self.decoding) > kv.free:
             request, _ = self.running.popitem()
             stored = self._leave_early(request, self.stretch.start_s)
-            self.recomputed_tokens += stored - request.hit
+            self._preempted(request, stored)
             request.preemptions += 1
             self.waiting.appendleft(request)
             self.stretch.kv_blocked = True
@@ -341,12 +345,10 @@ class Batch:
         """
         decoding = [r for r in self.running if r.finish_step >= 0]
         stored = [self._stored(r) for r in decoding]
-        held = sum(self.kv.blocks(tokens) for tokens in stored)
-        held += sum(r.blocks for r in self.prefilling)
         assert len(decoding) == self.decoding, "sequences are lost"
         assert len(decoding) + len(self.prefilling) == len(self.running), "sequences are lost"
         assert sum(stored) == self.context, "context tokens are lost"
-        assert held + self.kv.free == self.kv.total, "KV blocks are lost"
+        assert self._held_blocks() + self.kv.free == self.kv.total, "KV blocks are lost"
         assert self.kv.free >= 0, "more KV blocks are in use than there are"
         if self.windows is not None:
             inside = sum(min(tokens, self.windows.tokens) for tokens in stored)
@@ -357,6 +359,15 @@ class Batch:
     def _stored(self, request: Request) -> int:
         """Return the tokens that a decoding request has in the KV cache."""
         return request.prompt + request.output - (request.finish_step - self._step) - 1
+
+    def _held_blocks(self) -> int:
+        """Return the KV blocks that the running requests hold."""
+        decoding = (self._stored(r) for r in self.running if r.finish_step >= 0)
+        return sum(map(self.kv.blocks, decoding)) + sum(r.blocks for r in self.prefilling)
+
+    def _preempted(self, request: Request, stored: int) -> None:
+        """Count what a request must compute again that had `stored` tokens."""
+        self.recomputed_tokens += stored - request.hit
 
     def _leave_early(self, request: Request, now: float) -> int:
         """Let a request that has not finished `_leave`."""

@@ -32,6 +32,9 @@ from factory_sim.factory.pipe import Pipe
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
+from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
+from factory_sim.factory.prefix_cache import CachedKvBlocks
+from factory_sim.factory.prefixes import caches_prefixes
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import Timetable
@@ -44,7 +47,7 @@ from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
-from factory_sim.workload.stream import draws, open_blocks
+from factory_sim.workload.stream import draws, hash_tokens, open_blocks
 
 StepTimes = Callable[[Fleet, float], StepTime]
 
@@ -116,8 +119,17 @@ class Factory:
         self.layout = layout
         router_seeds = _seeds(scenario)[1].spawn(len(layout.fleets))
         self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
+        self.caching = {fleet.name for fleet in layout.fleets if caches_prefixes(scenario, fleet)}
         self.gateways = {
-            fleet.name: _gateway(env, fleet, self.gaps[fleet.name], step_time, seed, debug)
+            fleet.name: _gateway(
+                env,
+                fleet,
+                fleet.name in self.caching,
+                self.gaps[fleet.name],
+                step_time,
+                seed,
+                debug,
+            )
             for fleet, seed in zip(layout.fleets, router_seeds, strict=True)
         }
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
@@ -148,7 +160,7 @@ class Factory:
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)
-        self.streams = _streams(env, scenario, layout, self.gateways)
+        self.streams = _streams(env, scenario, layout, self.gateways, self.caching)
 
     def _outages(self, lines: list[Line]) -> Outages:
         """Make what breaks and mends, and set its failures going."""
@@ -189,9 +201,14 @@ class Factory:
         return sum(gateway.inside for gateway in self.gateways.values())
 
 
+_BATCHES = ((Batch, AsyncBatch), (PrefixBatch, AsyncPrefixBatch))
+"""By whether they have a prefix cache, and whether they plan ahead."""
+
+
 def _gateway(
     env: Timetable,
     fleet: Fleet,
+    caches: bool,
     gaps: GapHistogram,
     step_time: StepTimes,
     seed: np.random.SeedSequence,
@@ -210,12 +227,13 @@ def _gateway(
     ahead = spec.engine.async_scheduling
     if ahead is None:
         ahead = fleet.engine.defaults.async_scheduling
+    batches, kv = _BATCHES[caches], CachedKvBlocks if caches else KvBlocks
     for number, gpus in enumerate(fleet.replicas):
         queue = spec.engine.max_queue
-        batch = (AsyncBatch if ahead else Batch)(
+        batch = batches[ahead](
             BATCHING[fleet.batching](fleet.max_step_tokens),
             *speed_at(1.0),
-            KvBlocks(fleet.memory.blocks, fleet.memory.block_tokens),
+            kv(fleet.memory.blocks, fleet.memory.block_tokens),
             fleet.max_num_seqs,
             float("inf") if queue is None else queue,
             gaps,
@@ -232,7 +250,9 @@ def _streams(
     scenario: Scenario,
     layout: Layout,
     gateways: dict[str, Gateway],
+    caching: set[str],
 ) -> list[Stream]:
+    blocks_of = {fleet.name: fleet.memory.block_tokens for fleet in layout.fleets}
     hosts = {fleet.name: fleet.host for fleet in layout.fleets}
     scales = {fleet.name: fleet.scale for fleet in layout.fleets}
     numbers = count()
@@ -243,9 +263,13 @@ def _streams(
         lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
         gateway = gateways[spec.deployment]
-        stream = Stream(env, gateway, index, lag_s, timeout_s, numbers)
-        streams.append(stream)
         where = f"workload.{name}"
+        each = 0
+        if spec.deployment in caching:
+            each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
+        many = len(scenario.workload)
+        stream = Stream(env, gateway, index, lag_s, timeout_s, numbers, many, each)
+        streams.append(stream)
         arrivals = spec.arrivals
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(

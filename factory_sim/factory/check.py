@@ -10,6 +10,7 @@ from factory_sim.factory.build import step_time_of, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal
 from factory_sim.scenario.scenario import Scenario
@@ -56,6 +57,12 @@ def check(scenario: Scenario) -> Check:
     for fleet in layout.fleets:
         own = [lengths[n] for n in lengths if scenario.workload[n].deployment == fleet.name]
         found[f"Deployment {fleet.name}"] = _deployment(fleet, own[0] if own else None)
+        if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
+            try:
+                if caches_prefixes(scenario, fleet):
+                    found[f"Deployment {fleet.name}"]["prefix cache"] = "on: prompts carry hashes"
+            except InputError as error:
+                problems += error.problems
         for name, (prompt, output, _) in lengths.items():
             if scenario.workload[name].deployment == fleet.name and prompt + output > fleet.longest:
                 problems.append(

@@ -10,6 +10,7 @@ import numpy as np
 from simpy import Event
 
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.prefix_cache import Hashes
 from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import ARRIVAL, COMPLETION, Timetable
 from factory_sim.workload.stream import Block
@@ -23,9 +24,10 @@ RETRY_AFTER_S = 1.0
 class Stream:
     """What the requests of one workload share.
 
-    number: of the workload in the scenario. lag_s: from the client's sending to the arrival
-    at a replica (half the round trip, and the host's time per request). timeout_s: how long
-    a client waits; infinity for ever. numbers: gives each request of the run its own.
+    number: of the workload in the scenario, of so `many`. lag_s: from the client's sending to the
+    arrival at a replica (half the round trip, and the host's time per request). timeout_s: how
+    long a client waits; infinity for ever. numbers: gives each request of the run its own.
+    hash_blocks: KV blocks that each hash of a prompt covers; 0 where no cache asks for hashes.
     """
 
     def __init__(
@@ -36,16 +38,33 @@ class Stream:
         lag_s: float,
         timeout_s: float,
         numbers: count[int],
+        many: int = 1,
+        hash_blocks: int = 0,
     ) -> None:
         self.env, self.gateway, self.number = env, gateway, number
         self.lag_s, self.timeout_s, self.numbers = lag_s, timeout_s, numbers
+        self.many, self.hash_blocks = many, hash_blocks
         self.sent = 0
 
     def request(
-        self, arrival_s: float, prompt: int, output: int, cached: int, archetype: int = 0
+        self,
+        arrival_s: float,
+        prompt: int,
+        output: int,
+        cached: int,
+        archetype: int = 0,
+        session: int = -1,
+        keys: tuple[int, ...] = (),
     ) -> Request:
-        """Return a request that its client sends at `arrival_s`."""
+        """Return a request that its client sends at `arrival_s`.
+
+        session, keys: as in the workload's blocks; no two workloads have any in common.
+        """
         self.sent += 1
+        many, number = self.many, self.number
+        hashes = None
+        if keys and self.hash_blocks:
+            hashes = Hashes(tuple([key * many + number for key in keys]), self.hash_blocks)
         return Request(
             next(self.numbers),
             arrival_s,
@@ -53,8 +72,10 @@ class Stream:
             output,
             cached,
             arrival_s + self.timeout_s,
-            self.number,
+            number,
             archetype,
+            session * many + number if session >= 0 else -1,
+            hashes,
         )
 
 
@@ -74,16 +95,18 @@ def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
     """Yield the time of each arrival, and let it happen when asked for the next."""
     lag_s, arrive, request = stream.lag_s, stream.gateway.arrive, stream.request
     for block in blocks:
-        for arrival_s, prompt, output, cached, archetype in zip(
+        for arrival_s, prompt, output, cached, archetype, session, keys in zip(
             block.arrival_s.tolist(),
             block.prompt.tolist(),
             block.output.tolist(),
             block.cached.tolist(),
             block.archetype.tolist(),
+            block.session.tolist(),
+            block.hashes.tolist(),
             strict=True,
         ):
             yield arrival_s + lag_s
-            arrive(request(arrival_s, prompt, output, cached, archetype))
+            arrive(request(arrival_s, prompt, output, cached, archetype, session, keys))
 
 
 def closed_client(

@@ -87,11 +87,11 @@ class Gateway:
         """Send a request to a replica, or keep it while none is open; False if it is refused."""
         outstanding = self.outstanding if not self._staleness_s else self._stale()
         if self._open is None:
-            number = self.router.choose(outstanding, self.replicas)
+            number = self.router.choose(outstanding, self.replicas, request)
         elif self._open:
             loads = [outstanding[number] for number in self._open]
             candidates = [self.replicas[number] for number in self._open]
-            number = self._open[self.router.choose(loads, candidates)]
+            number = self._open[self.router.choose(loads, candidates, request)]
         else:
             self.stranded[request] = None
             if request.due_s != float("inf"):

@@ -131,6 +131,10 @@ class Replica:
                 self._cut(request.due_s)
         return True
 
+    def found(self, request: Request) -> int:
+        """Return the tokens of a request's prompt that its prefix cache holds now."""
+        return self.batch.found(request, self.env.now)
+
     def hold_clock(self, by: str, clock: float, prompts: float | None = None) -> None:
         """Run at `clock` (a share of the reference) at most, from the next step boundary on.
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from simpy import Event
+
+if TYPE_CHECKING:
+    from factory_sim.factory.prefix_cache import Hashes
 
 NEVER = float("nan")
 
@@ -13,7 +18,8 @@ class Request:
     arrival_s: when the client sent it; due_s: when the client gives up (infinity: never).
     prompt, output, cached: tokens asked, tokens that will be answered, and prompt tokens
     found in a prefix cache. Only the batch may look at `output`, to know when the model
-    stops: no policy decides by it.
+    stops: no policy decides by it. hashes: what its blocks hold, where a prefix cache may know;
+    `cached` is then what it finds. session: the conversation it belongs to, -1 if none.
     """
 
     __slots__ = (
@@ -28,9 +34,12 @@ class Request:
         "finish_step",
         "first_token_s",
         "gone",
+        "hashes",
+        "held",
         "hit",
         "last_token_s",
         "left",
+        "lost",
         "number",
         "output",
         "preemptions",
@@ -38,6 +47,7 @@ class Request:
         "queued_s",
         "replica",
         "retries",
+        "session",
         "stored",
         "stream",
     )
@@ -52,6 +62,8 @@ class Request:
         due_s: float = float("inf"),
         stream: int = 0,
         archetype: int = 0,
+        session: int = -1,
+        hashes: Hashes | None = None,
     ) -> None:
         self.number = number
         self.arrival_s = arrival_s
@@ -61,6 +73,8 @@ class Request:
         self.due_s = due_s
         self.stream = stream
         self.archetype = archetype
+        self.session = session
+        self.hashes = hashes
         self.client: Event | None = None  # waits for the answer, in a closed loop
         self.replica = -1
         self.queued_s = NEVER
@@ -70,7 +84,9 @@ class Request:
         self.emitted = 0  # tokens made, as of the last time it joined or left a batch
         self.stored = 0  # tokens in the KV cache while its prompt is being computed
         self.left = 0  # prompt tokens still to compute; 0 once it decodes
-        self.hit = 0  # prompt tokens found in the prefix cache, in whole blocks
+        self.hit = 0  # prompt tokens found in the prefix cache when it was first admitted
+        self.held = 0  # of its hashes, those that it refers to in the prefix cache
+        self.lost = 0  # tokens it had stored when it was preempted, with a prefix cache
         self.blocks = 0  # KV blocks taken at admission
         self.finish_step = -1  # the decode step after which it is done; -1: not decoding
         self.preemptions = 0
@@ -81,6 +97,7 @@ class Request:
         """Be as on arrival: a replica was lost with everything made so far."""
         self.admitted_s = self.first_token_s = self.last_token_s = NEVER
         self.emitted = self.stored = self.left = self.hit = self.blocks = 0
+        self.held = self.lost = 0
         self.finish_step = -1
         self.retries += 1
 

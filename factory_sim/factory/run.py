@@ -207,6 +207,7 @@ def _share(
         request_seconds=factory.gateways[name].request_seconds(),
         system_seconds=float(inside_s.sum()),
         accepted=len(accepted),
+        prefix_caching=name in factory.caching,
         lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
     )
 

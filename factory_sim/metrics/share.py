@@ -17,7 +17,7 @@ class Share:
     over all (per GPU of each). gpu_j: joules of its GPU boards, idle
     time included. request_seconds, system_seconds: the integral of requests inside over the
     whole run, and the sum of the times they spent inside (equal, by Little's law). lost_tokens:
-    output tokens that failures destroyed.
+    output tokens that failures destroyed. prefix_caching: whether its replicas kept prompts.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Share:
     system_seconds: float
     accepted: int
     lost_tokens: float
+    prefix_caching: bool = False
 
     @property
     def gpus(self) -> int:

@@ -66,7 +66,28 @@ def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
         summary["recomputed_tokens"] = round(recomputed)
+    summary |= _prefix_cache(requests, shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
+
+
+def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
+    """Return what prompts that came in the window, and got into a batch, found of themselves."""
+    asked = found = 0.0
+    admitted = requests[requests["measured"] & requests["admitted_s"].notna()]
+    for share in shares:
+        if share.prefix_caching:
+            own = admitted[admitted["deployment"] == share.name]
+            asked += share.scale * float(own["prompt_tokens"].sum())
+            found += share.scale * float(own["cached_tokens"].sum())
+    if not asked:
+        return {}
+    return {
+        "prefix_cache": {
+            "hit_rate": found / asked,
+            "found_tokens": round(found),
+            "prompt_tokens": round(asked),
+        }
+    }
 
 
 def _absences(shares: Sequence[Share], seconds: float) -> Summary:

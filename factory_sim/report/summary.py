@@ -165,6 +165,10 @@ def _requests(summary: Figures) -> Iterator[str]:
         tokens = summary.get("goodput_output_tokens_per_s")
         also = "" if tokens is None else f" and {number(tokens)} output tokens/s"
         yield from entry("goodput", f"{requests}{also} kept their promise")
+    if "prefix_cache" in summary:
+        cache = summary["prefix_cache"]
+        found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
+        yield from entry("prefix cache", f"{found} found")
     if "recomputed_tokens" in summary:
         yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
 

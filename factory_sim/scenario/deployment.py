@@ -37,7 +37,9 @@ class EngineSpec(Frozen):
     max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
     max_model_len: the longest request, prompt and answer (default: the model's context).
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
-    async_scheduling: whether each step is planned while the one before runs.
+    async_scheduling: whether each step is planned while the one before runs. prefix_caching:
+    whether blocks of prompts are kept for others that begin alike (default: where a workload says
+    which do).
     """
 
     profile: EngineName = "vllm"
@@ -48,6 +50,7 @@ class EngineSpec(Frozen):
     max_model_len: Count | None = None
     max_queue: Count | None = None
     async_scheduling: bool | None = None
+    prefix_caching: bool | None = None
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> EngineSpec:
@@ -73,9 +76,15 @@ class EngineSpec(Frozen):
 class Router(Frozen):
     """How the gateway picks a replica. staleness: age of the load figures it looks at."""
 
-    policy: Literal["round-robin", "random", "least-outstanding", "power-of-two", "power-aware"] = (
-        "least-outstanding"
-    )
+    policy: Literal[
+        "round-robin",
+        "random",
+        "least-outstanding",
+        "power-of-two",
+        "power-aware",
+        "cache-aware",
+        "sticky",
+    ] = "least-outstanding"
     staleness: NonNegativeSeconds = 0.0
 
     @model_validator(mode="before")

@@ -226,7 +226,8 @@ class Columns(Frozen):
     """Which columns (or keys) of a file hold what. Times count in `time_unit`.
 
     time_unit: a unit of time such as `ms`, or `timestamp` for dates such as
-    2023-11-16 18:15:46.6805900.
+    2023-11-16 18:15:46.6805900. hashes: a list of what the prompt's blocks hold, one hash for
+    every `hash_tokens` tokens from the first on, each saying what came before as well.
     """
 
     prompt: str
@@ -234,6 +235,8 @@ class Columns(Frozen):
     arrival: str | None = None
     cached: str | None = None
     session: str | None = None
+    hashes: str | None = None
+    hash_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
     time_unit: str = "s"
 
     @field_validator("time_unit")
@@ -247,6 +250,20 @@ class Columns(Frozen):
                     f"{unit!r} is no unit of time; write for example 'ms', or 'timestamp' for dates"
                 ) from None
         return unit
+
+    @model_validator(mode="after")
+    def _hashes_are_whole(self) -> Columns:
+        if (self.hashes is None) != (self.hash_tokens is None):
+            raise ValueError(
+                "hashes and hash_tokens belong together: the column, and the prompt tokens that "
+                "each of its hashes covers, for example {hashes: hash_ids, hash_tokens: 512}"
+            )
+        if self.hashes is not None and self.cached is not None:
+            raise ValueError(
+                "cached says what is found in a prefix cache, and hashes let the run find out; "
+                "name one of the two"
+            )
+        return self
 
 
 TraceFormat = Literal[

@@ -63,7 +63,10 @@ class Parallelism(Frozen):
 
 
 class CaseEngine(EngineSpec):
-    """The engine as it was started. prefix_caching: whether `lengths.cached` can hit."""
+    """The engine as it was started.
+
+    prefix_caching: whether `lengths.cached`, or a trace whose prompts carry hashes, can hit.
+    """
 
     prefix_caching: bool = True
 
@@ -217,6 +220,8 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     if lengths is not None:
         sent["lengths"] = lengths
     engine = case.engine.model_dump(exclude={"prefix_caching"}, exclude_none=True)
+    if not case.engine.prefix_caching:
+        engine["prefix_caching"] = False
     if case.load["kind"] == "static":
         engine |= {"batching": "static", "max_num_seqs": case.load["batch"]}
     duration = case.load.get("duration", f"{FOREVER_S} s")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from factory_sim.scenario.workload import Columns
 from factory_sim.units import parse
+from factory_sim.workload.prefixes import HashReader, as_column
 from factory_sim.workload.records import Record
 
 FAILED = "failed in the trace"
@@ -25,7 +26,10 @@ Usable = dict[str, NDArray[np.float64] | NDArray[np.object_]]
 
 @dataclass
 class TraceReport:
-    """What reading a trace found: for the record of a run."""
+    """What reading a trace found: for the record of a run.
+
+    hash_tokens: prompt tokens that each hash covers; 0 where prompts carry none.
+    """
 
     path: str
     format: str
@@ -36,6 +40,7 @@ class TraceReport:
     first_lines: dict[str, list[int]] = field(default_factory=dict)
     span_s: float = 0.0
     out_of_order: int = 0
+    hash_tokens: int = 0
 
     def skip(self, reason: str, lines: NDArray[np.int64]) -> None:
         """Count rows skipped for `reason`, keeping the numbers of the first few lines."""
@@ -70,7 +75,9 @@ class TraceReport:
 
 def used_columns(columns: Columns) -> dict[str, str]:
     """Return what each column in use holds -> its name in the file."""
-    named: dict[str, str] = columns.model_dump(exclude={"time_unit"}, exclude_none=True)
+    named: dict[str, str] = columns.model_dump(
+        exclude={"time_unit", "hash_tokens"}, exclude_none=True
+    )
     return named
 
 
@@ -80,7 +87,8 @@ def usable(
     """Return the rows that can be requests, in order of the file; count the others in `report`.
 
     By name of what they hold: arrival (seconds), prompt, output and cached as float64, session
-    as the raw values. zero_output_failed: an output of 0 tokens is a failure, not a fault.
+    as the raw values, hashes as tuples of keys. zero_output_failed: an output of 0 tokens is a
+    failure, not a fault.
     """
     reader = _Reader(columns, zero_output_failed, report)
     parts = [reader.check(lines, raw) for lines, raw in _chunks(rows, columns, report)]
@@ -120,6 +128,8 @@ class _Reader:
     def __init__(self, columns: Columns, zero_output_failed: bool, report: TraceReport) -> None:
         self.columns, self.zero_output_failed, self.report = columns, zero_output_failed, report
         self.clock = _Clock(columns.time_unit)
+        report.hash_tokens = columns.hash_tokens or 0 if columns.hashes else 0
+        self.hashes = HashReader(report.hash_tokens)
 
     def check(self, lines: NDArray[np.int64], raw: Mapping[str, list[object]]) -> Usable:
         """Return the usable rows of the chunk."""
@@ -154,6 +164,16 @@ class _Reader:
             demand(fits, f"{names['cached']} is more than {names['prompt']}")
         if "session" in raw:
             found["session"] = np.fromiter(raw["session"], dtype=object, count=len(lines))
+        if "hashes" in raw:
+            found["hashes"] = as_column([()] * len(lines))
+            read = self.hashes.read
+            for row in np.flatnonzero(good):
+                keys = read(raw["hashes"][row], int(prompt[row]))
+                if isinstance(keys, str):
+                    self.report.skip(f"{names['hashes']} {keys}", lines[row : row + 1])
+                    good[row] = False
+                else:
+                    found["hashes"][row] = keys
         return {name: values[good] for name, values in found.items()}
 
 

@@ -17,6 +17,7 @@ from factory_sim.scenario.workload import (
     TraceArrivals,
     WorkloadSpec,
 )
+from factory_sim.workload.prefixes import apart, count_of
 from factory_sim.workload.traces import Trace
 
 
@@ -59,12 +60,14 @@ def replay(
     """Yield the requests of `trace`, scaled, that arrive in [0, duration_s), in order.
 
     Superposed first, then thinned, then sped up, then looped. Copies and rounds have sessions
-    of their own. To loop, the trace must last longer than an instant.
+    and hashes of their own: they are others who talk alike, not the same again. To loop, the trace
+    must last longer than an instant.
     """
     whole = _pick(superpose(trace, scale.superpose, random), scale.thin, random)
     whole = whole._replace(arrival_s=whole.arrival_s / scale.speedup)
     round_s = period(trace.arrival_s) / scale.speedup
     sessions = int(whole.session.max(initial=-1)) + 1
+    keys = 0 if whole.hashes is None or not scale.loop else count_of(whole.hashes)
     left = scale.requests
     turn = 0
     pending: list[Trace] = []
@@ -72,6 +75,7 @@ def replay(
         shifted = whole._replace(
             arrival_s=whole.arrival_s + turn * round_s,
             session=np.where(whole.session < 0, -1, whole.session + turn * sessions),
+            hashes=None if whole.hashes is None else apart(whole.hashes, turn, keys),
         )
         n = int(np.searchsorted(shifted.arrival_s, duration_s, side="left"))
         n = n if left is None else min(n, left)
@@ -95,6 +99,7 @@ def superpose(trace: Trace, copies: int, random: Generator) -> Trace:
     round_s = period(trace.arrival_s)
     offsets = random.random(copies - 1) * round_s
     sessions = int(trace.session.max(initial=-1)) + 1
+    keys = 0 if trace.hashes is None or copies == 1 else count_of(trace.hashes)
     parts = [trace]
     for copy, offset in enumerate(offsets, start=1):
         later = trace.arrival_s + offset
@@ -103,6 +108,7 @@ def superpose(trace: Trace, copies: int, random: Generator) -> Trace:
                 # One comparison, not a modulo, which would blur the times of the trace.
                 arrival_s=np.where(later < round_s, later, later - round_s),
                 session=np.where(trace.session < 0, -1, trace.session + copy * sessions),
+                hashes=None if trace.hashes is None else apart(trace.hashes, copy, keys),
             )
         )
     together = _join(parts)

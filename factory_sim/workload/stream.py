@@ -31,6 +31,7 @@ from factory_sim.scenario.workload import (
 )
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.lengths import Sampler, quantile, sampler
+from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.traces import read_trace
@@ -47,7 +48,8 @@ class Block(NamedTuple):
 
     arrival_s: float64, nondecreasing, when the client sends. prompt, output: int64, at least 1.
     cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
-    position in the mix, 0 where there is none.
+    position in the mix, 0 where there is none. hashes: object[n], tuples of keys, equal where
+    prompts begin alike, empty where nobody knows.
     """
 
     arrival_s: Floats
@@ -56,6 +58,7 @@ class Block(NamedTuple):
     cached: Tokens
     session: Tokens
     archetype: Tokens
+    hashes: Keys
 
 
 def open_blocks(
@@ -139,6 +142,20 @@ def mean_lengths(
     means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
     prompt, output, cached = (shares @ means).tolist()
     return prompt, output, cached
+
+
+def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:
+    """Return the prompt tokens that each hash of a workload's prompts covers; 0 without hashes."""
+    if not isinstance(spec.arrivals, TraceArrivals):
+        return 0
+    return read_trace(spec.arrivals, base, f"{where}.arrivals")[1].hash_tokens
+
+
+def has_sessions(spec: WorkloadSpec, base: Path, where: str = "workload") -> bool:
+    """Tell whether a workload says which requests belong to one session."""
+    if not isinstance(spec.arrivals, TraceArrivals):
+        return False
+    return bool((read_trace(spec.arrivals, base, f"{where}.arrivals")[0].session >= 0).any())
 
 
 def trace_reports(spec: WorkloadSpec, base: Path, where: str = "workload") -> list[TraceReport]:
@@ -227,15 +244,16 @@ class _Maker:
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
         normals = self.lengths.standard_normal((n, 2))
-        hits = self.cached.random(n)
+        shares = self.cached.random(n)
         which = self._which(arrival_s)
         prompt, output, cached = np.empty((3, n), dtype=np.int64)
         for position, kind in enumerate(self.kinds):
             mine = which == position
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
-            cached[mine] = quantile(kind.cached, hits[mine])
+            cached[mine] = quantile(kind.cached, shares[mine])
         session = np.full(n, -1, dtype=np.int64)
-        return Block(arrival_s, prompt, output, np.minimum(cached, prompt - 1), session, which)
+        hits = np.minimum(cached, prompt - 1)
+        return Block(arrival_s, prompt, output, hits, session, which, no_hashes(n))
 
     def _which(self, arrival_s: Floats) -> Tokens:
         if self.spec.mix is None:
@@ -273,7 +291,8 @@ def _recorded(
             if hits is None:
                 hits = np.minimum(quantile(length, stream.random(n)), part.prompt - 1)
             kind = np.zeros(n, dtype=np.int64)
-            yield Block(part.arrival_s, part.prompt, part.output, hits, part.session, kind)
+            keys = no_hashes(n) if part.hashes is None else part.hashes
+            yield Block(part.arrival_s, part.prompt, part.output, hits, part.session, kind, keys)
 
     return blocks()
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.workload import Columns, TraceFile
+from factory_sim.workload.prefixes import Keys
 from factory_sim.workload.records import Records, open_records
 from factory_sim.workload.rows import TraceReport, Usable, usable, used_columns
 
@@ -58,9 +59,11 @@ FORMATS: Mapping[str, Format] = {
             prompt="input_length",
             output="output_length",
             session="session_id",
+            hashes="hash_ids",
+            hash_tokens=512,
             time_unit="ms",
         ),
-        frozenset({"session"}),
+        frozenset({"session", "hashes"}),
     ),
     # github.com/HPMLL/BurstGPT: a response of 0 tokens is a failure; sessions came with v2
     "burstgpt": Format(
@@ -87,7 +90,8 @@ class Trace(NamedTuple):
     """Recorded requests in order of arrival, the first at time 0.
 
     arrival_s: float64[n], empty when the file has no times. prompt, output, session: int64[n]
-    (session -1 where there is none). cached: int64[n] below prompt, or None.
+    (session -1 where there is none). cached: int64[n] below prompt, or None. hashes: object[n],
+    the keys of each prompt's whole hashes, equal where prompts begin alike, or None.
     """
 
     arrival_s: NDArray[np.float64]
@@ -95,6 +99,7 @@ class Trace(NamedTuple):
     output: NDArray[np.int64]
     cached: NDArray[np.int64] | None
     session: NDArray[np.int64]
+    hashes: Keys | None
 
 
 def read_trace(
@@ -193,7 +198,8 @@ def _ordered(rows: Usable, report: TraceReport) -> Trace:
     if "session" in rows:
         names = [None if v is None or v == "" else str(v) for v in rows["session"][order]]
         session = pd.factorize(np.array(names, dtype=object))[0].astype(np.int64)
-    for shared in (arrival, prompt, output, cached, session):
+    hashes = np.asarray(rows["hashes"][order], dtype=object) if "hashes" in rows else None
+    for shared in (arrival, prompt, output, cached, session, hashes):
         if shared is not None:
             shared.flags.writeable = False
-    return Trace(arrival, prompt, output, cached, session)
+    return Trace(arrival, prompt, output, cached, session, hashes)

@@ -14,6 +14,8 @@ from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
+from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import ARRIVAL, Timetable
@@ -151,16 +153,26 @@ def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
-    batch = (AsyncBatch if case.async_scheduling else Batch)(
+    hashed = any(asked.hashes for asked in case.requests)
+    plain, ahead = (PrefixBatch, AsyncPrefixBatch) if hashed else (Batch, AsyncBatch)
+    batch = (ahead if case.async_scheduling else plain)(
         BATCHING[case.policy](case.max_num_batched_tokens),
         *case.speed_at(1.0),
-        KvBlocks(case.blocks, case.block_tokens),
+        (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
         case.max_num_seqs,
         math.inf if case.max_queue is None else case.max_queue,
         gaps,
     )
     requests = [
-        Request(number, asked.arrival_s, asked.prompt, asked.output, asked.cached, asked.deadline_s)
+        Request(
+            number,
+            asked.arrival_s,
+            asked.prompt,
+            asked.output,
+            asked.cached,
+            asked.deadline_s,
+            hashes=Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None,
+        )
         for number, asked in enumerate(case.requests)
     ]
     run = EngineRun(requests, batch, gaps)

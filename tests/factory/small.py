@@ -21,6 +21,9 @@ def small_scenario(
     **workload: Any,
 ) -> Scenario:
     """Return a scenario of one deployment, `d`, and one workload, `w`; Poisson unless told."""
+    arrivals = arrivals or {"process": "poisson", "rate": rate}
+    if arrivals["process"] != "trace":  # which has its own
+        workload["lengths"] = lengths or {"prompt": 100, "output": 20}
     return validate(
         Scenario,
         {
@@ -40,8 +43,7 @@ def small_scenario(
             "workload": {
                 "w": {
                     "deployment": "d",
-                    "arrivals": arrivals or {"process": "poisson", "rate": rate},
-                    "lengths": lengths or {"prompt": 100, "output": 20},
+                    "arrivals": arrivals,
                     **workload,
                 }
             },

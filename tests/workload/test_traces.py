@@ -83,13 +83,20 @@ def test_ours_with_cached_tokens_and_sessions(tmp_path: Path) -> None:
 
 def test_mooncake_plain_and_gzipped(tmp_path: Path) -> None:
     lines = [
-        {"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]},
-        {"timestamp": 3052, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14]},
+        {"timestamp": 0, "input_length": 6758, "output_length": 500, "hash_ids": [*range(14)]},
+        {
+            "timestamp": 3052,
+            "input_length": 7322,
+            "output_length": 490,
+            "hash_ids": [0, *range(14, 28)],
+        },
     ]
     text = "\n".join(json.dumps(line) for line in lines) + "\n\n"
     plain, report = read(tmp_path, text, "trace.jsonl")
     assert rows(plain) == [(0.0, 6758, 500), (3.052, 7322, 490)]
-    assert report.format == "mooncake"
+    assert plain.hashes is not None  # the last of each covers a part: nobody shares it
+    assert plain.hashes.tolist() == [tuple(range(13)), (0, *range(13, 26))]
+    assert (report.format, report.hash_tokens) == ("mooncake", 512)
     with gzip.open(tmp_path / "trace.jsonl.gz", "wt") as file:
         file.write(text)
     packed, _ = read_trace(TraceFile(path="trace.jsonl.gz"), tmp_path, WHERE)

@@ -13,6 +13,6 @@ class LeastOutstanding:
     def __init__(self, rng: np.random.Generator) -> None:
         pass
 
-    def choose(self, outstanding: list[int], replicas: Sequence[object]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[object], request: object) -> int:
         """Return the replica with the fewest requests."""
         return outstanding.index(min(outstanding))

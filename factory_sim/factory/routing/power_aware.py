@@ -18,7 +18,7 @@ class PowerAware:
     def __init__(self, rng: np.random.Generator) -> None:
         pass
 
-    def choose(self, outstanding: list[int], replicas: Sequence[_Paced]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[_Paced], request: object) -> int:
         """Return the replica with the fewest requests for its clock, this one counted."""
         times = [
             (load + 1) / replica.clock for load, replica in zip(outstanding, replicas, strict=True)

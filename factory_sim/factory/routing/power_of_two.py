@@ -13,7 +13,7 @@ class PowerOfTwo:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def choose(self, outstanding: list[int], replicas: Sequence[object]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[object], request: object) -> int:
         """Return the one of two distinct random replicas that has fewer requests."""
         if len(outstanding) == 1:
             return 0

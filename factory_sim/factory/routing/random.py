@@ -13,6 +13,6 @@ class Random:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def choose(self, outstanding: list[int], replicas: Sequence[object]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[object], request: object) -> int:
         """Return a replica drawn uniformly."""
         return int(self._rng.integers(len(outstanding)))

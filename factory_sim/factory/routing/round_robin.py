@@ -13,7 +13,7 @@ class RoundRobin:
     def __init__(self, rng: np.random.Generator) -> None:
         self._next = 0
 
-    def choose(self, outstanding: list[int], replicas: Sequence[object]) -> int:
+    def choose(self, outstanding: list[int], replicas: Sequence[object], request: object) -> int:
         """Return the replica after the last one."""
         chosen = self._next % len(outstanding)
         self._next = chosen + 1

@@ -1,0 +1,95 @@
+"""Who keeps prefixes: whether a deployment has a prefix cache, by what its workloads say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.fleet import Fleet
+from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.workload import WorkloadSpec
+from factory_sim.workload.stream import has_sessions, hash_tokens
+
+
+def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
+    """Tell whether the replicas of a fleet have a prefix cache.
+
+    As the deployment says; else where a workload's prompts carry hashes, since engines have it on
+    by default. Raises InputError where it could find nothing, or for a router that asks for it.
+    """
+    hashed = {
+        name: tokens
+        for name, spec in sent_to(scenario, fleet)
+        if (tokens := hash_tokens(spec, Path(), f"workload.{name}"))
+    }
+    wanted = fleet.spec.engine.prefix_caching
+    caches = bool(hashed) if wanted is None else wanted
+    problems = [*_of_hashes(scenario, fleet, hashed, caches), *_of_router(scenario, fleet, caches)]
+    if problems:
+        raise InputError(problems)
+    return caches
+
+
+def sent_to(scenario: Scenario, fleet: Fleet) -> Iterator[tuple[str, WorkloadSpec]]:
+    """Yield the workloads of a fleet, by name."""
+    for name, spec in scenario.workload.items():
+        if spec.deployment == fleet.name:
+            yield name, spec
+
+
+def _of_hashes(
+    scenario: Scenario, fleet: Fleet, hashed: dict[str, int], caches: bool
+) -> Iterator[Problem]:
+    if not caches:
+        return
+    if not hashed:
+        yield Problem(
+            f"deployments.{fleet.name}.engine.prefix_caching",
+            f"no workload of {fleet.name} says which prompts begin alike, so that nothing could be "
+            "found; take a trace with hashes (such as Mooncake's hash_ids), or leave it out and "
+            "say how many tokens are found with a workload's 'cached'",
+        )
+    block = fleet.memory.block_tokens
+    for name, tokens in hashed.items():
+        if tokens % block:
+            yield Problem(
+                f"workload.{name}.arrivals",
+                f"its hashes cover {tokens} tokens each, which are no whole KV blocks of {block}; "
+                f"hash a multiple of {block} tokens, or say engine.prefix_caching: false",
+            )
+        if scenario.workload[name].cached is not None:
+            yield Problem(
+                f"workload.{name}.cached",
+                "the prompts carry hashes, and the run finds out what is cached; drop cached, or "
+                f"say deployments.{fleet.name}.engine.prefix_caching: false",
+            )
+
+
+def _of_router(scenario: Scenario, fleet: Fleet, caches: bool) -> Iterator[Problem]:
+    where, policy = f"deployments.{fleet.name}.router.policy", fleet.spec.router.policy
+    if policy not in ("cache-aware", "sticky"):
+        return
+    sessions = {
+        name: has_sessions(spec, Path(), f"workload.{name}")
+        for name, spec in sent_to(scenario, fleet)
+    }
+    if policy == "cache-aware" and not caches:
+        yield Problem(
+            where,
+            f"cache-aware looks into prefix caches, and {fleet.name} has none; take "
+            "least-outstanding, or a workload whose prompts carry hashes",
+        )
+    elif policy == "sticky" and not any(sessions.values()):
+        yield Problem(
+            where,
+            f"sticky keeps a session's requests together, and no workload of {fleet.name} has "
+            "sessions; take least-outstanding, cache-aware, or a trace with a session column",
+        )
+    elif fleet.scale > 1.0 and not all(sessions.values()):
+        yield Problem(
+            f"deployments.{fleet.name}.replicas.simulate",
+            f"of a trace without sessions single requests are left out for the replicas that are "
+            f"not simulated, and {policy} would find less of the others than there is; simulate "
+            "all replicas, or take a trace with sessions",
+        )
