@@ -22,6 +22,7 @@ class Request:
         "arrival_s",
         "blocks",
         "cached",
+        "carried",
         "client",
         "due_s",
         "emitted",
@@ -33,6 +34,7 @@ class Request:
         "left",
         "number",
         "output",
+        "prefill_replica",
         "preemptions",
         "prompt",
         "queued_s",
@@ -40,6 +42,7 @@ class Request:
         "retries",
         "stored",
         "stream",
+        "transfer_s",
     )
 
     def __init__(
@@ -63,6 +66,7 @@ class Request:
         self.archetype = archetype
         self.client: Event | None = None  # waits for the answer, in a closed loop
         self.replica = -1
+        self.prefill_replica = -1  # that computed its prompt, where others decode
         self.queued_s = NEVER
         self.admitted_s = NEVER
         self.first_token_s = NEVER
@@ -72,6 +76,8 @@ class Request:
         self.left = 0  # prompt tokens still to compute; 0 once it decodes
         self.hit = 0  # prompt tokens found in the prefix cache, in whole blocks
         self.blocks = 0  # KV blocks taken at admission
+        self.carried = 0  # tokens whose KV cache has come with it from elsewhere, not yet taken in
+        self.transfer_s = NEVER  # how long that took
         self.finish_step = -1  # the decode step after which it is done; -1: not decoding
         self.preemptions = 0
         self.retries = 0  # times it was lost with a replica and sent again
@@ -80,7 +86,8 @@ class Request:
     def forget(self) -> None:
         """Be as on arrival: a replica was lost with everything made so far."""
         self.admitted_s = self.first_token_s = self.last_token_s = NEVER
-        self.emitted = self.stored = self.left = self.hit = self.blocks = 0
+        self.emitted = self.stored = self.left = self.hit = self.blocks = self.carried = 0
+        self.transfer_s = NEVER
         self.finish_step = -1
         self.retries += 1
 
