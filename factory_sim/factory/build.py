@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
-from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.board import Board
 from factory_sim.factory.clients import (
     Stream,
@@ -20,39 +15,29 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
-from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages, Place
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
-from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.layout import Layout
-from factory_sim.factory.link import Link
 from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.pipe import Pipe
+from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
-from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
-from factory_sim.factory.replica import Replica, Speed
-from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import Timetable
-from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
-from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
 from factory_sim.workload.stream import draws, open_blocks
-
-StepTimes = Callable[[Fleet, float], StepTime]
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
@@ -120,16 +105,8 @@ class Factory:
         scenario = layout.scenario
         self.env = env = Timetable()
         self.layout = layout
-        router_seeds = _seeds(scenario)[1].spawn(len(layout.fleets))
-        self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
-        self.links = _links(env, scenario)
-        self.gateways: dict[str, Gateway] = {}
-        for fleet, seed in zip(layout.fleets, router_seeds, strict=True):
-            gateway = self._gateway(fleet, np.random.default_rng(seed))
-            _staff(gateway, self._batches(fleet), fleet, step_time, debug)
-            self.gateways[fleet.name] = gateway
-        # Who computes prompts comes after who decodes, and is the one that clients see.
-        self.fronts = {fleet.deployment: self.gateways[fleet.name] for fleet in layout.fleets}
+        pools = open_pools(env, layout, step_time, _seeds(scenario)[1], debug)
+        self.gateways, self.fronts, self.links, self.gaps = pools
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
         lines = []
         for fleet in layout.fleets:
@@ -159,55 +136,6 @@ class Factory:
         for line in lines:
             self._limit_boards(line)
         self.streams = _streams(env, scenario, layout, self.fronts)
-
-    def _gateway(self, fleet: Fleet, rng: np.random.Generator) -> Gateway:
-        """Make the gateway of a pool, without replicas."""
-        env, spec = self.env, fleet.spec
-        router, staleness_s = ROUTING[spec.router.policy](rng), spec.router.staleness
-        if fleet.computes_prompts:
-            decodes = self.gateways[fleet.deployment]
-            assert isinstance(decodes, DecodeGateway)
-            return PromptGateway(env, router, staleness_s, decodes)
-        if spec.prefill is None:
-            return Gateway(env, router, staleness_s)
-        prefill = spec.prefill
-        crossing = Crossing(
-            self.links[prefill.kv_link],
-            partial(prompt_cache_bytes, fleet.model, fleet.shard.bytes_per_kv),
-            fleet.name,
-            prefill.per_replica or float("inf"),
-            prefill.first_token == "decode",
-        )
-        return DecodeGateway(env, router, staleness_s, crossing)
-
-    def _batches(self, fleet: Fleet) -> Callable[[Speed], Batch]:
-        """Return what makes the batch of a replica, given its speed at the reference clock."""
-        engine = fleet.spec.engine
-        ahead = engine.async_scheduling
-        if ahead is None:
-            ahead = fleet.engine.defaults.async_scheduling
-        queue = float("inf") if engine.max_queue is None else engine.max_queue
-        gaps = self.gaps[fleet.name]
-
-        def make(speed: Speed) -> Batch:
-            policy = BATCHING[fleet.batching](fleet.max_step_tokens)
-            kv = KvBlocks(fleet.memory.blocks, fleet.memory.block_tokens)
-            most = fleet.max_num_seqs
-            if fleet.computes_prompts:
-                (there,) = (f for f in self.layout.fleets if f.name == fleet.deployment)
-                return (AsyncPromptBatch if ahead else PromptBatch)(
-                    policy, *speed, kv, most, queue, gaps,
-                    longest=there.longest, most_prompt=fleet.longest - 1,
-                )  # fmt: skip
-            if fleet.spec.prefill is not None:
-                return (AsyncJoiningBatch if ahead else JoiningBatch)(
-                    Joining(policy), *speed, kv, most, queue, gaps, fleet.longest
-                )
-            return (AsyncBatch if ahead else Batch)(
-                policy, *speed, kv, most, queue, gaps, fleet.longest
-            )
-
-        return make
 
     def _outages(self, lines: list[Line]) -> Outages:
         """Make what breaks and mends, and set its failures going."""
@@ -246,33 +174,6 @@ class Factory:
     def waiting_or_running(self) -> int:
         """Return the requests inside the factory."""
         return sum(gateway.inside for gateway in self.gateways.values())
-
-
-def _links(env: Timetable, scenario: Scenario) -> dict[str, Link]:
-    specs = scenario.network.links if scenario.network else {}
-    return {name: Link(env, name, spec.bandwidth, spec.latency) for name, spec in specs.items()}
-
-
-def _staff(
-    gateway: Gateway,
-    batch_of: Callable[[Speed], Batch],
-    fleet: Fleet,
-    step_time: StepTimes,
-    debug: bool,
-) -> None:
-    """Give a gateway its replicas."""
-    speeds: dict[float, Speed] = {}
-
-    def speed_at(clock: float) -> Speed:
-        if clock not in speeds:
-            speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
-        return speeds[clock]
-
-    for number, gpus in enumerate(fleet.replicas):
-        indices = [gpu.index for gpu in gpus]
-        batch = batch_of(speed_at(1.0))
-        replica = Replica(gateway.env, number, indices, batch, speed_at, gateway.leave, debug)
-        gateway.adopt(replica)
 
 
 def _streams(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.link import Link
+from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prompt_batch import PromptBatch
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.request import NEVER, Request
@@ -30,6 +31,12 @@ class Crossing(NamedTuple):
     sender: str
     per_replica: float
     withholds: bool
+
+
+def linked(replica: Replica) -> LinkedReplica:
+    """Return a replica of a pool as what it is."""
+    assert isinstance(replica, LinkedReplica)
+    return replica
 
 
 class Transfer:
@@ -96,6 +103,7 @@ class DecodeGateway(Gateway):
     def _hand(self, number: int, request: Request) -> bool:
         """Begin the transfer to a replica."""
         request.replica = number
+        linked(self.replicas[number]).expect(1)
         transfer = self.transit[request] = Transfer(request, number)
         crossing = self._crossing
         transfer.number = crossing.link.send(
@@ -113,6 +121,7 @@ class DecodeGateway(Gateway):
         if self.transit.get(request) is not transfer:
             return  # given up after its last byte was sent
         del self.transit[request]
+        linked(self.replicas[transfer.to]).expect(-1)
         request.transfer_s = self.env.now - request.queued_s
         request.carried = request.prompt
         self.front.release(request)
@@ -128,6 +137,7 @@ class DecodeGateway(Gateway):
     def _drop(self, request: Request) -> Transfer:
         transfer = self.transit.pop(request)
         self._crossing.link.drop(transfer.number)
+        linked(self.replicas[transfer.to]).expect(-1)
         return transfer
 
     def _gone(self, request: Request, time: float, outcome: str) -> None:
@@ -159,10 +169,10 @@ class PromptGateway(Gateway):
 
     def release(self, request: Request) -> None:
         """Give back the blocks of a request that is held here."""
-        replica = self.replicas[request.prefill_replica]
+        number = request.prefill_replica
         self._batch_of(request).release(request)
-        self.outstanding[replica.number] -= 1
-        replica.wake()
+        self.outstanding[number] -= 1
+        linked(self.replicas[number]).wake()
 
     def lose(self, request: Request) -> None:
         """Release a request whose KV cache has nowhere to go: it begins again."""

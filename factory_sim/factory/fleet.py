@@ -29,8 +29,8 @@ class Fleet:
     """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
 
     name: of the deployment, with `/prefill` for its pool that computes prompts; where: its path in
-    the scenario. replicas: those that are simulated. represented: how many there are, at least as many.
-    like: of each rack whose replicas are not simulated, the rack that stands for it.
+    the scenario. replicas: those that are simulated. represented: how many there are, at least as
+    many. like: of each rack whose replicas are not simulated, the rack that stands for it.
     """
 
     name: str
@@ -76,6 +76,12 @@ class Fleet:
         return min(longest, self.memory.tokens + 1)
 
     @property
+    def plans_ahead(self) -> bool:
+        """Tell whether its engine plans each step while the one before runs."""
+        asked = self.spec.engine.async_scheduling
+        return self.engine.defaults.async_scheduling if asked is None else asked
+
+    @property
     def gpus_per_replica(self) -> int:
         """Return the GPUs that one copy of the model spans."""
         return self.spec.parallelism.tp
@@ -87,7 +93,7 @@ def path_of(name: str) -> str:
 
 
 def pools_of(scenario: Scenario) -> dict[str, Deployment]:
-    """Return every pool of equal replicas, by name: deployments first, then who computes prompts."""
+    """Return every pool of equal replicas: deployments by name, then who computes prompts."""
     found = dict(scenario.deployments)
     for name, spec in scenario.deployments.items():
         if spec.prefill is not None:

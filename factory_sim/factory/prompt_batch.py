@@ -1,4 +1,4 @@
-"""The batch of a replica that only computes prompts: it hands each request over with its first token.
+"""The batch of a replica that only computes prompts: who has a first token goes elsewhere.
 
 Like a bakery that makes the dough and lets others bake: a tray comes back when its dough has left.
 """

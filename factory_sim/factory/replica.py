@@ -6,7 +6,6 @@ at the boundaries of its batch's stretches of steps, and nowhere between.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from factory_sim.factory.batch import Batch
 from factory_sim.factory.board import Board
 from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT
-from factory_sim.factory.timetable import COMPLETION, CONTROL, PLAN, Timetable
+from factory_sim.factory.timetable import COMPLETION, PLAN, Timetable
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime
@@ -128,13 +127,6 @@ class Replica:
             if request.due_s < batch.stretch.end_s:
                 self._cut(request.due_s)
         return True
-
-    def wake(self) -> None:
-        """Look again at a queue that waits for blocks: some are free, or a client gives up."""
-        if self._next is None and self.batch.waiting:
-            for request in self.batch.expire(self.env.now):
-                self._leave(self, request, self.env.now, "timed_out")
-            self._rouse()
 
     def hold_clock(self, by: str, clock: float, prompts: float | None = None) -> None:
         """Run at `clock` (a share of the reference) at most, from the next step boundary on.
@@ -262,10 +254,6 @@ class Replica:
             self._next = self.env.call(batch.stretch.end_s, COMPLETION, self._boundary)
         else:
             self._next = None
-            if batch.waiting:  # for blocks that others have yet to give back
-                due_s = batch.next_due_s()
-                if due_s < math.inf:
-                    self.env.call(due_s, CONTROL, lambda _: self.wake())
         if self._debug:
             batch.check()
 

@@ -16,11 +16,12 @@ from pydantic import BaseModel
 
 from factory_sim import __version__
 from factory_sim.catalog import Fact
-from factory_sim.factory.build import Factory, StepTimes, step_time_of
+from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.facility.building import PARTS
 from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table

@@ -36,7 +36,8 @@ def request_table(
     raw: per deployment, the gateway's structured rows. streams: names of the workloads by
     stream number; back_s: seconds from replica to client of each. A latency that a request
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
-    any, the table tells of transfers. slo_met: completed, within every limit of its deployment's promise.
+    any, the table tells of transfers. slo_met: completed, within every limit of its deployment's
+    promise.
     """
     parts = []
     names = list(raw)

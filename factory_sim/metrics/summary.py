@@ -27,6 +27,7 @@ CAUSES = {
     "kv_full": "kv_full_s",
     "down": "down_s",
     "loading": "loading_s",
+    "waiting_for_transfer": "transfer_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
 

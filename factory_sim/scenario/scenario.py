@@ -29,8 +29,8 @@ class Scenario(Frozen):
     starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
-    measured. network: links that KV caches cross. seed: every random stream of the run is spawned from it. catalog: a folder with
-    entries of the user's own.
+    measured. network: links that KV caches cross. seed: every random stream of the run is spawned
+    from it. catalog: a folder with entries of the user's own.
     """
 
     name: Name
@@ -134,12 +134,12 @@ class Scenario(Frozen):
                 )
         for name, link in used.items():
             prefill = self.deployments[name].prefill
-            if link in links and prefill is not None and prefill.per_replica is not None:
-                if prefill.per_replica >= links[link].bandwidth:
-                    yield Problem(
-                        f"deployments.{name}.prefill.per_replica",
-                        f"is no less than the whole link '{link}'; leave it out, or give less",
-                    )
+            limit = prefill.per_replica if prefill else None
+            if link in links and limit is not None and limit >= links[link].bandwidth:
+                yield Problem(
+                    f"deployments.{name}.prefill.per_replica",
+                    f"is no less than the whole link '{link}'; leave it out, or give less",
+                )
 
     def _without_use(self) -> Iterator[Problem]:
         """Yield what nothing in this scenario would look at."""
