@@ -29,9 +29,7 @@ class Joining:
         assert isinstance(batch, JoiningBatch)
         waiting = batch.waiting
         if waiting and waiting[0].carried and (self.joins_running or not batch.running):
-            batch.make_room()
-            while batch.join():
-                pass
+            batch.take_in()
         self._policy.fill(batch)
 
 
@@ -44,7 +42,14 @@ class JoiningBatch(Batch):
             return None
         return super().admit(most)
 
-    def join(self) -> bool:
+    def take_in(self) -> None:
+        """Let those at the head of the queue decode from this step on whose KV cache is here."""
+        self.make_room()
+        while self._join():
+            pass
+        self._growing = 0  # the policy has yet to say whether sequences decode in this step
+
+    def _join(self) -> bool:
         """Let the head of the queue decode from this step on; tell whether it could.
 
         It needs a slot, the blocks of its prompt, and one for its next token where these are

@@ -91,13 +91,13 @@ def assert_same(case: Case) -> None:
     assert_same_looks(slow, fast, case.looks_s)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 @given(cases("decodes"))
 def test_requests_that_come_with_their_kv_cache(case: Case) -> None:
     assert_same(case)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(cases("prompts"))
 def test_requests_that_leave_with_their_first_token(case: Case) -> None:
     assert_same(case)
