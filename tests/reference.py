@@ -73,8 +73,9 @@ class ReferenceRequest:
 class ReferenceRecord:
     """What became of a request. `left_s` is when it left, whatever its outcome.
 
-    outcome: completed, timed_out, rejected, or sent (on, after its first token). emissions_s: the time of every emitted token.
-    recomputed: tokens lost from the KV cache by preemptions, known prefix apart.
+    outcome: completed, timed_out, rejected, or sent (on, after its first token). emissions_s: the
+    time of every emitted token. recomputed: tokens lost from the KV cache by preemptions, known
+    prefix apart.
     """
 
     request: ReferenceRequest
