@@ -65,6 +65,13 @@ class Fleet:
         return self.name.endswith(PREFILL)
 
     @property
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases of a request that its replicas do."""
+        if self.computes_prompts:
+            return ("prefill",)
+        return ("prefill", "decode") if self.spec.prefill is None else ("decode",)
+
+    @property
     def scale(self) -> float:
         """Return for how many replicas each simulated one stands."""
         return self.represented / len(self.replicas)

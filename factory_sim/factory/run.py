@@ -226,9 +226,7 @@ def _share(
 
 
 def _role(fleet: Fleet) -> str:
-    if fleet.computes_prompts:
-        return "prefill"
-    return "" if fleet.spec.prefill is None else "decode"
+    return fleet.phases[0] if len(fleet.phases) == 1 else ""
 
 
 def _window(
