@@ -72,6 +72,16 @@ def mg1_wait_s(rate: N, service_s: N, service_squared_s2: N) -> N:
     return rate * service_squared_s2 / (2 * (1 - rate * service_s))
 
 
+def mg1_ps_sojourn_s(rate: N, service_s: N) -> N:
+    """Return the mean time in M/G/1 with processor sharing, seconds: service_s / (1 - load).
+
+    Whatever the distribution of service (Kleinrock, Queueing Systems II, section 4.4).
+    """
+    load = rate * service_s
+    _require_stable(1, load)
+    return service_s / (1 - load)
+
+
 def geometric_service_moments_s(tokens: N, step_s: N) -> tuple[N, N]:
     """Return E[S] and E[S^2] for a geometric number of tokens (1, 2, ...), one step each.
 

@@ -58,6 +58,9 @@ class ReferenceRequest:
 
     hashes: in place of `cached`, what the blocks hold, one for every hash_blocks blocks from the
     first on; blocks beyond them are like no others.
+    made_s: when another replica made its first token; it comes with that and with the KV cache of
+    its prompt. sends_s: with its first token it leaves for another replica, and its KV cache so
+    much later.
     """
 
     arrival_s: float
@@ -67,6 +70,8 @@ class ReferenceRequest:
     deadline_s: float = math.inf
     hashes: tuple[int, ...] = ()
     hash_blocks: int = 1
+    made_s: float | None = None
+    sends_s: float | None = None
 
     def content(self, block: int) -> Content | None:
         """Return what the block of this number holds; None if nobody else can know."""
@@ -80,9 +85,10 @@ class ReferenceRequest:
 class ReferenceRecord:
     """What became of a request. `left_s` is when it left, whatever its outcome.
 
-    outcome: completed, timed_out or rejected. emissions_s: the time of every emitted token.
-    recomputed: tokens lost from the KV cache by preemptions, known prefix apart (with hashes:
-    those of them not found again). found: prompt tokens found when it was first admitted.
+    outcome: completed, timed_out, rejected, or sent (on, after its first token). emissions_s: the
+    time of every emitted token. recomputed: tokens lost from the KV cache by preemptions, known
+    prefix apart (with hashes: those of them not found again). found: prompt tokens found when it
+    was first admitted.
     """
 
     request: ReferenceRequest
@@ -155,6 +161,7 @@ class _Sequence:
     index: int
     record: ReferenceRecord
     cached: int
+    carried: int = 0
     kv: int = 0
     target: int = 0
     own: int = 0
@@ -202,12 +209,14 @@ class _Replica:
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
+        self.sending: list[tuple[float, int]] = []  # when so many blocks come back
         self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
 
     @property
     def free(self) -> int:
+        sent = sum(blocks for _, blocks in self.sending)
         own = sum(sequence.own for sequence in self.running)
-        return self.blocks - own - len(self.shared_by(self.running))
+        return self.blocks - sent - own - len(self.shared_by(self.running))
 
     def shared_by(self, sequences: Iterable[_Sequence]) -> set[Content]:
         return {content for sequence in sequences for content in sequence.shared}
@@ -262,8 +271,12 @@ class _Replica:
                 emitting.append(sequence)
         for sequence in emitting:
             sequence.record.emissions_s.append(now)
-            if sequence.record.emitted == sequence.record.request.output:
+            request = sequence.record.request
+            if sequence.record.emitted == request.output:
                 self.leave(sequence, "completed", now)
+            elif request.sends_s is not None:
+                self.sending.append((now + request.sends_s, sequence.blocks))
+                self.leave(sequence, "sent", now)
 
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
@@ -280,6 +293,9 @@ class _Replica:
 
     # 2. control
 
+    def get_back(self, now: float) -> None:
+        self.sending = [item for item in self.sending if item[0] > now + SAME_TIME_S]
+
     def time_out(self, now: float) -> None:
         everybody = self.running + self.waiting
         for sequence in sorted(everybody, key=lambda s: (s.record.request.deadline_s, s.index)):
@@ -292,12 +308,17 @@ class _Replica:
         request = record.request
         whole_blocks = min(request.cached, request.prompt - 1) // self.block_tokens
         sequence = _Sequence(index, record, cached=whole_blocks * self.block_tokens)
+        if request.made_s is not None:
+            record.emissions_s.append(request.made_s)
+            sequence.carried = request.prompt
         if self.refuses(request):
             self.leave(sequence, "rejected", request.arrival_s)
         else:
             self.waiting.append(sequence)
 
     def refuses(self, request: ReferenceRequest) -> bool:
+        if request.sends_s is not None:
+            return self.blocks_for(request.prompt) > self.blocks
         never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
         return never_fits or len(self.waiting) >= self.max_queue
 
@@ -312,9 +333,38 @@ class _Replica:
             return False
         if not self.knows(self.waiting[0]):
             return False
+        if self.waiting[0].carried:
+            return False  # it joins, and is not computed
         found = self.look_up(self.waiting[0])
         in_use = len(self.shared_by(self.running) & set(found))
         return self.blocks_for(self.waiting[0].prompt_with_emitted) - in_use <= self.free
+
+    def join_carried(self, now: float) -> None:
+        """Take in those at the head of the queue whose KV cache has come with them.
+
+        Each needs blocks for its prompt and one more token, with all running sequences growing.
+        """
+        if not self.waiting or not self.waiting[0].carried:
+            return
+        while self.needed_to_grow() > self.free:
+            self.preempt_last()
+        while self.waiting and self.waiting[0].carried and self.knows(self.waiting[0]):
+            sequence = self.waiting[0]
+            room = self.free - self.needed_to_grow()
+            if len(self.running) >= self.max_num_seqs:
+                return
+            if self.blocks_for(sequence.carried + 1) > room:
+                return
+            self.waiting.pop(0)
+            sequence.kv = sequence.target = sequence.carried
+            sequence.own = self.blocks_for(sequence.carried)
+            sequence.carried = 0
+            if sequence.record.admitted_s is None:
+                sequence.record.admitted_s = now
+            self.running.append(sequence)
+
+    def needed_to_grow(self) -> int:
+        return sum(s.prefilled and s.kv % self.block_tokens == 0 for s in self.running)
 
     def admit(self, now: float) -> _Sequence:
         sequence = self.waiting.pop(0)
@@ -471,6 +521,7 @@ def run_reference(
     changes = list(clock_changes)
     _, clock = changes.pop(0)
     plan = _Plan()
+    joins_running = policy != "static"
 
     def next_accepted_s() -> float | None:
         while arrivals and replica.refuses(arrivals[0][1].request):
@@ -484,6 +535,7 @@ def run_reference(
         replica.finish(plan, now)
         while changes and changes[0][0] <= now + SAME_TIME_S:
             _, clock = changes.pop(0)
+        replica.get_back(now)
         replica.time_out(now)
         while arrivals and arrivals[0][1].request.arrival_s <= now + SAME_TIME_S:
             replica.join(*arrivals.pop(0))
@@ -491,10 +543,17 @@ def run_reference(
         planned_ahead = async_scheduling and replica.running
         replica.looked_s = run.steps[-1].start_s if planned_ahead else math.inf
 
+        if joins_running or not replica.running:
+            replica.join_carried(now)
         plan = plan_step(replica, now)
         if plan.empty:
-            assert not replica.running and not replica.waiting
-            now = next_accepted_s()
+            assert not replica.running
+            if replica.waiting:  # for blocks that are still to be sent
+                wakes = [time for time, _ in replica.sending]
+                wakes += [s.record.request.deadline_s for s in replica.waiting]
+                now = min([*wakes, *(record.request.arrival_s for _, record in arrivals)])
+            else:
+                now = next_accepted_s()
             continue
 
         step = _measure(replica, plan, now, clock, physics_by_clock[clock])

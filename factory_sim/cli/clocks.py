@@ -21,25 +21,31 @@ def clocks(
 
     given = factory_sim.load(scenario, overrides or [], catalog=catalog)
     layout = lay_out(given)
-    for index, (name, spec) in enumerate(given.workload.items()):
-        fleet = next(fleet for fleet in layout.fleets if fleet.name == spec.deployment)
+    pools = [
+        (name, spec, fleet)
+        for name, spec in given.workload.items()
+        for fleet in layout.fleets
+        if fleet.deployment == spec.deployment
+    ]
+    for index, (name, spec, fleet) in enumerate(pools):
+        phases = fleet.phases
         lengths = mean_lengths(spec, given.facts, Path(), f"workload.{name}", given.duration)
         points = points_of(layout, fleet, *lengths)
         lead = "\n" if index else ""
-        print(f"{lead}{spec.deployment}, for requests of {name}: each clock in each phase")
-        rows = [
-            ["clock", "prefill", "of a GPU", "J/token", "decode", "of a GPU", "J/token"],
-            ["", "tokens/s", "", "at meter", "tokens/s", "", "at meter"],
-        ]
+        print(f"{lead}{fleet.name}, for requests of {name}: each clock in each phase")
+        rows = [["clock"], [""]]
+        for phase in phases:
+            rows[0] += [phase, "of a GPU", "J/token"]
+            rows[1] += ["tokens/s", "", "at meter"]
         for point in points:
             cells = [percent(point.clock)]
-            for at in (point.prefill, point.decode):
+            for at in map(point.of, phases):
                 cells += [number(at.tokens_per_s), with_unit(at.gpu_w, "W"), number(at.site_j)]
             rows.append(cells)
         for line in table(rows):
             print(line)
         full = points[0]
-        for phase in ("prefill", "decode"):
+        for phase in phases:
             found = best(points, phase)
             here, there = found.of(phase), full.of(phase)
             text = f"{percent(found.clock)} of the reference clock"

@@ -56,13 +56,16 @@ def clocks(
     prompt, output, cached: mean tokens of a request, which set batch and context.
     """
     most = max(1, min(fleet.max_num_seqs, int(fleet.memory.tokens / (prompt + output / 2))))
-    best = ideal(step_time_of(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
+    batch = most  # of one that only decodes
+    if fleet.phases != ("decode",):
+        step_time = step_time_of(fleet, 1.0)
+        batch = ideal(step_time, prompt, output, cached, most, fleet.max_step_tokens).batch
     rack = layout.site.rack(fleet.replicas[0][0].index)
     lowest = fleet.power_curve.clock_floor.value
     steps = int((1.0 - lowest) / STEP + 1e-9)
     allowed = [1.0 - STEP * step for step in range(steps + 1)]
     return [
-        _point(layout, rack, fleet, clock, best.batch, prompt + output / 2)
+        _point(layout, rack, fleet, clock, batch, prompt + output / 2)
         for clock in allowed
         if clock <= rack.gpu_clock + 1e-9
     ]

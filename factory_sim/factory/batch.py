@@ -268,7 +268,7 @@ class Batch:
             attended = windows.context + windows.filling
             stretch.decode(steps, n, self.context + n, attended, windows.filling)
         if self.due:
-            stretch.cut(self._next_due_s())
+            stretch.cut(self.next_due_s())
         return True
 
     def advance(self) -> tuple[float, list[Request]]:
@@ -323,6 +323,7 @@ class Batch:
                 made = self._stored(request) - request.prompt + 1
                 made += int(steps) if self._decodes else 0
             self.lost_tokens += made
+        self.lost_tokens += sum(request.emitted for request in self.waiting)
         lost = [*self.running, *self.waiting]
         for request in lost:
             request.forget()
@@ -348,13 +349,18 @@ class Batch:
         assert len(decoding) == self.decoding, "sequences are lost"
         assert len(decoding) + len(self.prefilling) == len(self.running), "sequences are lost"
         assert sum(stored) == self.context, "context tokens are lost"
-        assert self._held_blocks() + self.kv.free == self.kv.total, "KV blocks are lost"
+        held = self._held_blocks() + self._sent_blocks()
+        assert held + self.kv.free == self.kv.total, "KV blocks are lost"
         assert self.kv.free >= 0, "more KV blocks are in use than there are"
         if self.windows is not None:
             inside = sum(min(tokens, self.windows.tokens) for tokens in stored)
             assert inside == self.windows.context, "window tokens are lost"
 
     # -- inside ------------------------------------------------------------------------
+
+    def _sent_blocks(self) -> int:
+        """Return the KV blocks of requests that have left and not given them back."""
+        return 0
 
     def _stored(self, request: Request) -> int:
         """Return the tokens that a decoding request has in the KV cache."""
@@ -384,7 +390,7 @@ class Batch:
         stored = self._stored(request)
         request.emitted = stored - request.prompt + 1
         request.finish_step = -1
-        if request.last_token_s < self._decoded_s:
+        if stored > request.stored:  # it has decoded since it came
             request.last_token_s = self._decoded_s
         if self._stalls:
             self._unstall(request.last_token_s)
@@ -428,6 +434,10 @@ class Batch:
             request.gone = True
             finished.append(request)
             return
+        self._start_decoding(request, finished)
+
+    def _start_decoding(self, request: Request, finished: list[Request]) -> None:
+        """Let a request decode from the next step on; `finished` is for who goes elsewhere."""
         step = self._step
         request.finish_step = step + request.output - request.emitted
         ending = (request.finish_step, request.number, request.preemptions, request)
@@ -452,7 +462,7 @@ class Batch:
             steps = min(steps, self.kv.steps_that_fit(step, n))
         return steps
 
-    def _next_due_s(self) -> float:
+    def next_due_s(self) -> float:
         """Return the next time-out among the requests still here; infinity if none."""
         due = self.due
         while due and due[0][2].gone:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
-from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.board import Board
 from factory_sim.factory.clients import (
     Stream,
@@ -25,20 +21,15 @@ from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages, Place
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Line, Meter
 from factory_sim.factory.pipe import Pipe
+from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
-from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.prefix_cache import CachedKvBlocks
 from factory_sim.factory.prefixes import caches_prefixes
-from factory_sim.factory.replica import Replica, Speed
-from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import Timetable
-from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
@@ -48,8 +39,6 @@ from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
 from factory_sim.workload.stream import draws, hash_tokens, open_blocks
-
-StepTimes = Callable[[Fleet, float], StepTime]
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
@@ -66,7 +55,7 @@ def kernel_times(fleet: Fleet, clock: float) -> StepTime:
     """
     return KernelTimes(
         aiconfigurator.kernels(
-            f"deployments.{fleet.name}",
+            fleet.where,
             fleet.accelerator.name,
             fleet.engine,
             fleet.shard,
@@ -117,21 +106,9 @@ class Factory:
         scenario = layout.scenario
         self.env = env = Timetable()
         self.layout = layout
-        router_seeds = _seeds(scenario)[1].spawn(len(layout.fleets))
-        self.gaps = {fleet.name: GapHistogram() for fleet in layout.fleets}
         self.caching = {fleet.name for fleet in layout.fleets if caches_prefixes(scenario, fleet)}
-        self.gateways = {
-            fleet.name: _gateway(
-                env,
-                fleet,
-                fleet.name in self.caching,
-                self.gaps[fleet.name],
-                step_time,
-                seed,
-                debug,
-            )
-            for fleet, seed in zip(layout.fleets, router_seeds, strict=True)
-        }
+        pools = open_pools(env, layout, self.caching, step_time, _seeds(scenario)[1], debug)
+        self.gateways, self.fronts, self.links, self.gaps = pools
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
         lines = []
         for fleet in layout.fleets:
@@ -147,7 +124,7 @@ class Factory:
         def allowed_w(now: float) -> float:
             return allowance.at(now) + facility.reserve_w(allowance.lead_s)
 
-        self.meter = Meter(env, facility, lines, allowed_w)
+        self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()))
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
         self.outages = self._outages(lines)
         guards = [self.outages.look]
@@ -160,7 +137,7 @@ class Factory:
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)
-        self.streams = _streams(env, scenario, layout, self.gateways, self.caching)
+        self.streams = _streams(env, scenario, layout, self.fronts, self.caching)
 
     def _outages(self, lines: list[Line]) -> Outages:
         """Make what breaks and mends, and set its failures going."""
@@ -201,50 +178,6 @@ class Factory:
         return sum(gateway.inside for gateway in self.gateways.values())
 
 
-_BATCHES = ((Batch, AsyncBatch), (PrefixBatch, AsyncPrefixBatch))
-"""By whether they have a prefix cache, and whether they plan ahead."""
-
-
-def _gateway(
-    env: Timetable,
-    fleet: Fleet,
-    caches: bool,
-    gaps: GapHistogram,
-    step_time: StepTimes,
-    seed: np.random.SeedSequence,
-    debug: bool,
-) -> Gateway:
-    spec = fleet.spec
-    router = ROUTING[spec.router.policy](np.random.default_rng(seed))
-    gateway = Gateway(env, router, spec.router.staleness)
-    speeds: dict[float, Speed] = {}
-
-    def speed_at(clock: float) -> Speed:
-        if clock not in speeds:
-            speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
-        return speeds[clock]
-
-    ahead = spec.engine.async_scheduling
-    if ahead is None:
-        ahead = fleet.engine.defaults.async_scheduling
-    batches, kv = _BATCHES[caches], CachedKvBlocks if caches else KvBlocks
-    for number, gpus in enumerate(fleet.replicas):
-        queue = spec.engine.max_queue
-        batch = batches[ahead](
-            BATCHING[fleet.batching](fleet.max_step_tokens),
-            *speed_at(1.0),
-            kv(fleet.memory.blocks, fleet.memory.block_tokens),
-            fleet.max_num_seqs,
-            float("inf") if queue is None else queue,
-            gaps,
-            fleet.longest,
-        )
-        indices = [gpu.index for gpu in gpus]
-        replica = Replica(env, number, indices, batch, speed_at, gateway.leave, debug)
-        gateway.adopt(replica)
-    return gateway
-
-
 def _streams(
     env: Timetable,
     scenario: Scenario,
@@ -253,8 +186,9 @@ def _streams(
     caching: set[str],
 ) -> list[Stream]:
     blocks_of = {fleet.name: fleet.memory.block_tokens for fleet in layout.fleets}
-    hosts = {fleet.name: fleet.host for fleet in layout.fleets}
-    scales = {fleet.name: fleet.scale for fleet in layout.fleets}
+    # The last pool of a deployment is the one that requests come to.
+    hosts = {fleet.deployment: fleet.host for fleet in layout.fleets}
+    scales = {fleet.deployment: fleet.scale for fleet in layout.fleets}
     numbers = count()
     streams = []
     seeds = workload_seeds(scenario)

@@ -12,7 +12,8 @@ from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.ideal import ideal
+from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
@@ -55,16 +56,23 @@ def check(scenario: Scenario) -> Check:
             problems += error.problems
     found = {"Site": _site(layout), "Power": _power(layout)}
     for fleet in layout.fleets:
-        own = [lengths[n] for n in lengths if scenario.workload[n].deployment == fleet.name]
-        found[f"Deployment {fleet.name}"] = _deployment(fleet, own[0] if own else None)
+        sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
+        own = [lengths[n] for n in sent]
+        heading = f"Deployment {fleet.deployment}"
+        if fleet.computes_prompts:
+            heading += ", prefill"
+        found[heading] = _deployment(fleet, own[0] if own else None)
+        if fleet.spec.prefill is not None:
+            found[heading] |= _crossing(scenario, fleet, own[0] if own else None)
         if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
             try:
                 if caches_prefixes(scenario, fleet):
-                    found[f"Deployment {fleet.name}"]["prefix cache"] = "on: prompts carry hashes"
+                    found[heading]["prefix cache"] = "on: prompts carry hashes"
             except InputError as error:
                 problems += error.problems
-        for name, (prompt, output, _) in lengths.items():
-            if scenario.workload[name].deployment == fleet.name and prompt + output > fleet.longest:
+        for name in sent:
+            prompt, output, _ = lengths[name]
+            if prompt + (1 if fleet.computes_prompts else output) > fleet.longest:
                 problems.append(
                     Problem(
                         f"workload.{name}",
@@ -158,14 +166,30 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         + f", KV cache {memory.kv_bytes / 1e9:.1f}",
         "KV capacity": f"{memory.tokens:,} tokens a replica, in {memory.blocks:,} blocks of "
         f"{memory.block_tokens}",
-        "longest request": f"{fleet.longest:,} tokens, prompt and answer",
+        **(
+            {"longest prompt": f"{fleet.longest - 1:,} tokens"}
+            if fleet.computes_prompts
+            else {"longest request": f"{fleet.longest:,} tokens, prompt and answer"}
+        ),
     }
     if lengths is None:
         return rows
     prompt, output, cached = lengths
+    if fleet.computes_prompts:
+        best = ideal_prompts(step_time_of(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
+        rows["ideal rate"] = (
+            f"{best.requests_per_s:,.1f} prompts/s a replica, "
+            f"{best.requests_per_s * fleet.represented:,.1f} in all, with steps of "
+            f"{best.step_s * 1e3:.1f} ms"
+        )
+        return rows
     held = memory.tokens / (prompt + output / 2)
     most = max(1, min(fleet.max_num_seqs, int(held)))
-    best = ideal(step_time_of(fleet, 1.0), prompt, output, cached, most, fleet.max_step_tokens)
+    step_time = step_time_of(fleet, 1.0)
+    if spec.prefill is None:
+        best = ideal(step_time, prompt, output, cached, most, fleet.max_step_tokens)
+    else:
+        best = ideal_decoding(step_time, prompt, output, most)
     rows["largest batch"] = f"{most} requests of mean length: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )
@@ -176,6 +200,24 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
     )
     return rows
+
+
+def _crossing(
+    scenario: Scenario, fleet: Fleet, lengths: tuple[float, float, float] | None
+) -> Section:
+    """Return what crosses the link between the pools of a deployment."""
+    prefill, network = fleet.spec.prefill, scenario.network
+    assert prefill is not None and network is not None
+    link = network.links[prefill.kv_link]
+    told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
+    if lengths is None:
+        return {"KV link": told}
+    size = prompt_cache_bytes(fleet.model, fleet.shard.bytes_per_kv, round(lengths[0]))
+    alone_s = size / min(link.bandwidth, prefill.per_replica or link.bandwidth) + link.latency
+    return {
+        "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "
+        f"alone; {link.bandwidth / size:,.1f} prompts/s at the most"
+    }
 
 
 def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:

@@ -20,15 +20,21 @@ STATIC_STEP_TOKENS = 8192
 """Prompt tokens whose activations static batching sets memory aside for."""
 
 
+PREFILL = "/prefill"
+"""Ends the name of a deployment's pool that computes prompts; no deployment's name has a slash."""
+
+
 @dataclass(frozen=True)
 class Fleet:
     """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
 
-    replicas: those that are simulated. represented: how many there are, at least as many.
-    like: of each rack whose replicas are not simulated, the rack that stands for it.
+    name: of the deployment, with `/prefill` for its pool that computes prompts; where: its path in
+    the scenario. replicas: those that are simulated. represented: how many there are, at least as
+    many. like: of each rack whose replicas are not simulated, the rack that stands for it.
     """
 
     name: str
+    where: str
     spec: Deployment
     model: Model
     accelerator: Accelerator
@@ -49,6 +55,23 @@ class Fleet:
     like: Mapping[str, str]
 
     @property
+    def deployment(self) -> str:
+        """Return the name of the deployment that it serves."""
+        return self.name.removesuffix(PREFILL)
+
+    @property
+    def computes_prompts(self) -> bool:
+        """Tell whether it is a pool that only computes prompts."""
+        return self.name.endswith(PREFILL)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases of a request that its replicas do."""
+        if self.computes_prompts:
+            return ("prefill",)
+        return ("prefill", "decode") if self.spec.prefill is None else ("decode",)
+
+    @property
     def scale(self) -> float:
         """Return for how many replicas each simulated one stands."""
         return self.represented / len(self.replicas)
@@ -60,20 +83,40 @@ class Fleet:
         return min(longest, self.memory.tokens + 1)
 
     @property
+    def plans_ahead(self) -> bool:
+        """Tell whether its engine plans each step while the one before runs."""
+        asked = self.spec.engine.async_scheduling
+        return self.engine.defaults.async_scheduling if asked is None else asked
+
+    @property
     def gpus_per_replica(self) -> int:
         """Return the GPUs that one copy of the model spans."""
         return self.spec.parallelism.tp
 
 
+def path_of(name: str) -> str:
+    """Return where a scenario describes a pool."""
+    return f"deployments.{name.replace('/', '.')}"
+
+
+def pools_of(scenario: Scenario) -> dict[str, Deployment]:
+    """Return every pool of equal replicas: deployments by name, then who computes prompts."""
+    found = dict(scenario.deployments)
+    for name, spec in scenario.deployments.items():
+        if spec.prefill is not None:
+            found[name + PREFILL] = spec.prompts_pool
+    return found
+
+
 def make_fleet(
     scenario: Scenario, name: str, spec: Deployment, free: dict[str, list[Gpu]]
 ) -> Fleet:
-    """Return a deployment with its replicas placed on `free` GPUs, which it takes away.
+    """Return a pool with its replicas placed on `free` GPUs, which it takes away.
 
     free: GPUs in no replica yet, by system. Raises InputError for what does not fit.
     """
     facts = scenario.facts
-    where = f"deployments.{name}"
+    where = path_of(name)
     system = facts.system(spec.system or scenario.racks[0].system)
     accelerator = facts.accelerator(system.accelerator)
     model = facts.model(spec.model)
@@ -106,6 +149,7 @@ def make_fleet(
     replicas, like = _simulated(spec, where, placed)
     return Fleet(
         name=name,
+        where=where,
         spec=spec,
         model=model,
         accelerator=accelerator,

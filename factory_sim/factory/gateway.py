@@ -24,16 +24,18 @@ ROW = np.dtype(
         ("admitted_s", "<f8"),
         ("first_token_s", "<f8"),
         ("end_s", "<f8"),
+        ("transfer_s", "<f8"),
         ("prompt", "<i4"),
         ("emitted", "<i4"),
         ("cached", "<i4"),
         ("preemptions", "<i4"),
         ("retries", "<i4"),
+        ("prefill_replica", "<i4"),
         ("outcome", "<i4"),
         ("archetype", "<i4"),
     ]
 )
-_PACK = struct.Struct("<qiiddddiiiiiii").pack
+_PACK = struct.Struct("<qiidddddiiiiiiii").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -78,6 +80,10 @@ class Gateway:
         else:
             self._note(request, now, "rejected")
 
+    def fail(self, replica: Replica, dark: bool) -> list[Request]:
+        """Stop a replica at once; return the requests that are lost with it."""
+        return replica.fail(dark)
+
     def resend(self, number: int, lost: list[Request]) -> None:
         """Send requests that a replica has lost to others."""
         self.outstanding[number] -= len(lost)
@@ -97,11 +103,15 @@ class Gateway:
             if request.due_s != float("inf"):
                 self.env.call(request.due_s, CONTROL, lambda _: self._give_up(request))
             return True
-        request.replica = number
-        if not self.replicas[number].submit(request):
+        if not self._hand(number, request):
             return False
         self.outstanding[number] += 1
         return True
+
+    def _hand(self, number: int, request: Request) -> bool:
+        """Hand a request to the replica chosen; False if that refuses it."""
+        request.replica = number
+        return self.replicas[number].submit(request)
 
     def _give_up(self, request: Request) -> None:
         """Let a client go that has waited for a replica to open for as long as it would."""
@@ -171,11 +181,13 @@ class Gateway:
             request.admitted_s,
             request.first_token_s,
             end_s,
+            request.transfer_s,
             request.prompt,
             request.emitted,
             request.hit,
             request.preemptions,
             request.retries,
+            request.prefill_replica,
             _CODE[outcome],
             request.archetype,
         )

@@ -13,7 +13,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
-from factory_sim.factory.fleet import Fleet, make_fleet
+from factory_sim.factory.fleet import Fleet, make_fleet, path_of, pools_of
 from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
 from factory_sim.factory.site import Gpu, Rack, Site
 from factory_sim.physics.psychrometrics import Ambient
@@ -103,13 +103,14 @@ def lay_out(scenario: Scenario) -> Layout:
         gpus += [gpu for server in rack.servers for gpu in server.gpus]
     fleets = []
     racks_short = bool(problems)
-    # Deployments that count their replicas choose first; 'fill' takes what is left.
-    for name, spec in sorted(scenario.deployments.items(), key=lambda item: item[1].fills):
+    # Pools that count their replicas choose first; 'fill' takes what is left.
+    pools = pools_of(scenario)
+    for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):
         try:
             fleets.append(make_fleet(scenario, name, spec, free))
         except InputError as error:
             problems += [
-                Problem(p.path or f"deployments.{name}", p.message)
+                Problem(p.path or path_of(name), p.message)
                 for p in error.problems
                 if not (racks_short and p.path.endswith(".replicas"))  # that follows
             ]
@@ -122,7 +123,7 @@ def lay_out(scenario: Scenario) -> Layout:
             problems += error.problems
     if problems or building is None:
         raise InputError(problems)
-    order = list(scenario.deployments)
+    order = list(pools)
     found = Layout(
         scenario,
         site,
@@ -153,7 +154,7 @@ def _unlike(racks: list[Rack], fleets: list[Fleet]) -> Iterator[Problem]:
         for rack, like in fleet.like.items():
             if kinds[rack] != kinds[like]:
                 yield Problem(
-                    f"deployments.{fleet.name}.replicas",
+                    f"{fleet.where}.replicas",
                     f"{like} would stand for {rack}, whose power limit, clock, liquid_share or "
                     "servers are other ones; simulate every replica ('replicas: N'), or make the "
                     "rows of racks alike",

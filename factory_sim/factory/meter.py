@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from factory_sim.factory.facility.building import IT_PARTS, PARTS
 from factory_sim.factory.facility.facility import BATTERY, Facility, Limit
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.link import Link
 from factory_sim.factory.replica import Replica
 
 Floats = NDArray[np.float64]
@@ -112,18 +113,23 @@ class Meter:
     by time.
 
     A period is kept as the raw numbers of its end: time, SUMS and STATES; then, of each
-    deployment, requests waiting and running, free KV blocks, output and prompt tokens so far.
-    `table` makes columns of them.
+    deployment, requests waiting and running, free KV blocks, output and prompt tokens so far; of
+    each link, the bytes sent so far. `table` makes columns of them.
     """
 
     def __init__(
-        self, env: Environment, facility: Facility, lines: list[Line], allowance: Allowed
+        self,
+        env: Environment,
+        facility: Facility,
+        lines: list[Line],
+        allowance: Allowed,
+        links: Sequence[Link] = (),
     ) -> None:
-        self.env, self.facility, self.lines = env, facility, lines
+        self.env, self.facility, self.lines, self.links = env, facility, lines, links
         self._allowed = [allowance, *(limit.watts.at for limit in facility.limits[1:])]
         self._raw = bytearray()
         self._head = 1 + len(SUMS) + len(STATES)
-        self._row = Struct(f"={self._head + len(FLOOR) * len(lines)}d")
+        self._row = Struct(f"={self._head + len(FLOOR) * len(lines) + len(links)}d")
         # Of each line: the most a replica may run, for how many each stands, and of each of its
         # replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
@@ -202,6 +208,7 @@ class Meter:
             *facility.ambient,
             *facility.warmth.states(),
             *floors,
+            *[link.carried_bytes() for link in self.links],
         )
         seconds = now - self._last_s
         readings = self._readings(now, line_j, fullest)
@@ -319,6 +326,10 @@ class Meter:
         for line, floor in zip(self.lines, floors, strict=True):
             own = zip(FLOOR, floor, strict=True)
             columns |= {f"{line.fleet.name}.{name}": column for name, column in own}
+        sent = raw[:, width - len(self.links) :]
+        for link, carried in zip(self.links, sent.T, strict=True):
+            use = np.diff(carried, prepend=0.0) / seconds / link.bytes_per_s
+            columns[f"link/{link.name}.use"] = use
         return columns
 
     def _floor(self, line: Line, raw: Floats, seconds: Floats) -> list[Floats]:

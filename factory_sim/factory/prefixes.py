@@ -18,6 +18,8 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     As the deployment says; else where a workload's prompts carry hashes, since engines have it on
     by default. Raises InputError where it could find nothing, or for a router that asks for it.
     """
+    if fleet.computes_prompts:
+        return False  # what is wrong is said of the pool that decodes
     hashed = {
         name: tokens
         for name, spec in sent_to(scenario, fleet)
@@ -25,6 +27,14 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     }
     wanted = fleet.spec.engine.prefix_caching
     caches = bool(hashed) if wanted is None else wanted
+    if caches and fleet.spec.prefill is not None:
+        raise InputError(
+            Problem(
+                f"deployments.{fleet.name}.engine.prefix_caching",
+                "a prefill pool keeps no prefixes yet; say 'prefix_caching: false', or leave out "
+                "'prefill'",
+            )
+        )
     problems = [*_of_hashes(scenario, fleet, hashed, caches), *_of_router(scenario, fleet, caches)]
     if problems:
         raise InputError(problems)

@@ -120,10 +120,7 @@ class Replica:
         if not batch.enqueue(request):
             return False
         if self._next is None:
-            if self.board is not None:
-                self.board.work_begins(self)
-            self._boundary_s = now
-            self._await_instant()
+            self._rouse()
         elif self._stepping:
             if batch.joins():
                 self._cut(now, batch.ahead)
@@ -235,6 +232,13 @@ class Replica:
             self._plan()
         else:
             self._await_instant()
+
+    def _rouse(self) -> None:
+        """Go on after a rest."""
+        if self.board is not None:
+            self.board.work_begins(self)
+        self._boundary_s = self.env.now
+        self._await_instant()
 
     def _await_instant(self) -> None:
         """Plan once everything that happens at this very time has happened."""

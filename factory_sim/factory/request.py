@@ -28,6 +28,7 @@ class Request:
         "arrival_s",
         "blocks",
         "cached",
+        "carried",
         "client",
         "due_s",
         "emitted",
@@ -43,6 +44,7 @@ class Request:
         "number",
         "output",
         "preemptions",
+        "prefill_replica",
         "prompt",
         "queued_s",
         "replica",
@@ -50,6 +52,7 @@ class Request:
         "session",
         "stored",
         "stream",
+        "transfer_s",
     )
 
     def __init__(
@@ -77,6 +80,7 @@ class Request:
         self.hashes = hashes
         self.client: Event | None = None  # waits for the answer, in a closed loop
         self.replica = -1
+        self.prefill_replica = -1  # that computed its prompt, where others decode
         self.queued_s = NEVER
         self.admitted_s = NEVER
         self.first_token_s = NEVER
@@ -88,6 +92,8 @@ class Request:
         self.held = 0  # of its hashes, those that it refers to in the prefix cache
         self.lost = 0  # tokens it had stored when it was preempted, with a prefix cache
         self.blocks = 0  # KV blocks taken at admission
+        self.carried = 0  # tokens whose KV cache has come with it from elsewhere, not yet taken in
+        self.transfer_s = NEVER  # how long that took
         self.finish_step = -1  # the decode step after which it is done; -1: not decoding
         self.preemptions = 0
         self.retries = 0  # times it was lost with a replica and sent again
@@ -96,8 +102,9 @@ class Request:
     def forget(self) -> None:
         """Be as on arrival: a replica was lost with everything made so far."""
         self.admitted_s = self.first_token_s = self.last_token_s = NEVER
-        self.emitted = self.stored = self.left = self.hit = self.blocks = 0
+        self.emitted = self.stored = self.left = self.hit = self.blocks = self.carried = 0
         self.held = self.lost = 0
+        self.transfer_s = NEVER
         self.finish_step = -1
         self.retries += 1
 

@@ -16,16 +16,24 @@ from pydantic import BaseModel
 
 from factory_sim import __version__
 from factory_sim.catalog import Fact
-from factory_sim.factory.build import Factory, StepTimes, step_time_of
+from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.facility.building import PARTS
 from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
 from factory_sim.metrics.share import Share
-from factory_sim.metrics.site import LevelUse, OverPreference, StageUse, Window, seconds_within
+from factory_sim.metrics.site import (
+    LevelUse,
+    LinkUse,
+    OverPreference,
+    StageUse,
+    Window,
+    seconds_within,
+)
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.facility import PowerChainSpec
@@ -73,7 +81,7 @@ def simulate(
     layout = lay_out(scenario)
     factory = Factory(layout, step_time, debug)
     before, after = _play(factory, scenario, progress)
-    raw = {name: gateway.table() for name, gateway in factory.gateways.items()}
+    raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
     streams = list(scenario.workload)
     requests = request_table(
         raw,
@@ -81,12 +89,11 @@ def simulate(
         [spec.round_trip / 2 for spec in scenario.workload.values()],
         scenario.warmup,
         {fleet.name: _promise(fleet) for fleet in layout.fleets},
+        {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
     )
     timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
-    shares = [
-        _share(factory, fleet, before, after, raw[fleet.name], lags) for fleet in layout.fleets
-    ]
+    shares = [_share(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
     window = _window(factory, before, after, timeseries)
     summary = summarise(requests, timeseries, window, shares)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
@@ -100,6 +107,7 @@ class _Reading(NamedTuple):
     input_tokens: dict[str, int]
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
+    carried_bytes: dict[str, float]
     books: Books
 
 
@@ -159,6 +167,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
+        {name: link.carried_bytes() for name, link in factory.links.items()},
         factory.facility.books(),
     )
 
@@ -176,7 +185,7 @@ def _share(
     fleet: Fleet,
     before: _Reading,
     after: _Reading,
-    rows: np.ndarray,
+    raw: dict[str, np.ndarray],
     lags: np.ndarray,
 ) -> Share:
     scenario = factory.layout.scenario
@@ -189,11 +198,16 @@ def _share(
     replicas = fleet.represented
     idle_s = replicas * seconds - totals.busy_s - totals.dark_s
     gpu_j = fleet.gpus_per_replica * (totals.energy_j + fleet.power.idle_w * idle_s)
+    front = factory.gateways[name]
+    serves = factory.fronts[fleet.deployment] is front  # clients see it, with what is behind it
+    rows = raw[fleet.deployment][: None if serves else 0]
     accepted = rows[rows["outcome"] != OUTCOMES.index("rejected")]
     ends = np.where(np.isnan(accepted["end_s"]), factory.env.now, accepted["end_s"])
     inside_s = ends - accepted["arrival_s"] - lags[accepted["stream"]]
     return Share(
+        deployment=fleet.deployment,
         name=name,
+        role=_role(fleet),
         replicas=replicas,
         gpus_per_replica=fleet.gpus_per_replica,
         totals=totals,
@@ -204,12 +218,16 @@ def _share(
         gaps=factory.gaps[name],
         promise=_promise(fleet),
         percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
-        request_seconds=factory.gateways[name].request_seconds(),
+        request_seconds=front.request_seconds(),
         system_seconds=float(inside_s.sum()),
         accepted=len(accepted),
         prefix_caching=name in factory.caching,
         lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
     )
+
+
+def _role(fleet: Fleet) -> str:
+    return fleet.phases[0] if len(fleet.phases) == 1 else ""
 
 
 def _window(
@@ -232,12 +250,30 @@ def _window(
         stages=_stages(factory, books, scenario.duration - scenario.warmup),
         levels=_levels(factory),
         outages=_outages(factory),
+        links=_links(factory, before, after, timeseries),
         hottest_c=_hottest(timeseries),
         over_preference=_over_preference(scenario, timeseries),
         provisioned_it_w=layout.provisioned_it_w,
         provisioned_grid_w=layout.provisioned_grid_w,
         gpus=len(layout.site.gpus),
     )
+
+
+def _links(
+    factory: Factory, before: _Reading, after: _Reading, timeseries: pd.DataFrame
+) -> dict[str, LinkUse]:
+    """Return how full each link was."""
+    scenario = factory.layout.scenario
+    seconds = scenario.duration - scenario.warmup
+    found = {}
+    for name, link in factory.links.items():
+        carried = after.carried_bytes[name] - before.carried_bytes[name]
+        found[name] = LinkUse(
+            mean=carried / seconds / link.bytes_per_s,
+            highest=float(timeseries[f"link/{name}.use"].max()),
+            carried_bytes=carried,
+        )
+    return found
 
 
 def _stages(factory: Factory, books: Books, seconds: float) -> dict[str, StageUse]:

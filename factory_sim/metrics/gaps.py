@@ -63,7 +63,8 @@ class GapHistogram:
 
     def mean_s(self) -> float:
         """Return the exact mean, seconds; there must be a gap."""
-        return self._sum_s / self.count
+        count = self.count  # which sorts what is pending into the sum
+        return self._sum_s / count
 
     def std_s(self) -> float:
         """Return the exact standard deviation, seconds."""

@@ -6,7 +6,7 @@ sending to first token, TPOT is (e2e - ttft) / (output tokens - 1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,12 +29,15 @@ def request_table(
     back_s: Sequence[float],
     warmup_s: float,
     promises: Mapping[str, Promise],
+    disaggregated: Collection[str] = (),
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
     raw: per deployment, the gateway's structured rows. streams: names of the workloads by
     stream number; back_s: seconds from replica to client of each. A latency that a request
-    never had is NaN. slo_met: completed, within every limit of its deployment's promise.
+    never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
+    any, the table tells of transfers. slo_met: completed, within every limit of its deployment's
+    promise.
     """
     parts = []
     names = list(raw)
@@ -50,6 +53,12 @@ def request_table(
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
         met = done & (ttft <= promise.ttft_s) & (e2e <= promise.e2e_s)
         met &= ~several | (np.nan_to_num(tpot) <= promise.tpot_s)
+        crossed = {}
+        if disaggregated:
+            crossed = {
+                "prefill_replica": rows["prefill_replica"],
+                "transfer_ms": rows["transfer_s"] * 1e3,
+            }
         parts.append(
             pd.DataFrame(
                 {
@@ -63,6 +72,7 @@ def request_table(
                     "ttft_ms": ttft * 1e3,
                     "tpot_ms": tpot * 1e3,
                     "e2e_ms": e2e * 1e3,
+                    **crossed,
                     "prompt_tokens": rows["prompt"],
                     "output_tokens": rows["emitted"],
                     "cached_tokens": rows["cached"],

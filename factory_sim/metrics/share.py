@@ -1,4 +1,4 @@
-"""What one deployment did within the measured window of a run."""
+"""What one deployment, or one of its pools, did within the measured window of a run."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from factory_sim.metrics.totals import Totals
 
 @dataclass(frozen=True)
 class Share:
-    """What one deployment did within the window.
+    """What one deployment, or one of its pools, did within the window.
 
-    replicas: all there are; scale: for how many of them each simulated one stands. totals: summed
-    over all (per GPU of each). gpu_j: joules of its GPU boards, idle
-    time included. request_seconds, system_seconds: the integral of requests inside over the
-    whole run, and the sum of the times they spent inside (equal, by Little's law). lost_tokens:
-    output tokens that failures destroyed. prefix_caching: whether its replicas kept prompts.
+    role: of a pool beside another, prefill or decode; empty where there is one pool. replicas:
+    all there are; scale: for how many of them each simulated one stands. totals: summed over
+    all (per GPU of each). gpu_j: joules of its GPU boards, idle time included. request_seconds,
+    system_seconds: the integral of requests inside over the whole run, and the sum of the times
+    they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
+    destroyed. prefix_caching: whether its replicas kept prompts.
     """
 
+    deployment: str
     name: str
+    role: str
     replicas: int
     gpus_per_replica: int
     scale: float

@@ -41,6 +41,14 @@ class LevelUse(NamedTuple):
     held_s: float
 
 
+class LinkUse(NamedTuple):
+    """How full a link was: the share of its bandwidth in the window, and in the fullest period."""
+
+    mean: float
+    highest: float
+    carried_bytes: float
+
+
 class OverPreference(NamedTuple):
     """Energy above a preferred limit, and what it cost."""
 
@@ -56,7 +64,7 @@ class Window:
     from. water_kg: of the air loop and of the liquid loop; parts_g: carbon by part; cost_usd: all
     None where the site does not know. stages: of the power
     chain, from the feed; levels: those with a limit, the meter first; outages: by kind of domain;
-    hottest_c: by column. provisioned: watts set aside.
+    links: by name; hottest_c: by column. provisioned: watts set aside.
     """
 
     start_s: float
@@ -72,6 +80,7 @@ class Window:
     stages: Mapping[str, StageUse]
     levels: Mapping[str, LevelUse]
     outages: Mapping[str, Mapping[str, int]]
+    links: Mapping[str, LinkUse]
     hottest_c: Mapping[str, float]
     over_preference: OverPreference | None
     provisioned_it_w: float
@@ -152,6 +161,14 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     found |= _chain(window) | _footprint(window, output * seconds)
     if window.outages:
         found["outages"] = {kind: dict(tally) for kind, tally in window.outages.items()}
+    if window.links:
+        found["links"] = {
+            name: {
+                "utilisation": {"mean": use.mean, "max": use.highest},
+                "carried_gb": use.carried_bytes / 1e9,
+            }
+            for name, use in window.links.items()
+        }
     if window.hottest_c:
         found["temperature_c"] = dict(window.hottest_c)
     return found

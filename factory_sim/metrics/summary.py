@@ -27,6 +27,7 @@ CAUSES = {
     "kv_full": "kv_full_s",
     "down": "down_s",
     "loading": "loading_s",
+    "waiting_for_transfer": "transfer_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
 
@@ -37,22 +38,31 @@ def summarise(
     requests: pd.DataFrame, timeseries: pd.DataFrame, window: Window, shares: Sequence[Share]
 ) -> Summary:
     """Return the summary of a run from its tables and what its deployments did."""
+    parts = _by_deployment(shares)
     services = {
-        share.name: _service(requests[requests["deployment"] == share.name], window, [share])
-        for share in shares
+        name: _service(requests[requests["deployment"] == name], window, pools)
+        for name, pools in parts.items()
     }
-    site = services[shares[0].name] if len(shares) == 1 else _service(requests, window, shares)
+    site = next(iter(services.values())) if len(parts) == 1 else _service(requests, window, shares)
     output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
     summary |= uses_of(window, shares)
-    summary["utilisation"] = _utilisation(shares, window, timeseries)
+    summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
-        share.name: services[share.name] | _own(timeseries, window, share) for share in shares
+        name: services[name] | _own(timeseries, window, pools) for name, pools in parts.items()
     }
     return summary
+
+
+def _by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
+    """Return the pools of each deployment, the one whose name it bears first."""
+    found: dict[str, list[Share]] = {}
+    for share in shares:
+        found.setdefault(share.deployment, []).append(share)
+    return found
 
 
 def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) -> Summary:
@@ -125,13 +135,36 @@ def _held_back(shares: Sequence[Share], seconds: float) -> Summary:
     return {"output_tokens_per_s_held_back_by_cap": lost / seconds} if lost else {}
 
 
-def _own(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
-    """Return what only a deployment has: its replicas, its GPUs and their watts."""
+def _own(timeseries: pd.DataFrame, window: Window, pools: Sequence[Share]) -> Summary:
+    """Return what only a deployment has: its replicas, its GPUs and their watts, by pool."""
+    if len(pools) == 1:
+        return _pool(timeseries, window, pools[0])
+    summary: Summary = {
+        "replicas": sum(pool.replicas for pool in pools),
+        "gpus": sum(pool.gpus for pool in pools),
+        "utilisation": _utilisation(pools, window),
+        "pools": {},
+    }
+    gpu_j = sum(pool.gpu_j for pool in pools)
+    summary["gpu_power_w"] = gpu_j / window.seconds / summary["gpus"]
+    output = sum(pool.totals.output_tokens for pool in pools)
+    if output:
+        summary["gpu_energy_per_output_token_j"] = gpu_j / output
+    for pool in pools:
+        found = _pool(timeseries, window, pool) | _time_lost([pool], window.seconds)
+        found |= _absences([pool], window.seconds) | _held_back([pool], window.seconds)
+        summary["pools"][pool.role] = found
+    return summary
+
+
+def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
+    """Return what a pool of equal replicas has."""
     summary: Summary = {"replicas": share.replicas, "gpus": share.gpus}
     summary["gpu_power_w"] = share.gpu_j / window.seconds / share.gpus
-    if share.totals.output_tokens:
+    if share.totals.output_tokens and share.role != "prefill":
         summary["gpu_energy_per_output_token_j"] = share.gpu_j / share.totals.output_tokens
-    summary["utilisation"] = _utilisation([share], window, timeseries, f"{share.name}.")
+    prefix = f"{share.name}."
+    summary["utilisation"] = _utilisation([share], window) | _kv_use(window, timeseries, prefix)
     return summary
 
 
@@ -154,7 +187,9 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     measured = requests[requests["measured"]]
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
+    for name in ("ttft_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
+        if name not in measured:
+            continue
         values = measured[name].to_numpy()
         values = values[~np.isnan(values)]
         if len(values):
@@ -162,8 +197,8 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             widths = half_widths(values)
             if widths:
                 confidence[name] = widths
-    if len(shares) == 1 and shares[0].gaps.count:
-        gaps = shares[0].gaps
+    gaps = shares[0].gaps  # that of its pool that decodes
+    if len(_by_deployment(shares)) == 1 and gaps.count:
         found["itl_ms"] = {"mean": 1e3 * gaps.mean_s(), "std": 1e3 * gaps.std_s()}
         found["itl_ms"] |= {f"p{p}": 1e3 * gaps.quantile_s(p / 100) for p in (50, 90, 95, 99)}
     if "tpot_ms" in found and found["tpot_ms"]["p50"] > 0:
@@ -198,7 +233,7 @@ def _goodput(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
         / window.seconds,
     }
     verdicts = [_verdict(measured, share) for share in promised]
-    if len(shares) == 1:
+    if len(_by_deployment(shares)) == 1:
         found["slo"] = verdicts[0]
     else:
         found["slo"] = {"met": all(verdict["met"] for verdict in verdicts)}
@@ -253,9 +288,7 @@ def _time_lost(shares: Sequence[Share], seconds: float) -> Summary:
     return found
 
 
-def _utilisation(
-    shares: Sequence[Share], window: Window, timeseries: pd.DataFrame, prefix: str = ""
-) -> Summary:
+def _utilisation(shares: Sequence[Share], window: Window) -> Summary:
     gpu_seconds = sum(share.gpus * window.seconds for share in shares)
     busy = sum(share.gpus_per_replica * share.totals.busy_s for share in shares)
     found: Summary = {"gpu_busy": busy / gpu_seconds}
@@ -263,13 +296,17 @@ def _utilisation(
     if replica_busy:
         sequences = sum(share.totals.sequence_s for share in shares)
         found["mean_batch"] = sequences / replica_busy
+    return found
+
+
+def _kv_use(window: Window, timeseries: pd.DataFrame, prefix: str = "") -> Summary:
     inside = timeseries[
         (timeseries["time_s"] > window.start_s) & (timeseries["time_s"] <= window.end_s)
     ]
-    if len(inside):
-        use = inside[f"{prefix}kv_use"]
-        found["kv_use"] = {"mean": float(use.mean()), "max": float(use.max())}
-    return found
+    if not len(inside):
+        return {}
+    use = inside[f"{prefix}kv_use"]
+    return {"kv_use": {"mean": float(use.mean()), "max": float(use.max())}}
 
 
 def _little(shares: Sequence[Share], run_s: float) -> Summary:

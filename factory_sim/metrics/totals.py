@@ -15,7 +15,8 @@ class Totals(NamedTuple):
     part of it that went into steps with prompt chunks. sequence_s: sequences in the step times
     its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
     loading_s: not busy, because something had failed, or because weights were on their way;
-    dark_s: the part of them without power.
+    dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
+    or of blocks that hold one.
     """
 
     busy_s: float = 0.0
@@ -33,6 +34,7 @@ class Totals(NamedTuple):
     down_s: float = 0.0
     loading_s: float = 0.0
     dark_s: float = 0.0
+    transfer_s: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

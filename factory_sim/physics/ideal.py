@@ -52,3 +52,34 @@ def _steady(
     fixed, far, near = (part.duration_s for part in parts)
     step_s = share * mixed_s + (1.0 - share) * (fixed + context * far + windowed * near)
     return Ideal(n, step_s, n / (steps * step_s))
+
+
+def ideal_prompts(step_time: StepTime, prompt: float, cached: float, max_tokens: int) -> Ideal:
+    """Return the best steady state of a replica that only computes prompts.
+
+    Steps of whole prompts, as many as the token budget holds; a longer prompt in chunks of it.
+    """
+    new = prompt - cached
+    most = min(new, float(max_tokens))
+    if new > max_tokens:
+        steps = new / max_tokens
+        chunk = Chunk(round((prompt + cached - most) / 2), round(most))
+        step_s = step_time.mixed(0, 0, 0, [chunk], 1).duration_s
+        return Ideal(1, step_s, 1.0 / (steps * step_s))
+    prompts = max(1, int(max_tokens // most))
+    chunks = [Chunk(round(cached), max(1, round(new)))] * prompts
+    step_s = step_time.mixed(0, 0, 0, chunks, prompts).duration_s
+    return Ideal(prompts, step_s, prompts / step_s)
+
+
+def ideal_decoding(step_time: StepTime, prompt: float, output: float, most: int) -> Ideal:
+    """Return the best steady state of a replica that only decodes, with `most` sequences.
+
+    The first token of each answer comes with its prompt.
+    """
+    context = round(most * (prompt + output / 2))
+    windowed = round(most * min(prompt + output / 2, step_time.window))
+    parts = (step_time.decode(most), step_time.per_context, step_time.per_windowed)
+    fixed, far, near = (part.duration_s for part in parts)
+    step_s = fixed + context * far + windowed * near
+    return Ideal(most, step_s, most / (max(1.0, output - 1.0) * step_s))

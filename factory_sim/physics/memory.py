@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from factory_sim.catalog.entries import Model
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Shard
+
+
+def prompt_cache_bytes(model: Model, bytes_per_kv: float, tokens: int) -> float:
+    """Return the bytes that a whole model keeps of `tokens` tokens of a prompt, each number once.
+
+    Keys and values of all layers with full attention, of at most a window of tokens in those that
+    slide, and the states of layers with linear attention. What GPUs of a replica hold alike (MLA's
+    vectors, KV heads that tensor parallelism repeats) counts once.
+    """
+    window, linear = model.window, model.linear
+    windowed_layers = window.layers if window else 0
+    windowed = min(window.tokens, tokens) if window else 0
+    full_layers = model.attention_layers - windowed_layers
+    per_layer = work.kv_bytes_per_token_layer(model, 1, bytes_per_kv)
+    states = linear.layers * work.linear_state_bytes(linear, 1) if linear else 0.0
+    return per_layer * (full_layers * tokens + windowed_layers * windowed) + states
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ CAUSES = {
     "kv_full": Cause(
         "waiting, KV cache full", "KV memory is the limit: more HBM, smaller weights or KV"
     ),
+    "waiting_for_transfer": Cause(
+        "waiting for KV transfer", "the link between the pools is the limit: more bandwidth"
+    ),
     "down": Cause("down", "what failed or overheated is the limit: spares, repair or cooling"),
     "loading": Cause("loading weights", "start-up is the limit: fewer restarts or faster storage"),
 }

@@ -15,6 +15,7 @@ from rich.text import Text
 from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.layout import entry, table
+from factory_sim.report.pools import pools
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
 LATENCIES = {
@@ -22,6 +23,7 @@ LATENCIES = {
     "tpot": "time per output token",
     "itl": "between tokens (ITL)",
     "e2e": "end to end",
+    "transfer": "KV cache on its way",
 }
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 _OUTCOMES = ("arrived", "completed", "rejected", "timed_out", "unfinished")
@@ -66,6 +68,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Building": building(summary),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
+        "Prefill and decode": pools(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),

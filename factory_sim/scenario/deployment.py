@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
-from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Share
+from factory_sim.units import BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 
@@ -134,11 +134,30 @@ class Represented(Frozen):
         return self
 
 
+class Prefill(Frozen):
+    """A pool of replicas that only compute prompts, and send their KV cache to those that decode.
+
+    parallelism, engine, system: those of the deployment, if left out. kv_link: the link of the
+    `network` that KV caches cross; per_replica: what one replica of this pool sends at the most,
+    by its NICs (without: the whole link). first_token: who sends the client its first token: the
+    prefill replica at once, or the decode replica once it has taken the request in.
+    """
+
+    replicas: Count | Literal["fill"] = "fill"
+    parallelism: Parallelism | None = None
+    engine: EngineSpec | None = None
+    system: SystemName | None = None
+    router: Router = Router()
+    kv_link: str
+    per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    first_token: Literal["prefill", "decode"] = "prefill"
+
+
 class Deployment(Frozen):
     """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold; or a
     few that are simulated and stand for all.
 
-
+    prefill: a pool that computes prompts; the deployment's own replicas then only decode.
     kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
     GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
@@ -156,6 +175,46 @@ class Deployment(Frozen):
     slo: Slo | None = None
     system: SystemName | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
+    prefill: Prefill | None = None
+
+    @model_validator(mode="after")
+    def _pools_fit_together(self) -> Deployment:
+        prefill = self.prefill
+        if prefill is None:
+            return self
+        if isinstance(self.replicas, Represented):
+            raise ValueError(
+                "with 'prefill' every replica is simulated, as all share one link; give 'replicas' "
+                "as one number"
+            )
+        if self.fills and prefill.replicas == "fill" and prefill.system in (None, self.system):
+            raise ValueError(
+                "the replicas and those of 'prefill' cannot both fill the same GPUs; give one of "
+                "them a number"
+            )
+        if self.engine.max_queue is not None:
+            raise ValueError(
+                "engine.max_queue would refuse requests whose prompt is computed already; requests "
+                "wait for their prompt at the prefill pool: give prefill.engine.max_queue"
+            )
+        return self
+
+    @property
+    def prompts_pool(self) -> Deployment:
+        """Return the `prefill` pool as a deployment of its own, without promises."""
+        prefill = self.prefill
+        assert prefill is not None
+        return self.model_copy(
+            update={
+                "replicas": prefill.replicas,
+                "parallelism": prefill.parallelism or self.parallelism,
+                "engine": prefill.engine or self.engine,
+                "system": prefill.system or self.system,
+                "router": prefill.router,
+                "slo": None,
+                "prefill": None,
+            }
+        )
 
     @property
     def fills(self) -> bool:

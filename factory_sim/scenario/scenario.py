@@ -15,6 +15,7 @@ from factory_sim.frozen import Frozen
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
+from factory_sim.scenario.network import Network
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
@@ -28,8 +29,8 @@ class Scenario(Frozen):
     starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
-    measured. seed: every random stream of the run is spawned from it. catalog: a folder with
-    entries of the user's own.
+    measured. network: links that KV caches cross. seed: every random stream of the run is spawned
+    from it. catalog: a folder with entries of the user's own.
     """
 
     name: Name
@@ -43,6 +44,7 @@ class Scenario(Frozen):
     provisioning: Provisioning = Provisioning()
     power: Power = Power()
     failures: Failures | None = None
+    network: Network | None = None
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     catalog: str | None = None
@@ -84,26 +86,60 @@ class Scenario(Frozen):
             for name, spec in self.workload.items()
             if spec.deployment not in self.deployments
         ]
-        systems = {racks.system for racks in self.racks}
         for name, deployment in self.deployments.items():
-            if deployment.system is None and len(systems) > 1:
-                found.append(
-                    Problem(
-                        f"deployments.{name}.system",
-                        f"the racks hold several systems; name one of {', '.join(sorted(systems))}",
-                    )
+            found += self._without_gpus(f"deployments.{name}", deployment.system)
+            if deployment.prefill is not None and deployment.prefill.system is not None:
+                found += self._without_gpus(
+                    f"deployments.{name}.prefill", deployment.prefill.system
                 )
-            elif deployment.system is not None and deployment.system not in systems:
-                found.append(
-                    Problem(
-                        f"deployments.{name}.system",
-                        f"no rack holds '{deployment.system}'; the racks hold "
-                        f"{', '.join(sorted(systems))}",
-                    )
-                )
+        found += self._links()
         if sum(racks.count == "fill" for racks in self.racks) > 1:
             found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
         return [*found, *self._without_use()]
+
+    def _without_gpus(self, where: str, system: str | None) -> Iterator[Problem]:
+        """Yield a problem if no rack holds a pool's system, or if it could be one of several."""
+        systems = {racks.system for racks in self.racks}
+        listed = ", ".join(sorted(systems))
+        if system is None and len(systems) > 1:
+            yield Problem(
+                f"{where}.system", f"the racks hold several systems; name one of {listed}"
+            )
+        elif system is not None and system not in systems:
+            yield Problem(f"{where}.system", f"no rack holds '{system}'; the racks hold {listed}")
+
+    def _links(self) -> Iterator[Problem]:
+        """Yield what is wrong with who uses which link."""
+        links = self.network.links if self.network else {}
+        used = {name: d.prefill.kv_link for name, d in self.deployments.items() if d.prefill}
+        known = (
+            f"known: {', '.join(links)}"
+            if links
+            else (
+                "the scenario has no 'network'; give one, for example "
+                "'network: {links: {kv: {bandwidth: 400 Gbit/s, latency: 10 us}}}'"
+            )
+        )
+        for name, link in used.items():
+            if link not in links:
+                yield Problem(
+                    f"deployments.{name}.prefill.kv_link", f"there is no link '{link}'; {known}"
+                )
+        for link in links:
+            if link not in used.values():
+                yield Problem(
+                    f"network.links.{link}",
+                    "nothing crosses it; leave it out, or name it as 'kv_link' in the 'prefill' "
+                    "of a deployment",
+                )
+        for name, link in used.items():
+            prefill = self.deployments[name].prefill
+            limit = prefill.per_replica if prefill else None
+            if link in links and limit is not None and limit >= links[link].bandwidth:
+                yield Problem(
+                    f"deployments.{name}.prefill.per_replica",
+                    f"is no less than the whole link '{link}'; leave it out, or give less",
+                )
 
     def _without_use(self) -> Iterator[Problem]:
         """Yield what nothing in this scenario would look at."""

@@ -12,8 +12,9 @@ import numpy as np
 
 from factory_sim.catalog import Catalog
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.build import Factory, StepTimes, roofline
+from factory_sim.factory.build import Factory, roofline
 from factory_sim.factory.layout import lay_out
+from factory_sim.factory.pools import StepTimes
 from factory_sim.metrics.requests import Promise, request_table
 from factory_sim.metrics.totals import Totals
 from factory_sim.validation.case import FOREVER_S, Case, of_case, scenario_of

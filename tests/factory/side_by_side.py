@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
+from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
-from factory_sim.factory.timetable import ARRIVAL, Timetable
+from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
@@ -105,7 +108,11 @@ class Plain:
 
 @dataclass(frozen=True)
 class Case:
-    """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1."""
+    """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1.
+
+    role: "prompts" of a replica that only computes prompts, "decodes" of one that takes requests
+    in with their KV cache.
+    """
 
     requests: tuple[ReferenceRequest, ...]
     speed_at: SpeedAt
@@ -116,8 +123,17 @@ class Case:
     block_tokens: int = 16
     max_queue: int | None = None
     async_scheduling: bool = False
+    role: str = ""
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
+
+
+KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
+    "": (Batch, AsyncBatch),
+    "prompts": (PromptBatch, AsyncPromptBatch),
+    "decodes": (JoiningBatch, AsyncJoiningBatch),
+    "hashed": (PrefixBatch, AsyncPrefixBatch),
+}
 
 
 @dataclass
@@ -154,14 +170,18 @@ def engine(case: Case) -> EngineRun:
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.hashes for asked in case.requests)
-    plain, ahead = (PrefixBatch, AsyncPrefixBatch) if hashed else (Batch, AsyncBatch)
-    batch = (ahead if case.async_scheduling else plain)(
-        BATCHING[case.policy](case.max_num_batched_tokens),
+    policy = BATCHING[case.policy](case.max_num_batched_tokens)
+    kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
+    if case.role == "prompts":
+        more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
+    batch = kind(
+        Joining(policy) if case.role == "decodes" else policy,
         *case.speed_at(1.0),
         (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
         case.max_num_seqs,
         math.inf if case.max_queue is None else case.max_queue,
         gaps,
+        **more,
     )
     requests = [
         Request(
@@ -175,13 +195,25 @@ def engine(case: Case) -> EngineRun:
         )
         for number, asked in enumerate(case.requests)
     ]
+    for asked, request in zip(case.requests, requests, strict=True):
+        if asked.made_s is not None:
+            request.emitted, request.carried = 1, asked.prompt
+            request.first_token_s = request.last_token_s = asked.made_s
+            request.hit = min(asked.cached, asked.prompt - 1) // case.block_tokens
+            request.hit *= case.block_tokens
     run = EngineRun(requests, batch, gaps)
 
     def leave(replica: Replica, request: Request, time: float, outcome: str) -> None:
+        if case.role == "prompts" and outcome == "completed" and request.emitted < request.output:
+            outcome = "sent"
+            sent_s = time + case.requests[request.number].sends_s
+            env.call(sent_s, CONTROL, lambda _: (batch.release(request), replica.wake()))
         assert request.number not in run.left, "a request leaves once"
         run.left[request.number] = (outcome, time)
 
-    replica = Replica(env, 0, [0], batch, case.speed_at, leave, debug=True)
+    replica = (LinkedReplica if case.role else Replica)(
+        env, 0, [0], batch, case.speed_at, leave, True
+    )
 
     def arrive(request: Request) -> None:
         if not replica.submit(request):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_sim.factory.pipe import Pipe
-from factory_sim.factory.timetable import Timetable
+from factory_sim.factory.timetable import CONTROL, Timetable
+from tests.queueing import batch_means, mg1_ps_sojourn_s, mg1_wait_s
 
 Log = list[tuple[str, float]]
 FREE = float("inf")
@@ -74,6 +76,56 @@ def test_a_closed_pipe_stands_still_and_a_dropped_transfer_never_ends(env: Timet
     env.run()
     # Each got 10 by 2 s; a has 40 left when the pipe opens again, alone.
     assert log == [("a", 16.0)]
+
+
+def test_transfers_of_one_sender_share_its_limit(env: Timetable) -> None:
+    log: Log = []
+    pipe = Pipe(env, 10.0)
+    for name in ("a", "b"):
+        pipe.send(10.0, 4.0, noting(log, env, name), sender="one")
+    pipe.send(30.0, 100.0, noting(log, env, "c"), sender="other")
+    env.run()
+    assert log == [("a", 5.0), ("b", 5.0), ("c", 5.0)]  # 2, 2 and the 6 that are left
+    assert pipe.carried_bytes() == 50.0
+
+
+def test_what_was_dropped_has_flown_in_part(env: Timetable) -> None:
+    log: Log = []
+    pipe = Pipe(env, 10.0)
+    number = pipe.send(50.0, FREE, noting(log, env, "a"))
+    at(env, 2.0, lambda: pipe.drop(number))
+    env.run()
+    assert (log, pipe.carried_bytes()) == ([], 20.0)
+
+
+LARGE = 20.0
+
+
+@pytest.mark.parametrize("share_large", [0.0, 0.05])
+def test_sharing_is_m_g_1_ps(share_large: float) -> None:
+    """Transfers of one size, or some twenty times as large: the mean stay is that of theory."""
+    env, rng, load = Timetable(), np.random.default_rng(7), 0.5
+    mean = 1.0 + share_large * (LARGE - 1.0)
+    pipe, stays = Pipe(env, 1.0), {}
+    count = 10_000
+    arrivals_s = np.cumsum(rng.exponential(mean / load, count)).tolist()
+    sizes = np.where(rng.random(count) < share_large, LARGE, 1.0).tolist()
+
+    def send(number: int) -> None:
+        def done() -> None:
+            stays[number] = env.now - arrivals_s[number]
+
+        pipe.send(sizes[number], FREE, done)
+        if number + 1 < count:
+            env.call(arrivals_s[number + 1], CONTROL, lambda _: send(number + 1))
+
+    env.call(arrivals_s[0], CONTROL, lambda _: send(0))
+    env.run()
+    stay = batch_means([stays[number] for number in range(count)])
+    assert mg1_ps_sojourn_s(load / mean, mean) in stay
+    assert stay.relative < 0.2
+    squared = share_large * LARGE**2 + 1.0 - share_large
+    assert mean + mg1_wait_s(load / mean, mean, squared) not in stay  # one after the other
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.1, 50.0)), min_size=1, max_size=6))

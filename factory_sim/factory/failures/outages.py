@@ -185,7 +185,8 @@ class Outages:
                 self._empty.add(index)
             if len(held) == 1 or place.replica.absence.state == "loading":
                 self._stop_loading(index)
-                lost_by.append((place, place.replica.fail(place.bay in self._facility.dark)))
+                dark = place.bay in self._facility.dark
+                lost_by.append((place, place.gateway.fail(place.replica, dark)))
         for place, lost in lost_by:
             tally.stops += 1
             tally.requests_lost += len(lost)

@@ -1,0 +1,163 @@
+"""Pools of replicas behind their gateways, and the links between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+
+from factory_sim.factory.async_batch import AsyncBatch
+from factory_sim.factory.batch import Batch
+from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
+from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
+from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.layout import Layout
+from factory_sim.factory.link import Link
+from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
+from factory_sim.factory.prefix_cache import CachedKvBlocks
+from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.replica import Replica, Speed
+from factory_sim.factory.routing import ROUTING, Router
+from factory_sim.factory.timetable import Timetable
+from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.physics.memory import prompt_cache_bytes
+from factory_sim.physics.step_time import StepTime
+
+StepTimes = Callable[[Fleet, float], StepTime]
+
+
+class Pools(NamedTuple):
+    """The gateway of each pool, and the one that clients of each deployment see; links by name;
+    gaps between tokens by pool."""
+
+    gateways: dict[str, Gateway]
+    fronts: dict[str, Gateway]
+    links: dict[str, Link]
+    gaps: dict[str, GapHistogram]
+
+
+def open_pools(
+    env: Timetable,
+    layout: Layout,
+    caching: set[str],
+    step_time: StepTimes,
+    seed: np.random.SeedSequence,
+    debug: bool,
+) -> Pools:
+    """Open every pool of a factory.
+
+    caching: those with a prefix cache. seed: of the routers. debug: recount at every boundary.
+    """
+    network = layout.scenario.network
+    links = {
+        name: Link(env, name, spec.bandwidth, spec.latency)
+        for name, spec in (network.links if network else {}).items()
+    }
+    fleets = {fleet.name: fleet for fleet in layout.fleets}
+    gaps = {name: GapHistogram() for name in fleets}
+    gateways: dict[str, Gateway] = {}
+    # A pool that computes prompts comes after the one that decodes, which it sends to.
+    for fleet, own in zip(layout.fleets, seed.spawn(len(fleets)), strict=True):
+        spec = fleet.spec
+        router = ROUTING[spec.router.policy](np.random.default_rng(own))
+        batch: Callable[[Speed], Batch]
+        kind: type[Replica] = LinkedReplica
+        if fleet.computes_prompts:
+            decodes = gateways[fleet.deployment]
+            assert isinstance(decodes, DecodeGateway)
+            gateway: Gateway = PromptGateway(env, router, spec.router.staleness, decodes)
+            batch = partial(_prompt_batch, fleet, gaps[fleet.name], fleets[fleet.deployment])
+        elif spec.prefill is not None:
+            gateway = _decode_gateway(env, router, fleet, links)
+            batch = partial(_joining_batch, fleet, gaps[fleet.name])
+        else:
+            gateway = Gateway(env, router, spec.router.staleness)
+            batch = partial(_batch, fleet, fleet.name in caching, gaps[fleet.name])
+            kind = Replica
+        _staff(gateway, kind, batch, fleet, step_time, debug)
+        gateways[fleet.name] = gateway
+    fronts = {fleet.deployment: gateways[fleet.name] for fleet in layout.fleets}
+    return Pools(gateways, fronts, links, gaps)
+
+
+def _decode_gateway(
+    env: Timetable, router: Router, fleet: Fleet, links: dict[str, Link]
+) -> DecodeGateway:
+    prefill = fleet.spec.prefill
+    assert prefill is not None
+    crossing = Crossing(
+        links[prefill.kv_link],
+        partial(prompt_cache_bytes, fleet.model, fleet.shard.bytes_per_kv),
+        fleet.name,
+        prefill.per_replica or inf,
+        prefill.first_token == "decode",
+    )
+    return DecodeGateway(env, router, fleet.spec.router.staleness, crossing)
+
+
+def _staff(
+    gateway: Gateway,
+    kind: type[Replica],
+    batch_of: Callable[[Speed], Batch],
+    fleet: Fleet,
+    step_time: StepTimes,
+    debug: bool,
+) -> None:
+    """Give a gateway its replicas."""
+    speeds: dict[float, Speed] = {}
+
+    def speed_at(clock: float) -> Speed:
+        if clock not in speeds:
+            speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
+        return speeds[clock]
+
+    for number, gpus in enumerate(fleet.replicas):
+        batch, indices = batch_of(speed_at(1.0)), [gpu.index for gpu in gpus]
+        gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))
+
+
+_BATCHES = ((Batch, AsyncBatch), (PrefixBatch, AsyncPrefixBatch))
+"""By whether they have a prefix cache, and whether they plan ahead."""
+
+
+def _batch(fleet: Fleet, caches: bool, gaps: GapHistogram, speed: Speed) -> Batch:
+    kind = _BATCHES[caches][fleet.plans_ahead]
+    policy = BATCHING[fleet.batching](fleet.max_step_tokens)
+    kv = (CachedKvBlocks if caches else KvBlocks)(fleet.memory.blocks, fleet.memory.block_tokens)
+    queue = _queue(fleet)
+    return kind(policy, *speed, kv, fleet.max_num_seqs, queue, gaps, fleet.longest)
+
+
+def _joining_batch(fleet: Fleet, gaps: GapHistogram, speed: Speed) -> Batch:
+    kind = AsyncJoiningBatch if fleet.plans_ahead else JoiningBatch
+    policy = Joining(BATCHING[fleet.batching](fleet.max_step_tokens))
+    return kind(policy, *speed, _kv(fleet), fleet.max_num_seqs, inf, gaps, fleet.longest)
+
+
+def _prompt_batch(fleet: Fleet, gaps: GapHistogram, decodes: Fleet, speed: Speed) -> Batch:
+    return (AsyncPromptBatch if fleet.plans_ahead else PromptBatch)(
+        BATCHING[fleet.batching](fleet.max_step_tokens),
+        *speed,
+        _kv(fleet),
+        fleet.max_num_seqs,
+        _queue(fleet),
+        gaps,
+        longest=decodes.longest,
+        most_prompt=fleet.longest - 1,
+    )
+
+
+def _kv(fleet: Fleet) -> KvBlocks:
+    return KvBlocks(fleet.memory.blocks, fleet.memory.block_tokens)
+
+
+def _queue(fleet: Fleet) -> float:
+    queue = fleet.spec.engine.max_queue
+    return inf if queue is None else queue

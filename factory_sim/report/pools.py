@@ -1,0 +1,46 @@
+"""What each pool of a disaggregated deployment did, and how full the links between them were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory_sim.report.causes import words
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import number, percent
+
+Figures = Mapping[str, Any]
+
+
+def pools(summary: Figures) -> Iterator[str]:
+    """Yield a row for each pool, and a line for each link."""
+    split = {
+        name: part["pools"]
+        for name, part in summary.get("deployments", {}).items()
+        if "pools" in part
+    }
+    if split:
+        rows = [["", "replicas", "GPUs", "busy", "batch", "KV in use", "largest loss"]]
+        for name, roles in split.items():
+            for role, pool in roles.items():
+                label = f"{name}: {role}" if len(split) > 1 else role
+                use = pool.get("utilisation", {})
+                rows.append(
+                    [
+                        label,
+                        f"{pool['replicas']:,}",
+                        f"{pool['gpus']:,}",
+                        percent(use["gpu_busy"]) if "gpu_busy" in use else "",
+                        number(use["mean_batch"]) if "mean_batch" in use else "",
+                        percent(use["kv_use"]["mean"]) if "kv_use" in use else "",
+                        words(pool["bottleneck"]) if "bottleneck" in pool else "",
+                    ]
+                )
+        yield from table(rows, left=(0, 6))
+    for name, link in summary.get("links", {}).items():
+        use = {key: percent(share) for key, share in link["utilisation"].items()}
+        yield from entry(
+            f"link {name}",
+            f"{use['mean']} used in the mean, {use['max']} at most; "
+            f"{number(link['carried_gb'])} GB carried",
+        )

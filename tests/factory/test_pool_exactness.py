@@ -1,0 +1,103 @@
+"""Replicas of disaggregated pools equal the step-by-step reference, request by request.
+
+Those that compute prompts hold KV blocks until they are sent; those that decode take requests in
+with their KV cache, preempt them and compute some of them again.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.factory.side_by_side import Case, engine, reference
+from tests.factory.test_exactness import (
+    POLICIES,
+    TICK_S,
+    TOYS,
+    assert_same_blame,
+    assert_same_gaps,
+    assert_same_looks,
+    assert_same_requests,
+    assert_same_sums,
+    speed_of,
+    times,
+)
+from tests.reference import ReferenceRequest
+
+
+@st.composite
+def cases(draw: st.DrawFn, role: str) -> Case:
+    name = draw(st.sampled_from(list(TOYS)))
+    tick_s = TICK_S.get(name, 0.0107)
+    spread = draw(st.sampled_from([10, 30, 100, 600]))
+    longest_prompt = draw(st.sampled_from([8, 60, 400]))
+    longest_output = draw(st.sampled_from([4, 40, 200]))
+    block_tokens = draw(st.sampled_from([16, 16, 4, 1]))
+    requests = []
+    for _ in range(draw(st.integers(1, 6) | st.integers(8, 24))):
+        arrival_s = times(draw, tick_s, spread) + 5 * tick_s
+        prompt = draw(st.integers(1, longest_prompt))
+        output = draw(st.integers(1, longest_output))
+        patience_s = draw(st.sampled_from([math.inf, math.inf, 1.0]))
+        if patience_s == 1.0:
+            patience_s = times(draw, tick_s, 300) + 2 * tick_s
+        made_s = sends_s = None
+        if role == "prompts":
+            sends_s = times(draw, tick_s, 40) + 5 * tick_s
+        elif output > 1 and draw(st.integers(0, 4)):
+            made_s = arrival_s - times(draw, tick_s, 4)
+        requests.append(
+            ReferenceRequest(
+                arrival_s,
+                prompt,
+                output,
+                draw(st.just(0) | st.integers(0, prompt - 1)),
+                arrival_s + patience_s,
+                made_s,
+                sends_s,
+            )
+        )
+    tokens = [r.prompt + (r.output - 1) * (role == "decodes") for r in requests]
+    largest = max(-(-number // block_tokens) for number in tokens)
+    max_num_seqs = draw(st.integers(1, 10))
+    changes = [
+        (times(draw, tick_s, 700), draw(st.sampled_from([1.0, 0.5])))
+        for _ in range(draw(st.integers(0, 4)))
+    ]
+    return Case(
+        tuple(requests),
+        partial(speed_of, name),
+        policy=draw(st.sampled_from(POLICIES)),
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_seqs + draw(st.integers(0, 60)),
+        blocks=max(1, largest * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10),
+        block_tokens=block_tokens,
+        async_scheduling=draw(st.booleans()),
+        role=role,
+        clock_changes=tuple(sorted(changes, key=lambda change: change[0])),
+        looks_s=tuple(times(draw, tick_s, 900) for _ in range(draw(st.integers(0, 6)))),
+    )
+
+
+def assert_same(case: Case) -> None:
+    slow, fast = reference(case), engine(case)
+    assert_same_requests(slow, fast)
+    assert_same_sums(slow, fast)
+    assert_same_blame(slow, fast, case)
+    assert_same_gaps(slow, fast)
+    assert_same_looks(slow, fast, case.looks_s)
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@given(cases("decodes"))
+def test_requests_that_come_with_their_kv_cache(case: Case) -> None:
+    assert_same(case)
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+@given(cases("prompts"))
+def test_requests_that_leave_with_their_first_token(case: Case) -> None:
+    assert_same(case)
