@@ -68,10 +68,10 @@ class ReferenceRequest:
     output: int
     cached: int = 0
     deadline_s: float = math.inf
-    hashes: tuple[int, ...] = ()
-    hash_blocks: int = 1
     made_s: float | None = None
     sends_s: float | None = None
+    hashes: tuple[int, ...] = ()
+    hash_blocks: int = 1
 
     def content(self, block: int) -> Content | None:
         """Return what the block of this number holds; None if nobody else can know."""
