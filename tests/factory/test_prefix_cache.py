@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
-from factory_sim.factory.prefix_cache import Hashes, PrefixCache
+from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.prefix_batch import PrefixBatch
+from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes, PrefixCache
+from factory_sim.factory.replica import Replica
+from factory_sim.factory.request import Request
+from factory_sim.factory.timetable import ARRIVAL, Timetable
+from factory_sim.metrics.gaps import GapHistogram
 from tests.factory.side_by_side import Case, EngineRun, engine, reference
 from tests.factory.test_exactness import assert_same_requests, speed_of
 from tests.reference import ReferenceRequest
@@ -118,3 +125,29 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
 def reference_of(requests: list[ReferenceRequest], blocks: int):  # type: ignore[no-untyped-def]
     case = Case(tuple(requests), partial(speed_of, "constant"), blocks=blocks, block_tokens=1)
     return reference(case)
+
+
+def test_a_router_sees_what_decoding_has_taken_within_a_stretch(env: Timetable) -> None:
+    batch = PrefixBatch(
+        BATCHING["chunked"](64),
+        *speed_of("constant", 1.0),
+        CachedKvBlocks(8, 1),
+        8,
+        math.inf,
+        GapHistogram(),
+    )
+    replica = Replica(env, 0, [0], batch, partial(speed_of, "constant"), lambda *_: None)
+    for number, asked in enumerate(LEFT_OVER):
+        hashes = Hashes(asked.hashes, 1) if asked.hashes else None
+        request = Request(number, asked.arrival_s, asked.prompt, asked.output, hashes=hashes)
+        env.call(asked.arrival_s, ARRIVAL, lambda _, request=request: replica.submit(request))
+    seen = []
+    for now_s in (0.035, 0.065, 0.075, 0.1):
+        env.run(until=now_s)
+        seen.append([replica.found(alike) for alike in (prompt(9), prompt(1, 2), prompt(1))])
+    # Five steps from 30 to 80 ms, of one stretch; the last takes the block of key 9.
+    assert seen == [[1, 2, 1], [1, 2, 1], [0, 2, 1], [0, 2, 1]]
+
+
+def prompt(*keys: int) -> Request:
+    return Request(9, 0.0, len(keys) + 1, 1, hashes=Hashes(keys, 1))
