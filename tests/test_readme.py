@@ -21,6 +21,7 @@ from factory_sim.factory.run import Run, simulate
 from factory_sim.report.folder import save
 from factory_sim.scenario.load import load, scenario_from
 from tests.factory.facility.sites import building, site_of
+from tests.factory.test_disaggregated_runs import disaggregated
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,7 +80,7 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     for key, value in found.items():
         yield key
         if isinstance(value, dict) and key != "versions":
-            named = ("deployments", "limits", "represented_replicas")
+            named = ("deployments", "limits", "links", "represented_replicas")
             inner = value.values() if key in named else [value]
             for part in inner:
                 yield from keys_of(part)
@@ -108,6 +109,7 @@ def everything() -> Iterator[Run]:
     few = {"d": {"model": "llama-3.1-8b", "replicas": {"simulate": 32}}}
     rows = [{"system": "dgx-h100", "count": 4}]
     yield simulate(site_of(duration="20 s", racks=rows, deployments=few))
+    yield simulate(disaggregated())
 
 
 @pytest.fixture(scope="module")

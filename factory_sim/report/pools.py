@@ -20,7 +20,7 @@ def pools(summary: Figures) -> Iterator[str]:
         if "pools" in part
     }
     if split:
-        rows = [["", "replicas", "GPUs", "busy", "batch", "KV in use", "largest loss"]]
+        rows = [["", "GPUs", "busy", "batch", "KV in use", "largest loss"]]
         for name, roles in split.items():
             for role, pool in roles.items():
                 label = f"{name}: {role}" if len(split) > 1 else role
@@ -28,15 +28,14 @@ def pools(summary: Figures) -> Iterator[str]:
                 rows.append(
                     [
                         label,
-                        f"{pool['replicas']:,}",
-                        f"{pool['gpus']:,}",
+                        f"{pool['replicas']:,} x {pool['gpus'] // pool['replicas']}",
                         percent(use["gpu_busy"]) if "gpu_busy" in use else "",
                         number(use["mean_batch"]) if "mean_batch" in use else "",
                         percent(use["kv_use"]["mean"]) if "kv_use" in use else "",
                         words(pool["bottleneck"]) if "bottleneck" in pool else "",
                     ]
                 )
-        yield from table(rows, left=(0, 6))
+        yield from table(rows, left=(0, 5))
     for name, link in summary.get("links", {}).items():
         use = {key: percent(share) for key, share in link["utilisation"].items()}
         yield from entry(
