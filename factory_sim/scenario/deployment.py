@@ -152,6 +152,15 @@ class Prefill(Frozen):
     per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     first_token: Literal["prefill", "decode"] = "prefill"
 
+    @model_validator(mode="after")
+    def _keeps_no_prefixes(self) -> Prefill:
+        if self.router.policy in ("cache-aware", "sticky"):
+            raise ValueError(
+                f"a prefill pool keeps no prefixes yet, so that router '{self.router.policy}' has "
+                "nothing to go by; take another, such as least-outstanding"
+            )
+        return self
+
 
 class Deployment(Frozen):
     """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold; or a
