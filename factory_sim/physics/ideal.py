@@ -57,19 +57,17 @@ def _steady(
 def ideal_prompts(step_time: StepTime, prompt: float, cached: float, max_tokens: int) -> Ideal:
     """Return the best steady state of a replica that only computes prompts.
 
-    Steps of whole prompts, as many as the token budget holds; a longer prompt in chunks of it.
+    Steps as full as the token budget allows: whole prompts and a chunk of the next, or, of a longer
+    prompt, chunks of the whole budget.
     """
     new = prompt - cached
-    most = min(new, float(max_tokens))
-    if new > max_tokens:
-        steps = new / max_tokens
-        chunk = Chunk(round((prompt + cached - most) / 2), round(most))
-        step_s = step_time.mixed(0, 0, 0, [chunk], 1).duration_s
-        return Ideal(1, step_s, 1.0 / (steps * step_s))
-    prompts = max(1, int(max_tokens // most))
-    chunks = [Chunk(round(cached), max(1, round(new)))] * prompts
-    step_s = step_time.mixed(0, 0, 0, chunks, prompts).duration_s
-    return Ideal(prompts, step_s, prompts / step_s)
+    whole, rest = divmod(max_tokens, new)
+    chunks = [Chunk(round(cached), max(1, round(new)))] * int(whole)
+    if rest >= 1.0:
+        start = cached if whole else (prompt + cached - rest) / 2
+        chunks.append(Chunk(round(start), round(rest)))
+    step_s = step_time.mixed(0, 0, 0, chunks, max(1, int(whole))).duration_s
+    return Ideal(len(chunks), step_s, max_tokens / new / step_s)
 
 
 def ideal_decoding(step_time: StepTime, prompt: float, output: float, most: int) -> Ideal:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import factory_sim as fs
 from factory_sim.factory.build import roofline
 from factory_sim.factory.layout import lay_out
-from factory_sim.physics.ideal import ideal
+from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from tests.factory.small import small_scenario
+from tests.factory.test_disaggregated_runs import disaggregated
 
 
 def test_a_saturated_run_comes_near_the_ideal() -> None:
@@ -27,3 +29,33 @@ def test_a_saturated_run_comes_near_the_ideal() -> None:
     run = fs.simulate(scenario)
     reached = run.summary["output_tokens_per_s"] / (200 * best.requests_per_s * 2)
     assert 0.85 < reached < 1.01  # prompts come in whole numbers, not in the mean ones
+
+
+def test_saturated_pools_come_near_their_ideals() -> None:
+    small = {
+        "duration": "60 s",
+        "arrivals": {"process": "closed", "concurrency": 200},
+        "engine": {"max_num_seqs": 64, "max_num_batched_tokens": 4096},
+    }
+    prompts = disaggregated(**small, lengths={"prompt": 1000, "output": 1})
+    decode, prefill = lay_out(prompts).fleets
+    best = ideal_prompts(roofline(prefill, 1.0), 1000, 0, prefill.max_step_tokens)
+    rate = fs.simulate(prompts).summary["output_tokens_per_s"]
+    assert 0.95 < rate / best.requests_per_s < 1.01
+    chat = disaggregated(**small, lengths={"prompt": 1000, "output": 400})
+    best = ideal_decoding(roofline(decode, 1.0), 1000, 400, 64)
+    run = fs.simulate(chat)
+    made = run.summary["output_tokens_per_s"]
+    assert run.summary["deployments"]["d"]["pools"]["decode"]["utilisation"]["mean_batch"] > 60
+    assert 0.95 < made / (400 * best.requests_per_s) < 1.02
+
+
+def test_long_prompts_come_in_chunks() -> None:
+    (fleet,) = lay_out(small_scenario()).fleets
+    step_time = roofline(fleet, 1.0)
+    whole = ideal_prompts(step_time, 8000, 0, 8000)
+    halves = ideal_prompts(step_time, 8000, 0, 4000)
+    assert whole.batch == halves.batch == 1
+    assert 0.9 < halves.requests_per_s / whole.requests_per_s < 1.0
+    cached = ideal_prompts(step_time, 8000, 4000, 4000)
+    assert cached.requests_per_s > 1.7 * halves.requests_per_s
