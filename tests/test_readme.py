@@ -80,7 +80,7 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     for key, value in found.items():
         yield key
         if isinstance(value, dict) and key != "versions":
-            named = ("deployments", "limits", "links", "represented_replicas")
+            named = ("deployments", "classes", "limits", "links", "represented_replicas")
             inner = value.values() if key in named else [value]
             for part in inner:
                 yield from keys_of(part)

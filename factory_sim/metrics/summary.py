@@ -54,7 +54,26 @@ def summarise(
     summary["deployments"] = {
         name: services[name] | _own(timeseries, window, pools) for name, pools in parts.items()
     }
+    if requests["workload"].nunique() > 1:
+        summary["classes"] = _by_class(requests, window, parts)
     return summary
+
+
+def _by_class(
+    requests: pd.DataFrame, window: Window, parts: dict[str, list[Share]]
+) -> dict[str, Summary]:
+    """Return how each workload was served. What a cap held back is split by the tokens made."""
+    found: dict[str, Summary] = {}
+    for name, own in requests.groupby("workload", sort=False, observed=True):
+        deployment = own["deployment"].iloc[0]
+        pools = parts[deployment]
+        summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools)
+        made = float(requests.loc[requests["deployment"] == deployment, "output_tokens"].sum())
+        held = _held_back(pools, window.seconds) if made else {}
+        share = float(own["output_tokens"].sum()) / made if made else 0.0
+        summary |= {key: tokens * share for key, tokens in held.items()}
+        found[str(name)] = summary
+    return found
 
 
 def _by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
@@ -197,8 +216,9 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             widths = half_widths(values)
             if widths:
                 confidence[name] = widths
-    gaps = shares[0].gaps  # that of its pool that decodes
-    if len(_by_deployment(shares)) == 1 and gaps.count:
+    # The first pool is the one that decodes; gaps are not told apart by workload.
+    gaps = shares[0].gaps if len(_by_deployment(shares)) == 1 else None
+    if gaps is not None and gaps.count:
         found["itl_ms"] = {"mean": 1e3 * gaps.mean_s(), "std": 1e3 * gaps.std_s()}
         found["itl_ms"] |= {f"p{p}": 1e3 * gaps.quantile_s(p / 100) for p in (50, 90, 95, 99)}
     if "tpot_ms" in found and found["tpot_ms"]["p50"] > 0:

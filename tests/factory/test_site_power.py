@@ -268,6 +268,37 @@ class TestPriority:
         assert "power_throttled" not in lost["chat"]
         held = run.summary["deployments"]["batch"]["output_tokens_per_s_held_back_by_cap"]
         assert held > 0.0
+        classes = run.summary["classes"]
+        assert classes["batch"]["output_tokens_per_s_held_back_by_cap"] == held
+        assert "output_tokens_per_s_held_back_by_cap" not in classes["chat"]
+
+    def test_what_is_held_back_is_told_by_class(self) -> None:
+        # Three users with long answers for each with a short one.
+        run = simulate(
+            busy(
+                site=building(grid_limit="50 kW", cooling="air-tower"),
+                duration="30 s",
+                workload={
+                    name: {
+                        "deployment": "d",
+                        "arrivals": {"process": "closed", "concurrency": 8 * output},
+                        "lengths": {"prompt": 300, "output": output},
+                    }
+                    for name, output in (("short", 50), ("long", 150))
+                },
+                provisioning={"oversubscribe": 2.0},
+            )
+        )
+        classes, site = run.summary["classes"], run.summary
+        held = {
+            name: found["output_tokens_per_s_held_back_by_cap"] for name, found in classes.items()
+        }
+        assert sum(held.values()) == pytest.approx(site["output_tokens_per_s_held_back_by_cap"])
+        assert held["long"] > 1.5 * held["short"] > 0.0
+        for key in ("requests_arrived", "requests_completed", "goodput_output_tokens_per_s"):
+            if key in site:
+                assert sum(found[key] for found in classes.values()) == pytest.approx(site[key])
+        assert classes["short"]["e2e_ms"]["mean"] < classes["long"]["e2e_ms"]["mean"]
 
     @pytest.mark.parametrize("policy", ["admit", "none"])
     def test_is_refused_where_nobody_looks_at_it(self, policy: str) -> None:
