@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from factory_sim.cli.validate import Workers
+from factory_sim.cli.options import Workers
 from factory_sim.errors import InputError, Problem
 
 if TYPE_CHECKING:

@@ -10,17 +10,8 @@ from typing import Annotated
 
 import typer
 
+from factory_sim.cli.options import Workers
 from factory_sim.cli.progress import count_bar
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Processes to run variants in; one for each core without. The results are the same.",
-        show_default=False,
-    ),
-]
 
 
 def claims(

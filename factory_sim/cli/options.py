@@ -28,6 +28,15 @@ Seed = Annotated[
     int | None,
     typer.Option("--seed", min=0, metavar="N", help="Override the seed of the scenario."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Processes to work in; by default one for each core. The results are the same.",
+        show_default=False,
+    ),
+]
 CatalogFolder = Annotated[
     Path | None,
     typer.Option(

@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from factory_sim.cli.options import CatalogFolder
+from factory_sim.cli.options import CatalogFolder, Workers
 from factory_sim.cli.progress import count_bar
 from factory_sim.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from factory_sim.validation.case import Case
     from factory_sim.validation.runner import Outcome
-
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Processes to run cases in; by default one for each core. The results are the same.",
-        show_default=False,
-    ),
-]
 
 
 def validate(

@@ -18,6 +18,7 @@ from typing import ClassVar, Protocol
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.ledger import Ledger
 from factory_sim.factory.request import Request
+from factory_sim.factory.stalls import Gaps, Stalls
 from factory_sim.factory.stretch import INSTANT, Stretch
 from factory_sim.factory.windows import Windows
 from factory_sim.physics.power import StepPower
@@ -36,16 +37,6 @@ class Batching(Protocol):
 
     def fill(self, batch: Batch) -> None:
         """Choose the prompt chunks of the next step, and whether sequences decode in it."""
-
-
-class Gaps(Protocol):
-    """Takes the times between a sequence's tokens (inter-token latencies)."""
-
-    def steps(self, sequences: int, steps: int, first_s: float, growth_s: float) -> None:
-        """`sequences` sequences made a token in each of `steps` steps."""
-
-    def one(self, gap_s: float) -> None:
-        """One sequence made a token `gap_s` after its last."""
 
 
 class Batch:
@@ -121,7 +112,7 @@ class Batch:
         self._finishing: list[tuple[int, int, int, Request]] = []
         self._stale = 0  # entries in there of sequences that were preempted or gave up
         self._decoded_s = 0.0  # when the last decode step ended
-        self._stalls: list[list[float]] = []  # [sequences, time of their last token], held back
+        self._stalls = Stalls()
         # The step being filled.
         self.chunks: list[Chunk] = []
         self._owners: list[Request] = []  # of the chunks
@@ -280,7 +271,7 @@ class Batch:
         if self._decodes and n:
             self._decoded_s = end
             if self._stalls:
-                self._release_stalls(n)
+                self._stalls.release(self.gaps, stretch, n)
             else:
                 self.gaps.steps(n, steps, stretch.first_s, stretch.growth_s)
             kv, step = self.kv, self._step
@@ -301,7 +292,7 @@ class Batch:
                 request.gone = True
                 finished.append(request)
         elif n:
-            self._stall(n)
+            self._stalls.hold_all(n, stretch.start_s)
         if self.chunks:
             for request, chunk in zip(self._owners, self.chunks, strict=True):
                 self._prefilled(request, chunk.length, end, finished)
@@ -330,7 +321,7 @@ class Batch:
         self.waiting.clear()
         self.running.clear()
         self.due.clear()
-        self.prefilling, self._finishing, self._stalls = [], [], []
+        self.prefilling, self._finishing, self._stalls = [], [], Stalls()
         self.chunks, self._owners = [], []
         self.decoding = self.context = self._stale = self._completing = self._growing = 0
         self._decodes = True
@@ -393,7 +384,7 @@ class Batch:
         if stored > request.stored:  # it has decoded since it came
             request.last_token_s = self._decoded_s
         if self._stalls:
-            self._unstall(request.last_token_s)
+            self._stalls.leave(request.last_token_s)
         self.kv.stop(stored, self._step)
         self.decoding -= 1
         self.context -= stored
@@ -468,33 +459,6 @@ class Batch:
         while due and due[0][2].gone:
             heappop(due)
         return due[0][0] if due else math.inf
-
-    # Inter-token gaps of sequences that whole-prompt prefills hold back: groups of
-    # [sequences, time of their last token], oldest first.
-
-    def _stall(self, n: int) -> None:
-        held = sum(group[0] for group in self._stalls)
-        if n > held:
-            self._stalls.append([n - held, self.stretch.start_s])
-
-    def _unstall(self, last_token_s: float) -> None:
-        """Take a sequence that leaves out of its group, if it was held back at all."""
-        for group in self._stalls:
-            if group[1] == last_token_s:
-                group[0] -= 1
-
-    def _release_stalls(self, n: int) -> None:
-        held = 0
-        for count, last_token_s in self._stalls:
-            gap_s = self.stretch.start_s + self.stretch.first_s - last_token_s
-            self.gaps.steps(int(count), 1, gap_s, 0.0)
-            held += int(count)
-        self._stalls.clear()
-        if n > held:
-            self.gaps.steps(n - held, 1, self.stretch.first_s, 0.0)
-        if self.stretch.steps > 1:
-            first = self.stretch.first_s + self.stretch.growth_s
-            self.gaps.steps(n, self.stretch.steps - 1, first, self.stretch.growth_s)
 
 
 def _is_stale(ending: tuple[int, int, int, Request]) -> bool:

@@ -74,20 +74,12 @@ class JoiningBatch(Batch):
             request.first_token_s = request.last_token_s = self.stretch.start_s
         self.running[request] = None
         self._start_decoding(request, [])
-        self._hold_back(request.last_token_s)
+        self._stalls.hold(request.last_token_s)
         return True
 
     def _knows(self, request: Request) -> bool:
         """Tell whether a request was there when this step was planned."""
         return True
-
-    def _hold_back(self, last_token_s: float) -> None:
-        """Let the next gap of a sequence reach back to its last token."""
-        for group in self._stalls:
-            if group[1] == last_token_s:
-                group[0] += 1
-                return
-        self._stalls.append([1, last_token_s])
 
 
 class AsyncJoiningBatch(JoiningBatch, AsyncBatch):

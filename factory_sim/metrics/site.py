@@ -105,16 +105,9 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     """
     seconds, parts = window.seconds, window.parts_j
     it_mw, grid_mw = window.it_j / seconds / 1e6, window.meter_j / seconds / 1e6
-    grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
-    period = seconds_within(timeseries, 0.0, window.run_s)
-    weights = seconds_within(timeseries, window.start_s, window.end_s)
-    clock = timeseries["clock"]
-    over = (grid - limit).clip(lower=0.0)
-    over = over.where(over > 1e-9 * limit, 0.0)
     server_j = sum(parts[part] for part in ("gpus", "hosts", "fans", "server_supplies"))
     found: Summary = {
-        "grid_power_mw": {"mean": grid_mw, "max": float(grid.max())},
-        "grid_limit_mw": float(limit.min()),
+        "grid_power_mw": {"mean": grid_mw, "max": float(timeseries["grid_power_mw"].max())},
         "power_mw": {
             "gpu": parts["gpus"] / seconds / 1e6,
             "server": server_j / seconds / 1e6,
@@ -122,22 +115,12 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
             "grid": grid_mw,
         },
         "energy_mwh": {part: joules / 3.6e9 for part, joules in parts.items() if joules},
-        "cap_headroom_mw": float(np.average(limit - grid, weights=weights)),
-        "cap_overshoot_s": float(period[over > 0].sum()),
-        "cap_overshoot_max_mw": float(over.max()),
-        "cap_overshoot_mwh": float((over * period).sum()) / 3600,
-        "clock": {
-            "mean": float(np.average(clock, weights=weights)),
-            "lowest": float(clock[weights > 0.0].min()),
-            "share_below_reference": float(np.average(clock < 1 - 1e-9, weights=weights)),
-        },
         "provisioned": {
             "it_mw": window.provisioned_it_w / 1e6,
             "utility_mw": window.provisioned_grid_w / 1e6,
         },
     }
-    if limit.max() > limit.min():
-        found["grid_limit_highest_mw"] = float(limit.max())
+    found |= _cap(timeseries, window)
     if window.generation_j:
         found["generation_mw"] = window.generation_j / seconds / 1e6
     if window.it_j:  # a site that was dark all the time has no PUE
@@ -171,6 +154,31 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
         }
     if window.hottest_c:
         found["temperature_c"] = dict(window.hottest_c)
+    return found
+
+
+def _cap(timeseries: pd.DataFrame, window: Window) -> Summary:
+    """Return how the limit at the meter was kept: what was left, how far over, at what clocks."""
+    grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
+    period = seconds_within(timeseries, 0.0, window.run_s)
+    weights = seconds_within(timeseries, window.start_s, window.end_s)
+    over = (grid - limit).clip(lower=0.0)
+    over = over.where(over > 1e-9 * limit, 0.0)
+    clock = timeseries["clock"]
+    found: Summary = {
+        "grid_limit_mw": float(limit.min()),
+        "cap_headroom_mw": float(np.average(limit - grid, weights=weights)),
+        "cap_overshoot_s": float(period[over > 0].sum()),
+        "cap_overshoot_max_mw": float(over.max()),
+        "cap_overshoot_mwh": float((over * period).sum()) / 3600,
+        "clock": {
+            "mean": float(np.average(clock, weights=weights)),
+            "lowest": float(clock[weights > 0.0].min()),
+            "share_below_reference": float(np.average(clock < 1 - 1e-9, weights=weights)),
+        },
+    }
+    if limit.max() > limit.min():
+        found["grid_limit_highest_mw"] = float(limit.max())
     return found
 
 

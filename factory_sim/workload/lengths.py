@@ -13,16 +13,8 @@ from scipy.special import ndtr, ndtri
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import validate
-from factory_sim.scenario.workload import (
-    Fixed,
-    Length,
-    Lengths,
-    LengthsFromTrace,
-    LengthsSpec,
-    Lognormal,
-    MeasuredLengths,
-    Uniform,
-)
+from factory_sim.scenario.lengths import Fixed, Length, Lengths, Lognormal, MeasuredLengths, Uniform
+from factory_sim.scenario.workload import LengthsFromTrace, LengthsSpec
 from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]

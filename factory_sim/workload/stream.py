@@ -17,12 +17,11 @@ from scipy.special import ndtri
 
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
+from factory_sim.scenario.lengths import Fixed, Length
 from factory_sim.scenario.workload import (
     ARCHETYPES,
     Archetype,
     ClosedArrivals,
-    Fixed,
-    Length,
     LengthsFromTrace,
     OfflineArrivals,
     TraceArrivals,

@@ -1,11 +1,14 @@
 """Cost per request, as a multiple of a bare SimPy timeout in the same process.
 
-Machines are noisy and differ; the ratio of two things measured side by side holds. Each is
-taken as the least of several rounds, the two in turn.
+Machines are noisy and differ; the ratio of two things measured side by side holds better. Each is
+taken as the least of several rounds, the two in turn. Where other work shares the cores, a run,
+which fills their caches, still slows by more than a bare timeout, by up to 40 %: time is therefore
+bounded with room above the aim, and the calls of functions, which no other work changes, closely.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -92,13 +95,35 @@ def synthetic(rate: float, requests: int, *overrides: str) -> Scenario:
 def test_an_hour_of_conversations_costs_few_timeouts(
     benchmark: BenchmarkFixture, overrides: tuple[str, ...]
 ) -> None:
-    # Four replicas at light load have smaller batches, so more boundaries and meter readings a
-    # request: 52 to 56 timeouts have been measured, and 41 to 44 with one replica; on a machine
-    # whose other core was busy, up to 70.
+    # The aim is 60. Measured on a quiet machine: 41 to 45 with one replica, 52 to 56 with four,
+    # which have smaller batches, so more boundaries and meter readings a request. On machines whose
+    # other cores were busy: up to 61 and 70.
     ratio, run = timeouts_per_request(benchmark, azure(*overrides), rounds=5)
     assert len(run.requests) == 19_366
     assert run.summary["requests_completed"] == 19_366
-    assert ratio <= (90 if overrides else 60)
+    assert ratio <= (90 if overrides else 80)
+
+
+@needs_trace
+@pytest.mark.parametrize(
+    ("overrides", "most"), [((), 135), (FOUR, 155)], ids=["one replica", "four replicas"]
+)
+def test_an_hour_of_conversations_takes_few_calls(overrides: tuple[str, ...], most: int) -> None:
+    # 124.6 and 145.9 when this was written; what has a cost when it is switched off shows here.
+    scenario = azure(*overrides)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        run = fs.simulate(scenario)
+    finally:
+        sys.setprofile(None)
+    print(f"\n{calls / len(run.requests):.1f} calls a request")
+    assert calls <= most * len(run.requests)
 
 
 BUILDING = (

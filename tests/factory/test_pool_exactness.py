@@ -7,24 +7,13 @@ with their KV cache, preempt them and compute some of them again.
 from __future__ import annotations
 
 import math
-from functools import partial
+from dataclasses import replace
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.factory.side_by_side import Case, engine, reference
-from tests.factory.test_exactness import (
-    POLICIES,
-    TICK_S,
-    TOYS,
-    assert_same_blame,
-    assert_same_gaps,
-    assert_same_looks,
-    assert_same_requests,
-    assert_same_sums,
-    speed_of,
-    times,
-)
+from tests.factory.side_by_side import Case
+from tests.factory.test_exactness import TICK_S, TOYS, assert_same, replica_of, times
 from tests.reference import ReferenceRequest
 
 
@@ -62,33 +51,7 @@ def cases(draw: st.DrawFn, role: str) -> Case:
         )
     tokens = [r.prompt + (r.output - 1) * (role == "decodes") for r in requests]
     largest = max(-(-number // block_tokens) for number in tokens)
-    max_num_seqs = draw(st.integers(1, 10))
-    changes = [
-        (times(draw, tick_s, 700), draw(st.sampled_from([1.0, 0.5])))
-        for _ in range(draw(st.integers(0, 4)))
-    ]
-    return Case(
-        tuple(requests),
-        partial(speed_of, name),
-        policy=draw(st.sampled_from(POLICIES)),
-        max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_seqs + draw(st.integers(0, 60)),
-        blocks=max(1, largest * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10),
-        block_tokens=block_tokens,
-        async_scheduling=draw(st.booleans()),
-        role=role,
-        clock_changes=tuple(sorted(changes, key=lambda change: change[0])),
-        looks_s=tuple(times(draw, tick_s, 900) for _ in range(draw(st.integers(0, 6)))),
-    )
-
-
-def assert_same(case: Case) -> None:
-    slow, fast = reference(case), engine(case)
-    assert_same_requests(slow, fast)
-    assert_same_sums(slow, fast)
-    assert_same_blame(slow, fast, case)
-    assert_same_gaps(slow, fast)
-    assert_same_looks(slow, fast, case.looks_s)
+    return replace(replica_of(draw, name, requests, block_tokens, largest), role=role)
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))

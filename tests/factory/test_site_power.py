@@ -15,6 +15,13 @@ from tests.factory.facility.sites import building, site_of
 
 BUSY: dict[str, Any] = {"process": "closed", "concurrency": 1600}
 CHAT = {"prompt": 300, "output": 100}
+LIGHT = {
+    "w": {
+        "deployment": "d",
+        "arrivals": {"process": "poisson", "rate": "150 /s"},
+        "lengths": CHAT,
+    }
+}
 
 
 def busy(**changes: Any) -> Scenario:
@@ -184,13 +191,12 @@ class TestCap:
     def test_a_preference_is_kept_while_it_is_dear_and_paid_for_while_it_is_not(self) -> None:
         price = {"steps": [["0 s", "20 USD/MWh"], ["30 s", "90 USD/MWh"]]}
         preference = {"limit": "45 kW", "price": price, "worth": "50 USD/MWh"}
-        run = simulate(
-            busy(
-                site=building(grid_limit="60 kW", cooling="air-tower"),
-                power={"preference": preference},
-                provisioning={"oversubscribe": 2.0},
-            )
+        scenario = busy(
+            site=building(grid_limit="60 kW", cooling="air-tower"),
+            power={"preference": preference},
+            provisioning={"oversubscribe": 2.0},
         )
+        run = simulate(scenario)
         series = run.timeseries.set_index("time_s")
         assert series.loc[:30.0, "clock"].min() == 1.0
         assert series.loc[33.0:60.0, "grid_power_mw"].max() <= 0.045
@@ -198,22 +204,16 @@ class TestCap:
         cheap_mwh = 30.0 / 3600.0 * (series.loc[:30.0, "grid_power_mw"].mean() - 0.045)
         assert over["mwh"] == pytest.approx(cheap_mwh, rel=0.05)
         assert over["cost_usd"] == pytest.approx(20.0 * over["mwh"], rel=0.05)
-        assert over["mwh"] < run.summary["energy_mwh"]["gpus"]
+        half = simulate(scenario.model_copy(update={"warmup": 15.0})).summary["over_preference"]
+        assert half["mwh"] == pytest.approx(over["mwh"] / 2, rel=0.05)  # of the window alone
         assert run.summary["cap_overshoot_s"] == 0.0
 
     def test_parked_replicas_stay_parked_when_those_that_are_open_fail(self) -> None:
-        light = {
-            "w": {
-                "deployment": "d",
-                "arrivals": {"process": "poisson", "rate": "150 /s"},
-                "lengths": CHAT,
-            }
-        }
         fall = {"steps": [["0 s", "60 kW"], ["10 s", "38 kW"]]}
         run = simulate(
             busy(
                 site=building(grid_limit=fall, cooling="air-tower"),
-                workload=light,
+                workload=LIGHT,
                 power={"policy": "park"},
                 provisioning={"oversubscribe": 3.0},
                 failures={"schedule": [{"at": "40 s", "what": "rack-0"}]},
@@ -223,15 +223,8 @@ class TestCap:
 
     def test_parking_serves_on_fewer_replicas(self) -> None:
         # At part load, where fewer replicas can carry the work.
-        light = {
-            "w": {
-                "deployment": "d",
-                "arrivals": {"process": "poisson", "rate": "150 /s"},
-                "lengths": CHAT,
-            }
-        }
         site = building(grid_limit="41 kW", cooling="air-tower")
-        more = {"site": site, "workload": light, "provisioning": {"oversubscribe": 3.0}}
+        more = {"site": site, "workload": LIGHT, "provisioning": {"oversubscribe": 3.0}}
         free = simulate(busy(power={"policy": "none"}, **more))
         parked = simulate(busy(power={"policy": "park"}, **more))
         used = parked.requests["replica"].nunique()

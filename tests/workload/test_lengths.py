@@ -14,7 +14,7 @@ from scipy.special import ndtr, ndtri
 
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
-from factory_sim.scenario.workload import Lengths, Quantiles
+from factory_sim.scenario.lengths import Lengths, Quantiles
 from factory_sim.workload.lengths import Copula, mean, quantile, sampler
 from tests.workload.making import CATALOG, HERE, TRACES, needs_traces
 

@@ -215,10 +215,10 @@ class Building:
         return frozenset(off)
 
     def fed_by(self, off: frozenset[str]) -> bool:
-        """Tell whether anything comes in: some block next to the feed still works."""
-        if not self.stages or not off:
+        """Tell whether anything comes in: some transformer works, where there are any."""
+        if self._outdoors is None or not off:
             return True
-        return not all(block.name in off for block in self.stages[-1].blocks)
+        return not all(block.name in off for block in self._outdoors[0].blocks)
 
     def _flowing(self, still: frozenset[int]) -> float:
         """Return the share of CDUs that work, by the heat that their racks may give them."""

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import validate
-from factory_sim.scenario.workload import Lengths
+from factory_sim.scenario.lengths import Lengths
 from factory_sim.workload.lengths import mean as mean_length
 
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)

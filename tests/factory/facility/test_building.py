@@ -206,6 +206,32 @@ def test_a_site_that_makes_all_its_power_needs_no_meter() -> None:
     assert run.summary["output_tokens_per_s_per_it_mw"] > 0.0
 
 
+@pytest.mark.parametrize("window", [("9 s", "2 s", None), ("40 s", "10 s", "3 min")])
+def test_a_window_without_a_reading_is_weighed_by_its_overlap(
+    window: tuple[str, str, str | None],
+) -> None:
+    duration, warmup, period = window
+    power = {"period": period} if period else {}
+    run = simulate(site_of(duration=duration, warmup=warmup, power=power))
+    ends_s = run.timeseries["time_s"]
+    assert not ends_s.between(float(warmup[:-2]), float(duration[:-2])).any()
+    assert run.summary["clock"] == {"mean": 1.0, "lowest": 1.0, "share_below_reference": 0.0}
+    assert 0.9 < run.summary["cap_headroom_mw"] < 1.0
+
+
+def test_racks_that_give_no_heat_to_air_need_no_loop_for_it() -> None:
+    run = simulate(
+        site_of(
+            duration="20 s",
+            racks=[{"system": "gb200-nvl72", "count": 1, "liquid_share": "100 %"}],
+            site=building(cooling="liquid", power_chain="ideal"),
+            deployments={"d": {"model": "llama-3.1-8b", "replicas": 8}},
+        )
+    )
+    assert "air_movers" not in run.summary["energy_mwh"]
+    assert run.summary["pue"] > 1.0
+
+
 def test_a_site_that_is_dark_all_the_time_has_no_pue() -> None:
     dark = {"schedule": [{"at": "0 s", "what": "feed", "lasts": "100 s"}]}
     run = simulate(site_of(duration="20 s", drain="0 s", failures=dark))

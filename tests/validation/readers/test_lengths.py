@@ -9,7 +9,7 @@ import pytest
 
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
-from factory_sim.scenario.workload import Lengths
+from factory_sim.scenario.lengths import Lengths
 from factory_sim.validation.readers.lengths import (
     SHARES,
     Spread,
