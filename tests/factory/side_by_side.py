@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
@@ -19,6 +20,7 @@ from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.ranks import Ranks, in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
@@ -26,6 +28,7 @@ from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
+from tests.ranked_reference import run_ranks
 from tests.reference import ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
@@ -44,7 +47,13 @@ class Toy:
     attend: float = 0.0
     attend_window: float = 0.0
     window: int = 0
+    per_shared: float = 0.0
     clock: float = 1.0
+
+    def together(self, tokens: int) -> Cost:
+        """Return what ranks do together: half of it compute, half of it links."""
+        each = self.per_shared * tokens / 2
+        return Cost(each / self.clock + each, each, 0.0, each, 0.0, each, each)
 
     @property
     def per_context(self) -> Cost:
@@ -111,7 +120,7 @@ class Case:
     """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1.
 
     role: "prompts" of a replica that only computes prompts, "decodes" of one that takes requests
-    in with their KV cache.
+    in with their KV cache. ranks: of data-parallel attention; limits are those of each.
     """
 
     requests: tuple[ReferenceRequest, ...]
@@ -124,6 +133,7 @@ class Case:
     max_queue: int | None = None
     async_scheduling: bool = False
     role: str = ""
+    ranks: int = 1
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -141,7 +151,7 @@ class EngineRun:
     """What the engine made of a case: requests as given, and (outcome, time) of each."""
 
     requests: list[Request]
-    batch: Batch
+    batch: Batch | Ranks
     gaps: GapHistogram
     left: dict[int, tuple[str, float]] = field(default_factory=dict)
     looks: list[Totals] = field(default_factory=list)
@@ -151,7 +161,11 @@ class EngineRun:
 def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
-    return run_reference(
+    run = run_reference
+    if case.ranks > 1:
+        together = {clock: _together(case.speed_at(clock)) for clock in clocks}
+        run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
+    return run(
         case.requests,
         policy=case.policy,
         max_num_seqs=case.max_num_seqs,
@@ -165,24 +179,32 @@ def reference(case: Case) -> ReferenceRun:
     )
 
 
+def _together(speed: Speed) -> Callable[[int], float]:
+    return lambda tokens: speed.step_time.together(tokens).duration_s
+
+
 def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.hashes for asked in case.requests)
-    policy = BATCHING[case.policy](case.max_num_batched_tokens)
     kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
-    batch = kind(
-        Joining(policy) if case.role == "decodes" else policy,
-        *case.speed_at(1.0),
-        (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
-        case.max_num_seqs,
-        math.inf if case.max_queue is None else case.max_queue,
-        gaps,
-        **more,
-    )
+
+    def batch_of() -> Batch:
+        policy = BATCHING[case.policy](case.max_num_batched_tokens)
+        return kind(
+            Joining(policy) if case.role == "decodes" else policy,
+            *case.speed_at(1.0),
+            (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
+            case.max_num_seqs,
+            math.inf if case.max_queue is None else case.max_queue,
+            gaps,
+            **more,
+        )
+
+    batch = in_lockstep(case.ranks, batch_of)
     requests = [
         Request(
             number,
