@@ -108,9 +108,8 @@ def mlp_gemms(model: Model, intermediate: float) -> list[Gemm]:
 def experts(model: Model, gpus: int, ep: int, redundant: int = 0) -> Experts | None:
     """Return the routed experts that one of `gpus` GPUs holds; None for a dense model.
 
-    With ep == 1 every GPU holds a slice of every expert; with ep == gpus it holds 1/ep of the
-    experts whole, and of `redundant` copies of them. Either way it computes 1/gpus of the routed
-    work.
+    Experts, and `redundant` copies of them, are dealt out over `ep` groups of GPUs; inside a group
+    every GPU holds a slice of each. So it computes 1/gpus of the routed work.
     """
     moe = model.moe
     if moe is None:

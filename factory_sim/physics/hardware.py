@@ -41,9 +41,9 @@ class Shard:
     """The part of a model that one GPU of a replica holds, and the bytes of its numbers.
 
     tp: GPUs that share attention and dense layers. dp: ranks of so many GPUs, each with attention
-    for its own sequences. ep: GPUs among which routed experts are dealt out whole (1: each holds a
-    slice of every expert). redundant: copies of experts beside the model's own. imbalance: work
-    of the busiest GPU of them over the mean.
+    for its own sequences. ep: groups of GPUs among which routed experts are dealt out (1: each GPU
+    holds a slice of every expert). redundant: copies of experts beside the model's own. imbalance:
+    work of the busiest GPU of them over the mean.
     """
 
     model: Model

@@ -53,10 +53,10 @@ class RankRoofline(Roofline):
         routed, moe, gpus = shard.busiest, work.moe_layers(model), shard.gpus
         assert routed is not None and model.moe is not None
         columns = 3.0 * model.moe.active * model.moe.intermediate / gpus * shard.imbalance
-        # Every GPU takes in a copy of each token that goes to one of its experts from another GPU;
-        # with slices of all experts, of every token.
-        reached = gpus * (1.0 - (1.0 - 1.0 / gpus) ** model.moe.active) if shard.ep > 1 else gpus
-        copies = tokens * reached / gpus * shard.imbalance * (gpus - 1) / gpus
+        # Every GPU takes in a copy of each token of other GPUs that chose one of its experts or
+        # slices: 1 - (1 - 1/ep)^k of all where k experts are chosen evenly.
+        chosen = min(1.0, (1.0 - (1.0 - 1.0 / shard.ep) ** model.moe.active) * shard.imbalance)
+        copies = tokens * chosen * (gpus - 1) / gpus
         bytes_out = min(work.ACTIVATION_BYTES, max(1.0, shard.bytes_per_weight))
         there = self._collective(tokens, copies * model.hidden * bytes_out)
         back = self._collective(tokens, copies * model.hidden * work.ACTIVATION_BYTES)

@@ -17,11 +17,12 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 class Parallelism(Frozen):
     """How a replica is spread over tp * dp GPUs of one scale-up domain.
 
-    tp: tensor parallelism. dp: data-parallel attention of a sparse model: so many ranks of tp GPUs,
-    each with sequences and a KV cache of its own, share its routed experts. ep: expert parallelism
-    over all these GPUs (1: every expert is sliced; tp * dp: whole experts). expert_skew: how unlike
-    experts are liked, as the standard deviation of the logarithm (0: all alike).
-    redundant_experts: copies of experts in each layer, of those liked best.
+    tp: tensor parallelism. dp: data-parallel attention of a sparse model: so many ranks of tp
+    GPUs, each with sequences and a KV cache of its own, share its routed experts. ep: groups of
+    these GPUs among which experts are dealt out, sliced inside a group (1: every expert is sliced
+    over all GPUs; tp * dp: each GPU has whole experts). expert_skew: how unlike experts are liked,
+    as the standard deviation of the logarithm (0: all alike). redundant_experts: copies of experts
+    in each layer, of those liked best.
     """
 
     tp: Count = 1
@@ -32,13 +33,13 @@ class Parallelism(Frozen):
 
     @model_validator(mode="after")
     def _experts_over_the_same_gpus(self) -> Parallelism:
-        if self.ep not in (1, self.gpus):
+        if self.gpus % self.ep:
             product = "tp" if self.dp == 1 else "tp * dp"
-            raise ValueError(f"ep must be 1 or equal to {product} ({self.gpus}), not {self.ep}")
+            raise ValueError(f"ep must divide {product} ({self.gpus}), not {self.ep}")
         if self.ep == 1 and (self.expert_skew or self.redundant_experts):
             raise ValueError(
                 "with ep: 1 every GPU holds a slice of every expert, so that expert_skew and "
-                "redundant_experts change nothing; leave them out, or set ep to the GPUs"
+                "redundant_experts change nothing; leave them out, or set ep"
             )
         if self.redundant_experts and not self.expert_skew:
             raise ValueError(
