@@ -42,20 +42,20 @@ class RankedLedger(Ledger):
     """The ledgers of all ranks, and of what they do together.
 
     Seconds and joules are the mean of the ranks, so those of each GPU. compute_s to host_s: causes
-    of the work done together; network_s also holds the time that ranks wait for the slowest, which
-    is spent in the collectives.
+    of the work done together. wait_s: time in which ranks wait for the slowest.
     """
 
-    __slots__ = ("ranks",)
+    __slots__ = ("ranks", "wait_s")
 
     def __init__(self, ranks: Iterable[Ledger]) -> None:
         super().__init__()
         self.ranks = tuple(ranks)
+        self.wait_s = 0.0
 
     def copy(self) -> RankedLedger:
         """Return a ledger with the same sums, to add to."""
         other = RankedLedger(ledger.copy() for ledger in self.ranks)
-        for name in ("compute_s", "memory_s", "network_s", "host_s"):
+        for name in ("compute_s", "memory_s", "network_s", "host_s", "wait_s"):
             setattr(other, name, getattr(self, name))
         return other
 
@@ -78,7 +78,8 @@ class RankedLedger(Ledger):
             memory_s=found.memory_s + self.memory_s,
             network_s=found.network_s + self.network_s,
             host_s=found.host_s + self.host_s,
-            throttled_s=found.throttled_s - shared_s,
+            throttled_s=found.throttled_s - shared_s - self.wait_s,
+            rank_wait_s=self.wait_s,
             output_tokens=found.output_tokens * len(self.ranks),
             sequence_s=found.sequence_s * len(self.ranks),
         )
@@ -155,7 +156,7 @@ class RankedStretch(Stretch):
             stretch = rank.stretch
             if stretch.kv_blocked and not stretch.mixed:
                 continue
-            ledger.network_s += steps * (slowest_s - first_s - growth_s * half) / many
+            ledger.wait_s += steps * (slowest_s - first_s - growth_s * half) / many
             if not stretch.mixed:  # else it has booked the causes of its step itself
                 ledger.mixed(self.together, steps / many)
         ledger.settle()

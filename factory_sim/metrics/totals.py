@@ -16,7 +16,8 @@ class Totals(NamedTuple):
     its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
     loading_s: not busy, because something had failed, or because weights were on their way;
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
-    or of blocks that hold one.
+    or of blocks that hold one. rank_wait_s: busy, but waiting for the slowest rank of data-parallel
+    attention, and then in no other cause.
     """
 
     busy_s: float = 0.0
@@ -35,6 +36,7 @@ class Totals(NamedTuple):
     loading_s: float = 0.0
     dark_s: float = 0.0
     transfer_s: float = 0.0
+    rank_wait_s: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""
