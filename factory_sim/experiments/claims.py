@@ -19,6 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.formula import Formula
+from factory_sim.experiments.front import Front, crossing
 from factory_sim.factory.run import simulate
 from factory_sim.frozen import Frozen, validate
 from factory_sim.metrics.summary import Summary
@@ -32,12 +33,18 @@ def _is_formula(text: str) -> str:
 
 class Figure(Frozen):
     """One figure of a claim. what: in words. formula: over the variants' summaries. unit: of it.
-    claimed: a value, or the lowest and the highest; nothing where it only takes a claim apart."""
+    claimed: a value, or the lowest and the highest; nothing where it only takes a claim apart.
+
+    Of a claim with a curve the formula is over its fronts. at: where on them; 'highest': each
+    figure where it is highest. where: the value of the formula whose place is sought, which is
+    then the figure."""
 
     what: str
     formula: Annotated[str, AfterValidator(_is_formula)]
     claimed: float | tuple[float, float] | None = None
     unit: str = ""
+    at: Annotated[float, Field(gt=0)] | Literal["highest"] | None = None
+    where: float | None = None
 
 
 class Match(Frozen):
@@ -69,6 +76,20 @@ class Match(Frozen):
         return value >= self.bound if self.least is not None else value <= self.bound
 
 
+class Curve(Frozen):
+    """Runs each variant with each of `values` at `field`, and joins the points.
+
+    x, y: figures of a run that the points are drawn at, in words; paths in the summary. fronts:
+    variants whose best is one front, by its name.
+    """
+
+    field: str
+    values: Annotated[list[int], Field(min_length=2)]
+    x: tuple[str, str]
+    y: tuple[str, str]
+    fronts: Annotated[dict[str, Annotated[list[str], Field(min_length=1)]], Field(min_length=1)]
+
+
 class Claim(Frozen):
     """A claim. kind: who makes it. scenario: the fields of one. variants: by name, fields that
     replace those of the scenario. note: what is not simulated of it."""
@@ -81,16 +102,35 @@ class Claim(Frozen):
     scenario: dict[str, Any]
     variants: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     match: Match | None = None
+    curve: Curve | None = None
     figures: Annotated[list[Figure], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _figures_name_variants(self) -> Claim:
-        for figure in self.figures:
-            unknown = Formula(figure.formula).names - set(self.variants)
+        known: dict[str, Any] = self.variants
+        if self.curve is not None:
+            if self.match is not None:
+                raise ValueError("give either 'match' or 'curve'")
+            known = self.curve.fronts
+            unknown = {name for members in known.values() for name in members} - set(self.variants)
             if unknown:
-                known = ", ".join(self.variants)
-                raise ValueError(f"{figure.formula!r} names {sorted(unknown)}; variants: {known}")
+                raise ValueError(f"curve.fronts names {sorted(unknown)}, which are no variants")
+        for figure in self.figures:
+            unknown = set(Formula(figure.formula).names) - set(known)
+            if unknown:
+                names = ", ".join(known)
+                raise ValueError(f"{figure.formula!r} names {sorted(unknown)}; it may name {names}")
+            if (self.curve is not None) != ((figure.at is None) != (figure.where is None)):
+                raise ValueError(
+                    f"{figure.formula!r}: give 'at' or 'where' with a curve, and only there"
+                )
         return self
+
+    @property
+    def runs(self) -> list[tuple[str, int | None]]:
+        """Return the runs it takes: a variant each, and its value on the curve."""
+        values = self.curve.values if self.curve is not None else [None]
+        return [(name, value) for name in self.variants for value in values]
 
 
 class Found(NamedTuple):
@@ -108,7 +148,7 @@ class Found(NamedTuple):
     @property
     def gap(self) -> float | None:
         """Return simulated over the nearest value claimed, less one; 0 within the range."""
-        if self.range is None:
+        if self.range is None or self.simulated != self.simulated:
             return None
         low, high = self.range
         if low <= self.simulated <= high:
@@ -117,11 +157,13 @@ class Found(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A claim and its figures. matched: the number that each variant was brought to, if it was."""
+    """A claim and its figures. matched: the number that each variant was brought to, if it was.
+    fronts: of its curve, by name."""
 
     claim: Claim
     found: tuple[Found, ...]
     matched: dict[str, int]
+    fronts: dict[str, Front]
 
 
 def built_in_claims() -> list[Path]:
@@ -154,27 +196,56 @@ def examine(
 ) -> Iterator[Result]:
     """Run the variants of every claim and yield its figures, in order.
 
-    The same on any number of workers. progress: told how many variants are done.
+    The same on any number of workers. progress: told how many runs are done.
     """
-    tasks = [(claim, name) for claim in claims for name in claim.variants]
-    summaries: dict[str, Summary] = {}
+    tasks = [(claim, name, value) for claim in claims for name, value in claim.runs]
+    summaries: dict[str, list[Summary]] = {}
     matched: dict[str, int] = {}
-    outcomes = zip(tasks, _outcomes(tasks, workers), strict=True)
-    for done, ((claim, name), (summary, number)) in enumerate(outcomes, start=1):
-        summaries[name] = summary
-        if number is not None:
-            matched[name] = number
-        if progress is not None:
-            progress(done)
-        if len(summaries) == len(claim.variants):
-            found = [_found(claim, figure, summaries) for figure in claim.figures]
-            yield Result(claim, tuple(found), matched)
-            summaries, matched = {}, {}
+    done = 0
+    outcomes = iter(_outcomes(tasks, workers))
+    for claim in claims:
+        summaries, matched = {name: [] for name in claim.variants}, {}
+        for (name, _), (summary, number) in zip(claim.runs, outcomes, strict=False):
+            summaries[name].append(summary)
+            if number is not None:
+                matched[name] = number
+            done += 1
+            if progress is not None:
+                progress(done)
+        fronts = _fronts(claim, summaries)
+        found = [_found(claim, figure, summaries, fronts) for figure in claim.figures]
+        yield Result(claim, tuple(found), matched, fronts)
 
 
-def _found(claim: Claim, figure: Figure, summaries: dict[str, Summary]) -> Found:
+def _fronts(claim: Claim, summaries: dict[str, list[Summary]]) -> dict[str, Front]:
+    curve = claim.curve
+    if curve is None:
+        return {}
+    return {
+        front: Front({name: summaries[name] for name in members}, curve.x[1])
+        for front, members in curve.fronts.items()
+    }
+
+
+def _found(
+    claim: Claim, figure: Figure, summaries: dict[str, list[Summary]], fronts: dict[str, Front]
+) -> Found:
+    formula = Formula(figure.formula)
+
+    def at(place: float) -> float:
+        return formula.value_of(lambda name, path: fronts[name].value(path, place))
+
     try:
-        return Found(figure, Formula(figure.formula).value(summaries))
+        if figure.where is not None:
+            ranges = [fronts[name].places() for name in formula.names]
+            low, high = max(low for low, _ in ranges), min(high for _, high in ranges)
+            return Found(figure, crossing(at, figure.where, low, high))
+        if figure.at == "highest":
+            highest = formula.value_of(lambda name, path: fronts[name].highest(path))
+            return Found(figure, highest)
+        if figure.at is not None:
+            return Found(figure, at(figure.at))
+        return Found(figure, formula.value({name: runs[0] for name, runs in summaries.items()}))
     except ValueError as error:
         raise InputError(Problem(f"{claim.title}: {figure.what}", str(error))) from None
     except ZeroDivisionError:
@@ -183,7 +254,7 @@ def _found(claim: Claim, figure: Figure, summaries: dict[str, Summary]) -> Found
         ) from None
 
 
-Task = tuple[Claim, str]
+Task = tuple[Claim, str, int | None]
 
 
 def _outcomes(tasks: list[Task], workers: int) -> Iterator[tuple[Summary, int | None]]:
@@ -196,18 +267,20 @@ def _outcomes(tasks: list[Task], workers: int) -> Iterator[tuple[Summary, int | 
 
 def _run(task: Task) -> tuple[Summary, int | None]:
     """Run a variant; if it is to be matched, at the operating point, which is returned too."""
-    claim, name = task
+    claim, name, value = task
     try:
-        return _at_its_point(claim, name)
+        return _at_its_point(claim, name, value)
     except InputError as error:
         where = f"{claim.title}, variant {name}: "
         raise InputError([Problem(where + p.path, p.message) for p in error.problems]) from None
 
 
-def _at_its_point(claim: Claim, name: str) -> tuple[Summary, int | None]:
+def _at_its_point(claim: Claim, name: str, value: int | None) -> tuple[Summary, int | None]:
     given = copy.deepcopy(claim.scenario)
-    for field, value in claim.variants[name].items():
-        override(given, field, value)
+    for field, own in claim.variants[name].items():
+        override(given, field, own)
+    if claim.curve is not None:
+        override(given, claim.curve.field, value)
     match = claim.match
     if match is None:
         return simulate(scenario_from(given)).summary, None

@@ -32,7 +32,11 @@ class Formula:
 
     def value(self, summaries: Mapping[str, Mapping[str, Any]]) -> float:
         """Return its value with the summary of each variant."""
-        return self._value(self._root, summaries)
+        return self.value_of(lambda name, path: figure(name, summaries[name], path))
+
+    def value_of(self, look_up: Callable[[str, str], float]) -> float:
+        """Return its value; look_up: the figure of a variant, by the variant's name and a path."""
+        return self._value(self._root, look_up)
 
     def _names(self, node: ast.expr) -> list[str]:
         """Return the variants that are named; ValueError for anything but sums and products."""
@@ -46,19 +50,24 @@ class Formula:
             f"{ast.unparse(node)!r} in {self.text!r} is neither a number nor a figure of a variant"
         )
 
-    def _value(self, node: ast.expr, summaries: Mapping[str, Mapping[str, Any]]) -> float:
+    def _value(self, node: ast.expr, look_up: Callable[[str, str], float]) -> float:
         if isinstance(node, ast.BinOp):
-            left, right = self._value(node.left, summaries), self._value(node.right, summaries)
+            left, right = self._value(node.left, look_up), self._value(node.right, look_up)
             return _BINARY[type(node.op)](left, right)
         if isinstance(node, ast.Constant):
             return float(node.value)  # type: ignore[arg-type]  # `_names` has seen to that
         name, *keys = _path(node)
-        found: Any = summaries[name]
-        for key in keys:
-            if not isinstance(found, Mapping) or key not in found:
-                raise ValueError(f"a run of {name!r} has no figure '{'.'.join(keys)}'")
-            found = found[key]
-        return float(found)
+        return look_up(name, ".".join(keys))
+
+
+def figure(name: str, summary: Mapping[str, Any], path: str) -> float:
+    """Return a figure of the summary of variant `name`; ValueError if it is not there."""
+    found: Any = summary
+    for key in path.split("."):
+        if not isinstance(found, Mapping) or key not in found:
+            raise ValueError(f"a run of {name!r} has no figure '{path}'")
+        found = found[key]
+    return float(found)
 
 
 def _path(node: ast.expr) -> list[str]:

@@ -56,13 +56,22 @@ def page(results: Sequence[Result], command: str) -> str:
             text += ["", f"Brought to {_brought_to(result)}."]
         if claim.note:
             text += ["", claim.note.strip()]
+        if claim.curve is not None:
+            text += ["", f"![{claim.title}]({picture(result)})"]
     return "\n".join(text) + "\n"
+
+
+def picture(result: Result) -> str:
+    """Return the file name of the plot of a claim with a curve, beside the page."""
+    return f"claims_{_anchor(result.claim.title).replace('-', '_')}.png"
 
 
 def _cells(found: Found) -> list[str]:
     """Return what is claimed, what was simulated, and the gap, after the figure's name."""
     figure = found.figure
     unit = f" {figure.unit}" if figure.unit else ""
+    if found.simulated != found.simulated:
+        return [figure.what, "", "nowhere", ""]
     simulated = number(found.simulated) + unit
     if found.range is None or found.gap is None:
         return [figure.what, "", simulated, ""]

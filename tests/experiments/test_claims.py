@@ -19,7 +19,8 @@ from factory_sim.experiments.claims import (
 )
 from factory_sim.experiments.formula import Formula
 from factory_sim.frozen import validate
-from factory_sim.report.claims import lines, page
+from factory_sim.report.claims import lines, page, picture
+from factory_sim.report.plots.fronts import png
 
 SUMMARIES = {"a": {"ttft_ms": {"p99": 40.0}, "pue": 1.2}, "b": {"pue": 1.5}}
 
@@ -144,7 +145,10 @@ def test_text_and_page_show_every_figure() -> None:
     ("change", "message"),
     [
         ({"variants": {}}, "variants: "),
-        ({"figures": [{"what": "w", "formula": "other.pue"}]}, r"names \['other'\]; variants: lo"),
+        (
+            {"figures": [{"what": "w", "formula": "other.pue"}]},
+            r"names \['other'\]; it may",
+        ),
         ({"match": MATCHED["match"] | {"most": 3}}, "give either 'least' or 'most'"),
         ({"kind": "rumour"}, "kind: "),
         ({"sauce": "x"}, "sauce"),
@@ -186,6 +190,49 @@ def test_what_ships_can_be_read() -> None:
     claims = [read_claim(path) for path in built_in_claims()]
     assert len(claims) >= 7
     assert len({claim.title for claim in claims}) == len(claims)
+
+
+CURVED: dict[str, Any] = SMALL | {
+    "curve": {
+        "field": "workload.w.arrivals.concurrency",
+        "values": [1, 4, 16],
+        "x": ["pace of one user", "interactivity_tokens_per_s_per_user"],
+        "y": ["tokens/s", "output_tokens_per_s"],
+        "fronts": {"any": ["short", "long"]},
+    },
+    "figures": [
+        {"what": "at a slow pace", "formula": "any.output_tokens_per_s", "at": 1.0, "claimed": 2},
+        {"what": "most", "formula": "any.output_tokens_per_s", "at": "highest", "unit": "times"},
+        {"what": "pace of one", "formula": "any.output_tokens_per_s", "where": 1.0},
+    ],
+}
+
+
+def test_a_curve_is_run_at_every_value_and_read_off() -> None:
+    (result,) = examine([validate(Claim, CURVED)])
+    low, highest, nowhere = (found.simulated for found in result.found)
+    front = result.fronts["any"]
+    points = [front.line(design, "output_tokens_per_s") for design in front.designs]
+    assert [len(line) for line in points] == [3, 3]
+    assert low == highest == max(value for line in points for _, value in line)
+    assert nowhere != nowhere  # nobody is as slow as that
+    text = page([result], "factory-sim claims")
+    assert "| pace of one |  | nowhere |  |" in text
+    assert png(result).startswith(b"\x89PNG") and picture(result) in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"curve": CURVED["curve"] | {"fronts": {"any": ["x"]}}}, "which are no variants"),
+        ({"figures": [{"what": "w", "formula": "any.pue"}]}, "give 'at' or 'where' with a curve"),
+        ({"figures": [{"what": "w", "formula": "short.pue", "at": 1}]}, "it may name any"),
+        ({"match": MATCHED["match"]}, "either 'match' or 'curve'"),
+    ],
+)
+def test_a_bad_curve_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        validate(Claim, CURVED | change)
 
 
 @pytest.mark.slow
