@@ -65,6 +65,7 @@ def claims(
             result.claim.title: {
                 found.figure.what: {"claimed": found.range, "simulated": found.simulated}
                 for found in result.found
+                if found.simulated == found.simulated  # else it is nowhere on the curve
             }
             for result in results
         }
