@@ -27,7 +27,7 @@ CAUSES = {
         "host overhead", "launching work sets the pace: a leaner engine or larger batches"
     ),
     "waiting_for_ranks": Cause(
-        "waiting for the slowest rank",
+        "waiting for slowest rank",
         "uneven ranks set the pace: larger batches, smaller prompt chunks or fewer ranks",
     ),
     "power_throttled": Cause(
