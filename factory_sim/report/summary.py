@@ -16,6 +16,7 @@ from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
+from factory_sim.report.scaling import autoscaling
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
 LATENCIES = {
@@ -69,6 +70,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
         "Prefill and decode": pools(summary),
+        "Autoscaling": autoscaling(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),
