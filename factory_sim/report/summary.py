@@ -69,7 +69,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Building": building(summary),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
-        "Prefill and decode": pools(summary),
+        _pools_heading(summary): pools(summary),
         "Autoscaling": autoscaling(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
@@ -79,6 +79,11 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         body = list(section)
         if body:
             yield from ("", heading, *body)
+
+
+def _pools_heading(summary: Figures) -> str:
+    split = any("pools" in part for part in summary.get("deployments", {}).values())
+    return "Prefill and decode" if split else "Links"
 
 
 def _title(name: str, summary: Figures, record: Figures) -> str:

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.signal import Signal
@@ -26,6 +26,11 @@ BOOT_S = 300.0
 for the management controllers alone (docs.nvidia.com/dgx/dgxgb200-user-guide, reboot sequence)."""
 
 
+def _off_is_a_word(given: Any) -> Any:
+    """Return what was meant: YAML reads a bare `off` as false."""
+    return "off" if given is False else given
+
+
 class Scaling(Frozen):
     """What every autoscaling has, whoever decides.
 
@@ -41,7 +46,7 @@ class Scaling(Frozen):
     weights_link: str | None = None
     per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     drain_deadline: NonNegativeSeconds | None = None
-    stopped: Literal["idle", "off"] = "idle"
+    stopped: Annotated[Literal["idle", "off"], BeforeValidator(_off_is_a_word)] = "idle"
     boot: PositiveSeconds | None = None
 
     @property

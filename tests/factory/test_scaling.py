@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from factory_sim.factory.scaling.reactive import Reactive
 from factory_sim.factory.timetable import ARRIVAL
 from factory_sim.frozen import validate
 from factory_sim.scenario.autoscaling import Reactive as ReactiveSpec
+from factory_sim.scenario.load import scenario_from, to_yaml
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.side_by_side import Toy
 
@@ -143,9 +145,23 @@ def test_a_request_that_finds_no_replica_starts_one() -> None:
     assert log == [
         (3.0, 0, "start"),
         (round(open_s, 6), 0, "open"),
-        # Answered by 115 s. The last look that saw them, at 105 s, counts at 120 s and not at 135 s.
+        # Answered by 115 s; the last look that saw them, at 105 s, counts at 120 s, not at 135 s.
         (135.0, 0, "stop"),
     ]
+
+
+def test_a_request_that_comes_while_the_only_replica_drains_starts_it_again() -> None:
+    table = timetable(("0 s", 1), ("10 s", 0), ("28 s", 1))
+    # At 15 s its request has 30 steps to go. At 30 s one is wanted, but a drain is not called off:
+    # the request of 32 s waits, and the replica starts when it has stopped, at 43 s.
+    log = acts(scaled(table, 1, link="16 GB/s"), 100.0, (13.0, 30), (32.0, 3))
+    assert log == [(15.0, 0, "drain"), (43.0, 0, "stop"), (43.0, 0, "start")]
+
+
+def test_looks_come_once_a_period() -> None:
+    table = timetable(("0 s", 2), ("21 s", 1))
+    assert acts(scaled(table), 40.0) == [(30.0, 1, "stop")]
+    assert acts(scaled(table | {"period": "2 s"}), 40.0) == [(22.0, 1, "stop")]
 
 
 def test_what_still_starts_is_stopped_first_and_loads_no_further() -> None:
@@ -186,6 +202,25 @@ def test_a_failure_of_storage_holds_up_who_starts() -> None:
     table = timetable(("0 s", 1), ("15 s", 2))
     log = acts(scaled(table, failures=failures), 300.0)
     assert log[-1] == (round(15.0 + 40.0 + WEIGHTS / 1e9 + START_S, 6), 1, "open")
+
+
+def test_what_is_sent_again_is_counted_and_not_as_lost_to_failures() -> None:
+    down = timetable(("0 s", 2), ("10 s", 1), drain_deadline="2 s")
+    clients = {"process": "closed", "concurrency": 8, "requests": 8}
+    run = simulate(scaled(down, 2, clients, {"prompt": 10, "output": 3000}, duration="1 min"))
+    found = run.summary["deployments"]["d"]["autoscaling"]
+    assert found["requests_resent"] == run.requests["retries"].sum() == 4
+    assert found["output_tokens_lost"] > 4 * 1000
+    assert "output_tokens_lost_to_failures" not in run.summary
+    assert run.summary["requests_completed"] == 8
+
+
+def test_a_scenario_is_read_back_as_it_was_written() -> None:
+    given = timetable(("0 s", 1), ("20 s", 2), stopped=False)  # as YAML reads a bare off
+    for scaling in (given, {"policy": "reactive", "kv_use": "50 %"}):
+        scenario = scaled(scaling)
+        assert scenario_from(yaml.safe_load(to_yaml(scenario))) == scenario
+    assert scaled(given).deployments["d"].autoscaling.stopped == "off"  # type: ignore[union-attr]
 
 
 # -- the policies ----------------------------------------------------------------------

@@ -48,7 +48,6 @@ class Scaler:
     ) -> None:
         self._env, self._gateway, self._presence = env, gateway, presence
         self._places, self._policy, self._spec = tuple(places), policy, spec
-        self._wanted = set(range(len(places)))
         self._ordered_s: dict[int, float] = {}  # when each that starts was told to
         self._looks_again = False
         self._drains = [0] * len(places)  # how often each has begun to drain
@@ -56,9 +55,8 @@ class Scaler:
         self._starts = self._stops = self._opened = self._resent = self._lost_tokens = 0
         self._cold_s = 0.0
         gateway.told = self
-        for number in range(policy.first(), len(places)):
-            self._wanted.discard(number)
-            presence.stop([places[number]], UNWANTED)
+        self._wanted = set(range(policy.first()))
+        presence.stop(places[policy.first() :], UNWANTED)
         for number, place in enumerate(places):
             presence.opened[place] = lambda number=number: self._has_opened(number)  # type: ignore[misc]
 
@@ -192,6 +190,8 @@ class Scaler:
         self._resent += resent
         self._lost_tokens += replica.batch.lost_tokens - lost_before
         replica.set_open("draining", True)
+        if self._gateway.stranded:
+            self.missing()  # it may be the one that can start
 
     def _note(self, number: int, what: str) -> None:
         self.acts.append(Act(self._env.now, number, what))

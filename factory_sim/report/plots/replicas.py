@@ -34,9 +34,13 @@ def applies(run: SavedRun) -> bool:
 def draw(run: SavedRun) -> Figure:
     """Return two panels for each deployment that is scaled, replicas over requests, and power."""
     parts = scaled(run.summary)
-    figure = style.figure(12.0, 2.6 + 4.2 * len(parts))
-    panels = figure.subplots(2 * len(parts) + 1, 1, sharex=True)
+    figure = style.figure(12.0, 2.6 + 4.2 * max(1, len(parts)))
+    panels = figure.subplots(2 * len(parts) + 1, 1, sharex=True, squeeze=False)[:, 0]
     style.ask(figure, "Do the replicas follow the load?", _answer(parts))
+    if not parts or not len(run.timeseries):
+        for axes in panels:
+            style.nothing(axes, "nothing was scaled" if not parts else "nothing was recorded")
+        return figure
     time = TimeAxis(run.timeseries)
     for row, (name, part) in enumerate(parts.items()):
         of = f"{name}:\n" if len(parts) > 1 else ""
