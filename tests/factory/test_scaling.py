@@ -447,20 +447,20 @@ def test_a_70b_starts_in_about_two_minutes_by_default() -> None:
 
 def test_a_building_books_every_joule_of_servers_that_come_and_go() -> None:
     def run_with(stopped: str) -> Run:
-        half = {"process": "closed", "concurrency": 200}
+        few = {"process": "closed", "concurrency": 30}
         scaling = {"policy": "reactive", "outstanding": 60, "stopped": stopped}
         return simulate(
             site_of(
-                duration="20 min",
+                duration="8 min",
                 site=building(cooling="liquid-tower", power_chain={"kind": "2n"}),
                 deployments={
                     "d": {"model": "llama-3.1-8b", "replicas": 40, "autoscaling": scaling}
                 },
-                failures={"schedule": [{"at": "10 min", "what": "feed", "lasts": "60 s"}]},
+                failures={"schedule": [{"at": "4 min", "what": "feed", "lasts": "60 s"}]},
                 workload={
                     "w": {
                         "deployment": "d",
-                        "arrivals": half,
+                        "arrivals": few,
                         "lengths": {"prompt": 50, "output": 900},
                     }
                 },
@@ -470,12 +470,12 @@ def test_a_building_books_every_joule_of_servers_that_come_and_go() -> None:
 
     idle, off = run_with("idle"), run_with("off")
     for run in (idle, off):
-        came_in = run.summary["power_mw"]["grid"] * 1200.0 / 3600.0
+        came_in = run.summary["power_mw"]["grid"] * 480.0 / 3600.0
         assert sum(run.summary["energy_mwh"].values()) == pytest.approx(came_in, rel=1e-9)
     # Four of five servers with a replica have none that is wanted: 32 boards, the minute without
     # feed left out.
     boards = [3.6e9 * run.summary["energy_mwh"]["gpus"] for run in (idle, off)]
-    assert boards[0] - boards[1] == pytest.approx(32 * 80.3 * 1140.0, rel=1e-3)
+    assert boards[0] - boards[1] == pytest.approx(32 * 80.3 * 420.0, rel=1e-3)
     assert energy(off) < 0.8 * energy(idle)
 
 
