@@ -22,6 +22,8 @@ from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.build import STEP_TIMES
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.routing import ROUTING
+from factory_sim.factory.scaling import SCALING
+from factory_sim.scenario.autoscaling import Reactive, Scheduled
 from factory_sim.scenario.deployment import Deployment, EngineSpec, Router
 from factory_sim.scenario.load import load
 from factory_sim.scenario.site import Power
@@ -149,6 +151,10 @@ def test_a_scenario_offers_what_the_engine_has(
     model: type[BaseModel], field: str, registry: dict[str, Any]
 ) -> None:
     assert choices(model, field) == set(registry)
+
+
+def test_a_scenario_offers_the_autoscaling_that_the_engine_has() -> None:
+    assert choices(Reactive, "policy") | choices(Scheduled, "policy") == set(SCALING)
 
 
 def facts(thing: object, path: str) -> Iterator[tuple[str, Fact[Any]]]:

@@ -22,6 +22,7 @@ from factory_sim.report.folder import save
 from factory_sim.scenario.load import load, scenario_from
 from tests.factory.facility.sites import building, site_of
 from tests.factory.test_disaggregated_runs import disaggregated
+from tests.factory.test_scaling import scaled
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -110,6 +111,12 @@ def everything() -> Iterator[Run]:
     rows = [{"system": "dgx-h100", "count": 4}]
     yield simulate(site_of(duration="20 s", racks=rows, deployments=few))
     yield simulate(disaggregated())
+    two = {"steps": [["0 s", 2], ["30 s", 1]]}
+    drained = {"policy": "scheduled", "replicas": two, "drain_deadline": "1 s"}
+    few = {"process": "closed", "concurrency": 8, "requests": 100}
+    yield simulate(scaled(drained, arrivals=few, lengths={"prompt": 100, "output": 2000}))
+    started = {"policy": "scheduled", "replicas": {"steps": [["0 s", 0], ["15 s", 1]]}}
+    yield simulate(scaled(started))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import count
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from factory_sim.factory.clients import (
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
-from factory_sim.factory.failures.outages import Outages, Place
+from factory_sim.factory.failures.outages import Outages
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout
@@ -29,7 +30,13 @@ from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
 from factory_sim.factory.prefixes import caches_prefixes
+from factory_sim.factory.presence import Place, Presence
+from factory_sim.factory.scaling import SCALING
+from factory_sim.factory.scaling.gateway import ScaledGateway
+from factory_sim.factory.scaling.scaler import Scaler
+from factory_sim.factory.servers import Servers, Stand
 from factory_sim.factory.timetable import Timetable
+from factory_sim.factory.weights import FromStorage, OverLink, Road
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
@@ -135,7 +142,8 @@ class Factory:
 
         self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()))
         policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
-        self.outages = self._outages(lines)
+        self.presence = self._presence(lines)
+        self.outages = self._outages()
         guards = [self.outages.look]
         if scenario.site.cooling is not None:
             outages = self.outages
@@ -146,30 +154,55 @@ class Factory:
         env.process(self.manager.watch())
         for line in lines:
             self._limit_boards(line)
+        self.scalers = self._scale(lines)
         self.streams = _streams(env, scenario, layout, self.fronts, self.caching)
 
-    def _outages(self, lines: list[Line]) -> Outages:
+    def _presence(self, lines: list[Line]) -> Presence:
+        """Make what keeps replicas from serving, and lets them come back."""
+        scenario, env, bays = self.layout.scenario, self.env, self.layout.building.bays
+        store = scenario.failures.storage if scenario.failures else Storage()
+        storage = FromStorage(Pipe(env, store.bandwidth or float("inf")), store.per_server)
+        places, stands = [], []
+        for line in lines:
+            scaling, road = line.fleet.spec.autoscaling, cast(Road, storage)
+            if scaling is not None and scaling.weights_link is not None:
+                road = OverLink(self.links[scaling.weights_link], scaling.per_replica)
+            boot_s = scaling.boot_s if scaling and scaling.stopped == "off" else None
+            gateway = self.gateways[line.fleet.name]
+            for replica, bay in zip(line.replicas, line.bays, strict=True):
+                gpus = frozenset(replica.gpus)
+                each = bays[bay].system.gpus_per_server
+                places.append(
+                    Place(line.fleet, gateway, replica, gpus, bay, -(-len(gpus) // each), road)
+                )
+                stands.append(Stand(frozenset((bay, gpu // each) for gpu in gpus), boot_s))
+        servers = Servers(env, self.meter, stands)
+        return Presence(env, self.facility, places, servers)
+
+    def _outages(self) -> Outages:
         """Make what breaks and mends, and set its failures going."""
-        scenario, env = self.layout.scenario, self.env
-        spec = scenario.failures
-        store = spec.storage if spec else Storage()
-        places = [
-            Place(
-                line.fleet,
-                self.gateways[line.fleet.name],
-                replica,
-                frozenset(replica.gpus),
-                bay,
-                -(-len(replica.gpus) // self.layout.building.bays[bay].system.gpus_per_server),
-            )
-            for line in lines
-            for replica, bay in zip(line.replicas, line.bays, strict=True)
-        ]
-        pipe = Pipe(env, store.bandwidth or float("inf"))
-        outages = Outages(env, self.meter, places, pipe, store.per_server, self.layout.period_s)
+        spec = self.layout.scenario.failures
+        outages = Outages(self.env, self.meter, self.presence, self.layout.period_s)
         if spec is not None:
-            set_going(env, outages, self.layout, spec, _seeds(scenario)[2])
+            set_going(self.env, outages, self.layout, spec, _seeds(self.layout.scenario)[2])
         return outages
+
+    def _scale(self, lines: list[Line]) -> dict[str, Scaler]:
+        """Let the deployments that are scaled have as many replicas up as their policies want."""
+        found = {}
+        first = 0
+        for line in lines:
+            many, scaling = len(line.replicas), line.fleet.spec.autoscaling
+            if scaling is not None:
+                gateway = line.gateway
+                assert isinstance(gateway, ScaledGateway)
+                policy = SCALING[scaling.policy](scaling, many)
+                places = range(first, first + many)
+                scaler = Scaler(self.env, gateway, self.presence, places, policy, scaling)
+                self.env.process(scaler.watch())
+                found[line.fleet.name] = scaler
+            first += many
+        return found
 
     def _limit_boards(self, line: Line) -> None:
         """Let boards with a power limit or a clock below that of their kind keep it."""

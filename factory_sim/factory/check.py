@@ -14,6 +14,7 @@ from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.memory import prompt_cache_bytes
+from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
@@ -174,6 +175,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
             else {"longest request": f"{fleet.longest:,} tokens, prompt and answer"}
         ),
     }
+    rows |= _scaling(fleet)
     if lengths is None:
         return rows
     prompt, output, cached = lengths
@@ -203,6 +205,25 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
     )
     return rows
+
+
+def _scaling(fleet: Fleet) -> Section:
+    """Return between how many replicas a deployment is scaled."""
+    scaling, placed = fleet.spec.autoscaling, fleet.represented
+    if scaling is None:
+        return {}
+    if isinstance(scaling, Reactive):
+        least, most = float(scaling.min), float(placed)
+    else:
+        replicas = scaling.replicas
+        least, most = replicas.min_over(0.0, float("inf")), replicas.max_over(0.0, float("inf"))
+    size = fleet.memory.weight_bytes * fleet.gpus_per_replica
+    boots = f" after {scaling.boot_s:,.0f} s of boot" if scaling.stopped == "off" else ""
+    return {
+        "autoscaling": f"{scaling.policy}, {least:,g} to {most:,g} replicas up; to start one takes "
+        f"{size / 1e9:,.1f} GB of weights and {fleet.engine.start.value:,.0f} s of the "
+        f"engine{boots}"
+    }
 
 
 def _crossing(

@@ -14,6 +14,7 @@ from factory_sim.physics.balance import imbalance
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, kv_memory
 from factory_sim.physics.power import PowerModel
+from factory_sim.scenario.autoscaling import Reactive, Scheduled
 from factory_sim.scenario.deployment import Deployment, Parallelism, Represented
 from factory_sim.scenario.scenario import Scenario
 
@@ -157,6 +158,8 @@ def make_fleet(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
         )
     placed = _place(spec, where, free.get(system.name, []), gpus)
+    if spec.autoscaling is not None:
+        _check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
     replicas, like = _simulated(spec, where, placed)
     return Fleet(
         name=name,
@@ -194,6 +197,26 @@ def _shard(model: Model, spread: Parallelism, weight_bytes: float, kv_bytes: flo
         uneven = imbalance(model.moe.experts, spread.ep, spread.expert_skew, copies)
     tp, dp = spread.tp, spread.dp
     return Shard(model, tp, spread.ep, weight_bytes, kv_bytes, dp, copies, uneven)
+
+
+def _check_scaling(where: str, spec: Reactive | Scheduled, placed: int) -> None:
+    field, many = spec.most()
+    if many > placed:
+        raise InputError(
+            Problem(
+                f"{where}.{field}",
+                f"asks for {many:g} replicas, and {placed} are placed; ask for fewer, or have "
+                "more 'replicas'",
+            )
+        )
+    if isinstance(spec, Reactive) and spec.min == placed:
+        raise InputError(
+            Problem(
+                f"{where}.min",
+                f"keeps all {placed} replicas up, so that nothing is scaled; lower it, or leave "
+                "out 'autoscaling'",
+            )
+        )
 
 
 def _check_parallelism(where: str, spec: Deployment, system: System, model: Model) -> None:

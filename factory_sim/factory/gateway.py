@@ -99,9 +99,7 @@ class Gateway:
             candidates = [self.replicas[number] for number in self._open]
             number = self._open[self.router.choose(loads, candidates, request)]
         else:
-            self.stranded[request] = None
-            if request.due_s != float("inf"):
-                self.env.call(request.due_s, CONTROL, lambda _: self._give_up(request))
+            self._keep(request)
             return True
         if not self._hand(number, request):
             return False
@@ -112,6 +110,12 @@ class Gateway:
         """Hand a request to the replica chosen; False if that refuses it."""
         request.replica = number
         return self.replicas[number].submit(request)
+
+    def _keep(self, request: Request) -> None:
+        """Keep a request while no replica is open."""
+        self.stranded[request] = None
+        if request.due_s != float("inf"):
+            self.env.call(request.due_s, CONTROL, lambda _: self._give_up(request))
 
     def _give_up(self, request: Request) -> None:
         """Let a client go that has waited for a replica to open for as long as it would."""

@@ -34,6 +34,10 @@ class Link:
         """Give a transfer up. Once its last byte is sent, it still lands."""
         self._pipe.drop(number)
 
+    def set_open(self, flowing: bool) -> None:
+        """Let transfers go on, or stand still."""
+        self._pipe.set_open(flowing)
+
     def carried_bytes(self) -> float:
         """Return the bytes sent until now."""
         return self._pipe.carried_bytes()

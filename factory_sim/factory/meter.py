@@ -107,6 +107,24 @@ STATES = (
 )
 """What is recorded as it was at the end of the period; the limit as its mean."""
 
+CENSUS = ("replicas_up", "replicas_starting", "replicas_draining")
+"""Columns of a deployment that is scaled: replicas that take requests, that are on their way to
+it, and that still serve but take none, at the end of the period."""
+
+
+def census(replicas: Sequence[Replica]) -> tuple[int, int, int]:
+    """Return how many of them are up, starting and draining."""
+    up = starting = draining = 0
+    for replica in replicas:
+        state = replica.absence.state
+        if not state:
+            leaving = "draining" in replica.closed
+            draining += leaving
+            up += not leaving
+        elif state in ("starting", "loading"):
+            starting += 1
+    return up, starting, draining
+
 
 class Meter:
     """Reads the site by its facility's books. allowance: the watts that the meter's limit allows,
@@ -114,7 +132,8 @@ class Meter:
 
     A period is kept as the raw numbers of its end: time, SUMS and STATES; then, of each
     deployment, requests waiting and running, free KV blocks, output and prompt tokens so far; of
-    each link, the bytes sent so far. `table` makes columns of them.
+    each link, the bytes sent so far; of each deployment that is scaled, its CENSUS. `table` makes
+    columns of them.
     """
 
     def __init__(
@@ -129,7 +148,9 @@ class Meter:
         self._allowed = [allowance, *(limit.watts.at for limit in facility.limits[1:])]
         self._raw = bytearray()
         self._head = 1 + len(SUMS) + len(STATES)
-        self._row = Struct(f"={self._head + len(FLOOR) * len(lines) + len(links)}d")
+        self._scaled = [line for line in lines if line.fleet.spec.autoscaling is not None]
+        width = self._head + len(FLOOR) * len(lines) + len(links)
+        self._row = Struct(f"={width + len(CENSUS) * len(self._scaled)}d")
         # Of each line: the most a replica may run, for how many each stands, and of each of its
         # replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
@@ -209,6 +230,7 @@ class Meter:
             *facility.warmth.states(),
             *floors,
             *[link.carried_bytes() for link in self.links],
+            *[many for line in self._scaled for many in census(line.replicas)],
         )
         seconds = now - self._last_s
         readings = self._readings(now, line_j, fullest)
@@ -326,10 +348,13 @@ class Meter:
         for line, floor in zip(self.lines, floors, strict=True):
             own = zip(FLOOR, floor, strict=True)
             columns |= {f"{line.fleet.name}.{name}": column for name, column in own}
-        sent = raw[:, width - len(self.links) :]
+        after = self._head + len(FLOOR) * len(self.lines)
+        sent, counted = np.split(raw[:, after:], [len(self.links)], axis=1)
         for link, carried in zip(self.links, sent.T, strict=True):
             use = np.diff(carried, prepend=0.0) / seconds / link.bytes_per_s
             columns[f"link/{link.name}.use"] = use
+        names = [f"{line.fleet.name}.{name}" for line in self._scaled for name in CENSUS]
+        columns |= dict(zip(names, counted.T, strict=True))
         return columns
 
     def _floor(self, line: Line, raw: Floats, seconds: Floats) -> list[Floats]:

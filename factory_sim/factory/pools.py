@@ -26,6 +26,7 @@ from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.ranks import in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
+from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.memory import prompt_cache_bytes
@@ -79,7 +80,8 @@ def open_pools(
             gateway = _decode_gateway(env, router, fleet, links)
             batch = partial(_joining_batch, fleet, gaps[fleet.name])
         else:
-            gateway = Gateway(env, router, spec.router.staleness)
+            opened = Gateway if spec.autoscaling is None else ScaledGateway
+            gateway = opened(env, router, spec.router.staleness)
             batch = partial(_batch, fleet, fleet.name in caching, gaps[fleet.name])
             kind = Replica
         _staff(gateway, kind, batch, fleet, step_time, debug)

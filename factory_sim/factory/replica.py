@@ -29,29 +29,45 @@ class Speed(NamedTuple):
     power: StepPower
 
 
+class Away(NamedTuple):
+    """Seconds a replica was not there: failed, coming back, stopped, and of these without power.
+
+    starting_s: the part of loading_s after a stop, not after a failure.
+    """
+
+    down_s: float
+    loading_s: float
+    dark_s: float
+    stopped_s: float
+    starting_s: float
+
+
 class Absence:
-    """How long a replica was down, loading, and without power."""
+    """How long a replica was down, loading, stopped, and without power."""
 
     def __init__(self) -> None:
         self.state = ""
         self.dark = False
         self._since_s = 0.0
-        self._spent_s = {"": 0.0, "down": 0.0, "loading": 0.0}
+        states = ("", "down", "loading", "stopped", "starting")
+        self._spent_s = dict.fromkeys(states, 0.0)
         self._dark_s = 0.0
 
     def go(self, state: str, now: float, dark: bool) -> None:
-        """Be `state` from now on: down, loading, or nothing of these."""
+        """Be `state` from now on: down, loading, stopped, starting, or nothing of these."""
         self._spent_s[self.state] += now - self._since_s
         if self.dark:
             self._dark_s += now - self._since_s
         self.state, self.dark, self._since_s = state, dark, now
 
-    def seconds(self, now: float) -> tuple[float, float, float]:
-        """Return the seconds down, loading and dark, until now."""
+    def seconds(self, now: float) -> Away:
+        """Return the seconds in each state, until now."""
         spent_s = dict(self._spent_s)
         spent_s[self.state] += now - self._since_s
         dark_s = self._dark_s + (now - self._since_s if self.dark else 0.0)
-        return spent_s["down"], spent_s["loading"], dark_s
+        starting_s = spent_s["starting"]
+        loading_s = spent_s["loading"] + starting_s
+        return Away(spent_s["down"], loading_s, dark_s, spent_s["stopped"], starting_s)
 
 
 class Heated:
@@ -170,9 +186,12 @@ class Replica:
         self.set_open("down", False)
         return lost
 
-    def load(self) -> None:
-        """Begin to load the weights; take requests again once it is told to `serve`."""
-        self.absence.go("loading", self.env.now, False)
+    def load(self, state: str = "loading") -> None:
+        """Begin to load the weights; take requests again once it is told to `serve`.
+
+        state: `starting` where it was not a failure that took them.
+        """
+        self.absence.go(state, self.env.now, False)
 
     def serve(self) -> None:
         """Be up again, with nothing to do."""
@@ -193,13 +212,10 @@ class Replica:
             batch.stretch.book(ledger, batch.stretch.steps_by(self.env.now))
         totals = ledger.totals(batch.stretch.step_time)
         heated_s = self._heat.seconds(totals.throttled_s)
-        down_s, loading_s, dark_s = self.absence.seconds(self.env.now)
         return totals._replace(
             throttled_s=totals.throttled_s - heated_s,
             heated_s=heated_s,
-            down_s=down_s,
-            loading_s=loading_s,
-            dark_s=dark_s,
+            **self.absence.seconds(self.env.now)._asdict(),
         )
 
     def drawn(self) -> tuple[float, float, float]:

@@ -25,6 +25,7 @@ from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
+from factory_sim.metrics.scaling import ScalingCounts
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import (
     LevelUse,
@@ -108,6 +109,7 @@ class _Reading(NamedTuple):
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
     carried_bytes: dict[str, float]
+    scaling: dict[str, ScalingCounts]
     books: Books
 
 
@@ -168,6 +170,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
+        {name: scaler.counts() for name, scaler in factory.scalers.items()},
         factory.facility.books(),
     )
 
@@ -203,6 +206,11 @@ def _share(
     rows = raw[fleet.deployment][: None if serves else 0]
     accepted = rows[rows["outcome"] != OUTCOMES.index("rejected")]
     ends = np.where(np.isnan(accepted["end_s"]), factory.env.now, accepted["end_s"])
+    scaling = None
+    lost = after.lost_tokens[name] - before.lost_tokens[name]
+    if name in after.scaling:
+        scaling = after.scaling[name].minus(before.scaling[name])
+        lost -= scaling.lost_tokens
     inside_s = ends - accepted["arrival_s"] - lags[accepted["stream"]]
     return Share(
         deployment=fleet.deployment,
@@ -222,7 +230,8 @@ def _share(
         system_seconds=float(inside_s.sum()),
         accepted=len(accepted),
         prefix_caching=name in factory.caching,
-        lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
+        lost_tokens=scale * lost,
+        scaling=scaling,
     )
 
 

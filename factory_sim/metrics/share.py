@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.requests import Promise
+from factory_sim.metrics.scaling import ScalingCounts
 from factory_sim.metrics.totals import Totals
 
 
@@ -18,7 +19,7 @@ class Share:
     all (per GPU of each). gpu_j: joules of its GPU boards, idle time included. request_seconds,
     system_seconds: the integral of requests inside over the whole run, and the sum of the times
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
-    destroyed. prefix_caching: whether its replicas kept prompts.
+    destroyed. prefix_caching: whether its replicas kept prompts. scaling: what autoscaling did.
     """
 
     deployment: str
@@ -39,6 +40,7 @@ class Share:
     accepted: int
     lost_tokens: float
     prefix_caching: bool = False
+    scaling: ScalingCounts | None = None
 
     @property
     def gpus(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.scaling import scaling_summary
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Window, power_of_site, uses_of
 from factory_sim.metrics.statistics import describe, half_widths
@@ -28,6 +29,7 @@ CAUSES = {
     "waiting_for_ranks": "rank_wait_s",
     "down": "down_s",
     "loading": "loading_s",
+    "stopped": "stopped_s",
     "waiting_for_transfer": "transfer_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
@@ -121,11 +123,19 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
 
 
 def _absences(shares: Sequence[Share], seconds: float) -> Summary:
-    """Return availability and lost tokens where something failed; who stands for whom."""
+    """Return availability and lost tokens where something failed; who stands for whom.
+
+    Available are replicas that should be up: what autoscaling stops, or starts, is not asked for.
+    """
     summary: Summary = {}
-    away = sum(s.gpus_per_replica * (s.totals.down_s + s.totals.loading_s) for s in shares)
+    gone = [(s, s.totals.down_s + s.totals.loading_s - s.totals.starting_s) for s in shares]
+    away = sum(s.gpus_per_replica * seconds_away for s, seconds_away in gone)
     if away:
-        summary["availability"] = 1.0 - away / (sum(s.gpus for s in shares) * seconds)
+        asked = sum(
+            s.gpus * seconds - s.gpus_per_replica * (s.totals.stopped_s + s.totals.starting_s)
+            for s in shares
+        )
+        summary["availability"] = 1.0 - away / asked
         summary["output_tokens_lost_to_failures"] = round(sum(s.lost_tokens for s in shares))
     stands = {
         share.name: {
@@ -183,6 +193,10 @@ def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
     summary["gpu_power_w"] = share.gpu_j / window.seconds / share.gpus
     if share.totals.output_tokens and share.role != "prefill":
         summary["gpu_energy_per_output_token_j"] = share.gpu_j / share.totals.output_tokens
+    if share.scaling is not None:
+        summary["autoscaling"] = scaling_summary(
+            share.scaling, share.totals, share.replicas, window.seconds
+        )
     prefix = f"{share.name}."
     summary["utilisation"] = _utilisation([share], window) | _kv_use(window, timeseries, prefix)
     return summary

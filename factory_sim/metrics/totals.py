@@ -17,7 +17,8 @@ class Totals(NamedTuple):
     loading_s: not busy, because something had failed, or because weights were on their way;
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
     or of blocks that hold one. rank_wait_s: busy, but waiting for the slowest rank of data-parallel
-    attention, and then in no other cause.
+    attention, and then in no other cause. stopped_s: not wanted, by autoscaling; starting_s: the
+    part of loading_s after that, not after a failure.
     """
 
     busy_s: float = 0.0
@@ -37,6 +38,8 @@ class Totals(NamedTuple):
     dark_s: float = 0.0
     transfer_s: float = 0.0
     rank_wait_s: float = 0.0
+    stopped_s: float = 0.0
+    starting_s: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

@@ -24,6 +24,10 @@ class ServerWatts(NamedTuple):
     inlet: float
 
 
+NOTHING = ServerWatts(0.0, 0.0, 0.0, 0.0, 0.0)
+"""What no servers draw."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerModel:
     """A server, or many equal ones as one: all watts are of all of them.
@@ -44,7 +48,9 @@ class ServerModel:
     supply_efficiency: float
 
     def draw(self, gpu_w: float) -> ServerWatts:
-        """Return the watts with boards that draw `gpu_w` together."""
+        """Return the watts with boards that draw `gpu_w` together; nothing of no servers."""
+        if not self.gpu_full_w:
+            return NOTHING
         activity = (gpu_w - self.gpu_idle_w) / (self.gpu_full_w - self.gpu_idle_w)
         host_w = self.host_idle_w + activity * (self.host_load_w - self.host_idle_w)
         heat_w, full_w = gpu_w + host_w, self.gpu_full_w + self.host_load_w

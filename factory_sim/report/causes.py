@@ -42,6 +42,7 @@ CAUSES = {
         "waiting for KV transfer", "the link between the pools is the limit: more bandwidth"
     ),
     "down": Cause("down", "what failed or overheated is the limit: spares, repair or cooling"),
+    "stopped": Cause("stopped by autoscaling", "demand is the limit: GPUs that nobody needed"),
     "loading": Cause("loading weights", "start-up is the limit: fewer restarts or faster storage"),
 }
 

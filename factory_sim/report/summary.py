@@ -16,6 +16,7 @@ from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
+from factory_sim.report.scaling import autoscaling
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
 LATENCIES = {
@@ -68,7 +69,8 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Building": building(summary),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
-        "Prefill and decode": pools(summary),
+        _pools_heading(summary): pools(summary),
+        "Autoscaling": autoscaling(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),
@@ -77,6 +79,11 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         body = list(section)
         if body:
             yield from ("", heading, *body)
+
+
+def _pools_heading(summary: Figures) -> str:
+    split = any("pools" in part for part in summary.get("deployments", {}).values())
+    return "Prefill and decode" if split else "Links"
 
 
 def _title(name: str, summary: Figures, record: Figures) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.autoscaling import Autoscaling
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.units import BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
@@ -194,7 +195,8 @@ class Deployment(Frozen):
     kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
     GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
-    short (the lowest number first).
+    short (the lowest number first). autoscaling: how many of the replicas are up, by load or by
+    the clock (without: all).
     """
 
     model: ModelName
@@ -209,6 +211,7 @@ class Deployment(Frozen):
     system: SystemName | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
+    autoscaling: Autoscaling | None = None
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Deployment:
@@ -229,6 +232,23 @@ class Deployment(Frozen):
             raise ValueError(
                 "engine.max_queue would refuse requests whose prompt is computed already; requests "
                 "wait for their prompt at the prefill pool: give prefill.engine.max_queue"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_scaled(self) -> Deployment:
+        scaling = self.autoscaling
+        if scaling is None:
+            return self
+        if self.prefill is not None:
+            raise ValueError(
+                "pools beside 'prefill' are not scaled yet: each would have to follow the other; "
+                "leave out 'autoscaling', or 'prefill'"
+            )
+        if isinstance(self.replicas, Represented):
+            raise ValueError(
+                "with 'autoscaling' every replica is simulated, as each starts and stops for "
+                "itself; give 'replicas' as one number"
             )
         return self
 

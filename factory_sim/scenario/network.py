@@ -1,4 +1,4 @@
-"""The network of a scenario: links between pools of replicas, by name."""
+"""The network of a scenario: links between pools of replicas and from storage, by name."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class Scenario(Frozen):
     starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
-    measured. network: links that KV caches cross. seed: every random stream of the run is spawned
-    from it. catalog: a folder with entries of the user's own.
+    measured. network: links that KV caches and weights cross. seed: every random stream of the run
+    is spawned from it. catalog: a folder with entries of the user's own.
     """
 
     name: Name
@@ -111,7 +111,23 @@ class Scenario(Frozen):
     def _links(self) -> Iterator[Problem]:
         """Yield what is wrong with who uses which link."""
         links = self.network.links if self.network else {}
-        used = {name: d.prefill.kv_link for name, d in self.deployments.items() if d.prefill}
+        used = {
+            f"deployments.{name}.prefill": (d.prefill.kv_link, "kv_link", d.prefill.per_replica)
+            for name, d in self.deployments.items()
+            if d.prefill
+        }
+        carries_kv = {link for link, _, _ in used.values()}
+        for name, d in self.deployments.items():
+            scaling = d.autoscaling
+            if scaling is not None and scaling.weights_link is not None:
+                where, link = f"deployments.{name}.autoscaling", scaling.weights_link
+                used[where] = (link, "weights_link", scaling.per_replica)
+                if link in carries_kv:
+                    yield Problem(
+                        f"{where}.weights_link",
+                        f"'{link}' carries KV caches, and a failure of storage would stop them; "
+                        "give weights a link of their own",
+                    )
         known = (
             f"known: {', '.join(links)}"
             if links
@@ -120,24 +136,20 @@ class Scenario(Frozen):
                 "'network: {links: {kv: {bandwidth: 400 Gbit/s, latency: 10 us}}}'"
             )
         )
-        for name, link in used.items():
+        for where, (link, field, _) in used.items():
             if link not in links:
-                yield Problem(
-                    f"deployments.{name}.prefill.kv_link", f"there is no link '{link}'; {known}"
-                )
+                yield Problem(f"{where}.{field}", f"there is no link '{link}'; {known}")
         for link in links:
-            if link not in used.values():
+            if link not in {crossed for crossed, _, _ in used.values()}:
                 yield Problem(
                     f"network.links.{link}",
                     "nothing crosses it; leave it out, or name it as 'kv_link' in the 'prefill' "
-                    "of a deployment",
+                    "of a deployment, or as 'weights_link' in its 'autoscaling'",
                 )
-        for name, link in used.items():
-            prefill = self.deployments[name].prefill
-            limit = prefill.per_replica if prefill else None
+        for where, (link, _, limit) in used.items():
             if link in links and limit is not None and limit >= links[link].bandwidth:
                 yield Problem(
-                    f"deployments.{name}.prefill.per_replica",
+                    f"{where}.per_replica",
                     f"is no less than the whole link '{link}'; leave it out, or give less",
                 )
 

@@ -307,6 +307,30 @@ def building(requests: int = 400, battery_kw: float = 0.0, generation_kw: float 
     return found
 
 
+def scaled(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 0.0) -> Run:
+    """Return the run of `building` with autoscaling: four replicas by the load, of eight."""
+    found = building(requests, battery_kw, generation_kw)
+    time = found.timeseries.time_s.to_numpy()
+    found.timeseries = found.timeseries.assign(
+        **{
+            "chat.replicas_up": np.where(time < 300.0, 2.0, 6.0),
+            "chat.replicas_starting": np.where((time > 200.0) & (time < 300.0), 4.0, 0.0),
+            "chat.replicas_draining": np.where(time > 550.0, 1.0, 0.0),
+        }
+    )
+    chat = found.summary["deployments"]["chat"]
+    chat["replicas"] = 8
+    chat["autoscaling"] = {
+        "starts": 4,
+        "stops": 1,
+        "replica_hours": 0.6,
+        "replicas_mean": 4.0,
+        "requests_waited_for_start": 1234,
+        "cold_start_s": {"mean": 100.0},
+    }
+    return found
+
+
 def _stage(
     blocks: int, redundancy: str, rating: float, installed: float, mean: float, highest: float
 ) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def building(request: pytest.FixtureRequest) -> synthetic.Run:
 
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_a_plot_is_a_picture_with_ink_on_it(name, tmp_path):
-    run = synthetic.building(4000)
+    run = synthetic.scaled(4000)
     picture = imread(plots.write(plots.PLOTS[name], saved(run), tmp_path / "plot.png"))
     height, width, _ = picture.shape
     assert width == 1920 and height >= 600
@@ -102,7 +102,7 @@ def test_a_plot_is_a_picture_with_ink_on_it(name, tmp_path):
 def test_the_same_run_is_the_same_picture(name, tmp_path, monkeypatch):
     import matplotlib
 
-    run = synthetic.building(battery_kw=-10.0, generation_kw=30.0)
+    run = synthetic.scaled(battery_kw=-10.0, generation_kw=30.0)
 
     first = plots.write(plots.PLOTS[name], saved(run), tmp_path / "a.png").read_bytes()
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 40.0)  # a user's own matplotlibrc
@@ -114,7 +114,7 @@ def test_the_same_run_is_the_same_picture(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", plots.PLOTS)
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_requests_are_no_trouble(name, count):
-    run = synthetic.building(50)
+    run = synthetic.scaled(50)
     run.requests = run.requests.iloc[20 : 20 + count]
     run.timeseries = run.timeseries.iloc[:count]
     with warnings.catch_warnings():
@@ -140,8 +140,9 @@ def test_every_building_can_be_drawn(name, building):
 def test_a_run_has_the_plots_that_apply_to_it(run):
     everywhere = ["latency", "power", "flow", "gpu_time"]
     assert list(plots.plots_of(saved(run))) == [*everywhere, "load_duration"]
-    full = synthetic.building(50)
+    full = synthetic.scaled(50)
     assert plots.plots_of(saved(full)) == plots.PLOTS
+    del full.summary["deployments"]["chat"]["autoscaling"]
     del full.summary["power_chain"]
     full.timeseries = full.timeseries.drop(columns="dry_bulb_c")
     assert list(plots.plots_of(saved(full))) == [*everywhere, "energy", "load_duration"]
@@ -616,7 +617,7 @@ def test_time_is_told_in_the_unit_of_its_span(span_s, unit):
 
 
 def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(tmp_path, monkeypatch):
-    run = synthetic.building()
+    run = synthetic.scaled()
 
     def broken(_: folder.SavedRun) -> Figure:
         raise RuntimeError("no ink")
@@ -627,3 +628,15 @@ def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(tmp_path, monkey
     drawn = sorted(path.name for path in Path(out / "plots").iterdir())
     assert drawn == sorted(f"{name}.png" for name in plots.PLOTS if name != "power")
     assert len(folder.read(out).requests) == len(run.requests)
+
+
+def test_replicas_stand_over_the_load_they_follow():
+    figure = draw("replicas", synthetic.scaled(50))
+    assert words_of(figure) == (
+        "Do the replicas follow the load? chat: 4.00 of 8 replicas up in the mean; 4 starts of "
+        "1 min 40 s each; 1,234 requests waited for one"
+    )
+    assert legend_of(figure) == ["up", "draining", "starting", "placed"]
+    assert legend_of(figure, 1) == ["running", "waiting"]
+    top = max(path.vertices[:, 1].max() for path in figure.axes[0].collections[2].get_paths())
+    assert top == 7.0  # two up and four starting, then six up, at the end one of seven drains

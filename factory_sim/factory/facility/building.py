@@ -6,7 +6,8 @@ everything that became heat on the way. What comes and goes with time is in `fac
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from factory_sim.factory.facility.chain import ChainStage
@@ -14,6 +15,7 @@ from factory_sim.factory.facility.climate import INDOORS
 from factory_sim.factory.facility.plant import Heat, Plant, PlantDraw
 from factory_sim.factory.site import Rack
 from factory_sim.physics.psychrometrics import Ambient
+from factory_sim.physics.server import ServerModel
 
 PARTS = (
     "gpus",
@@ -53,7 +55,7 @@ class Condition(NamedTuple):
     dark: bays without power; off: blocks of the power chain without any; still: bays without
     coolant flow. plant: whether it works; feed: whether any power comes in.
     backlog_w: of each loop, heat that its water has gathered and the plant is to remove beside
-    that of the racks.
+    that of the racks. reduced: of bays some of whose servers are off, what the others draw.
     """
 
     dark: frozenset[int] = frozenset()
@@ -62,6 +64,7 @@ class Condition(NamedTuple):
     plant: bool = True
     feed: bool = True
     backlog_w: tuple[float, float] = (0.0, 0.0)
+    reduced: Mapping[int, ServerModel] = MappingProxyType({})
 
 
 WELL = Condition()
@@ -129,14 +132,14 @@ class Building:
         """Return the flow with boards of each bay that draw `gpu_w`, in this condition."""
         if not condition.feed:
             return self._nothing()
-        dark, still = condition.dark, condition.still
+        dark, still, reduced = condition.dark, condition.still, condition.reduced
         gpus = hosts = fans = supplies = switches = liquid_w = 0.0
         bays_w = []
         for bay, (load, switches_w, liquid, count) in enumerate(self._bays):
             if bay in dark:
                 bays_w.append(0.0)
                 continue
-            watts = load.draw(gpu_w[bay])
+            watts = reduced.get(bay, load).draw(gpu_w[bay])
             bay_w = watts[4] + switches_w
             bays_w.append(bay_w)
             gpus += count * watts[0]

@@ -15,6 +15,7 @@ from factory_sim.factory.facility.building import PARTS, WELL, Building, Conditi
 from factory_sim.factory.facility.climate import PERIOD_S, Climate
 from factory_sim.factory.facility.storage import Storage
 from factory_sim.factory.facility.warmth import Warmth
+from factory_sim.physics.server import ServerModel
 from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.site import Site
 
@@ -83,6 +84,7 @@ class Facility:
         self._dark_by: dict[str, frozenset[int]] = {}
         self._failed_blocks: set[str] = set()
         self._off: frozenset[str] = frozenset()
+        self._reduced: dict[int, ServerModel] = {}  # bays some of whose servers are off
         self._rest_w = [rack.gpu_idle_w for rack in building.bays]
         self.stage_j = [0.0] * len(building.stages)
         self.fullest = [0.0] * len(building.stages)
@@ -104,6 +106,16 @@ class Facility:
         """Leave bays without power, because of `why`, until it names others (or none)."""
         self._dark_by[why] = bays
         self.dark = frozenset().union(*self._dark_by.values())
+        self.rest_w = self._at_rest()
+
+    def set_servers_off(self, bay: int, servers: int) -> None:
+        """Have so many servers of a bay off: they and their GPUs draw nothing."""
+        rack = self.building.bays[bay]
+        left = 1.0 - servers / len(rack.servers)
+        self._rest_w[bay] = left * rack.gpu_idle_w
+        self._reduced = {b: model for b, model in self._reduced.items() if b != bay}
+        if servers:
+            self._reduced[bay] = rack.load.times(left)
         self.rest_w = self._at_rest()
 
     def set_block(self, name: str, works: bool) -> None:
@@ -139,11 +151,19 @@ class Facility:
     def _condition(self) -> Condition:
         """Return what does not work now."""
         warmth = self.warmth
-        if not (self.dark or warmth.troubled) and self._powered:
+        if not (self.dark or warmth.troubled or self._reduced) and self._powered:
             return WELL
-        backlog_w = warmth.backlog_w(self.flow) if warmth.running else (0.0, 0.0)
+        backlog_w = (0.0, 0.0)
+        if warmth.running and (self.dark or warmth.troubled or not self._powered):
+            backlog_w = warmth.backlog_w(self.flow)
         return Condition(
-            self.dark, self._off, warmth.still, warmth.running, self._live(), backlog_w
+            self.dark,
+            self._off,
+            warmth.still,
+            warmth.running,
+            self._live(),
+            backlog_w,
+            self._reduced,
         )
 
     def _live(self) -> bool:
@@ -167,7 +187,7 @@ class Facility:
 
     def _at_rest(self) -> list[float]:
         """Return the watts of each limited level with idle GPUs, in the weather of now."""
-        dark = Condition(self.dark, self._off, feed=self._live())
+        dark = Condition(self.dark, self._off, feed=self._live(), reduced=self._reduced)
         flow = self.building.draw(self._rest_w, self.ambient, dark)
         return [flow.load_w, *self._levels_w(flow)]
 

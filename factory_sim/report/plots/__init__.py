@@ -16,6 +16,7 @@ from factory_sim.report.plots import (
     load_duration,
     one_line,
     power,
+    replicas,
     style,
 )
 from factory_sim.report.saved import SavedRun
@@ -29,6 +30,7 @@ PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "one_line": one_line.draw,
     "cooling": cooling.draw,
     "load_duration": load_duration.draw,
+    "replicas": replicas.draw,
 }
 
 _ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
@@ -36,6 +38,7 @@ _ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
     "one_line": one_line.applies,
     "cooling": cooling.applies,
     "load_duration": load_duration.applies,
+    "replicas": replicas.applies,
 }
 
 

@@ -1,0 +1,50 @@
+"""The gateway of a deployment that is scaled: it says who is through, and who finds no replica."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.replica import Replica
+from factory_sim.factory.request import Request
+
+
+class Told(Protocol):
+    """Who is told."""
+
+    def emptied(self, number: int) -> None:
+        """A replica that takes no new requests has none left."""
+
+    def missing(self) -> None:
+        """A request has found no replica open."""
+
+
+class ScaledGateway(Gateway):
+    """Tells `told` what a scaler has to know. draining: replicas that are to stop; waited: requests
+    that had to wait for a replica to open."""
+
+    told: Told
+
+    def __init__(self, *gateway: object) -> None:
+        super().__init__(*gateway)  # type: ignore[arg-type]
+        self.draining: set[int] = set()
+        self.waited = 0
+
+    def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
+        """Note how a request ended; say so if it was the last one."""
+        super().leave(replica, request, time, outcome)
+        self._see(replica.number)
+
+    def resend(self, number: int, lost: list[Request]) -> None:
+        """Send requests that a replica has lost to others; it has none left."""
+        super().resend(number, lost)
+        self._see(number)
+
+    def _see(self, number: int) -> None:
+        if number in self.draining and not self.outstanding[number]:
+            self.told.emptied(number)
+
+    def _keep(self, request: Request) -> None:
+        super()._keep(request)
+        self.waited += 1
+        self.told.missing()

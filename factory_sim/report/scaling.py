@@ -1,0 +1,44 @@
+"""What autoscaling did: replicas up in the mean, starts and how long they took, who waited."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import duration, number
+
+Figures = Mapping[str, Any]
+
+
+def scaled(summary: Figures) -> dict[str, Figures]:
+    """Return the deployments that are scaled, by name."""
+    parts = summary.get("deployments", {})
+    return {name: part for name, part in parts.items() if "autoscaling" in part}
+
+
+def autoscaling(summary: Figures) -> Iterator[str]:
+    """Yield a row for each deployment that is scaled."""
+    parts = scaled(summary)
+    if not parts:
+        return
+    rows = [["", "up, mean", "placed", "starts", "took, mean", "stops", "waited"]]
+    for name, part in parts.items():
+        did = part["autoscaling"]
+        took = duration(did["cold_start_s"]["mean"]) if "cold_start_s" in did else ""
+        rows.append(
+            [
+                name,
+                number(did["replicas_mean"]),
+                f"{part['replicas']:,}",
+                f"{did['starts']:,}",
+                took,
+                f"{did['stops']:,}",
+                f"{did['requests_waited_for_start']:,}",
+            ]
+        )
+    yield from table(rows)
+    yield from entry("waited", "requests that found no replica open, and waited for one to start")
+    resent = sum(part["autoscaling"].get("requests_resent", 0) for part in parts.values())
+    if resent:
+        yield from entry("sent again", f"{resent:,} requests, at the deadline of a drain")
