@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
+from factory_sim.factory.batch import Batch, Batching
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.host_memory import HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.linked_replica import LinkedReplica
@@ -21,12 +23,24 @@ from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
+from factory_sim.factory.scheduled_batch import (
+    AsyncScheduledBatch,
+    AsyncScheduledPrefixBatch,
+    ScheduledBatch,
+    ScheduledPrefixBatch,
+    Settling,
+)
+from factory_sim.factory.scheduling import Queue
+from factory_sim.factory.scheduling.edf import Edf
+from factory_sim.factory.scheduling.fair import Fair
+from factory_sim.factory.scheduling.fcfs import Fcfs
+from factory_sim.factory.scheduling.priority import Priority
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
-from tests.reference import ReferenceRequest, ReferenceRun, run_reference
+from tests.reference import Order, ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
 
@@ -93,6 +107,16 @@ class Plain:
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
 
+    def paused_power_w(
+        self,
+        contexts: Sequence[int],
+        chunks: Sequence[tuple[int, int]],
+        sampled: int,
+        paused_s: float,
+    ) -> float:
+        cost = self._cost(contexts, chunks, sampled)
+        return self.speed.power.power_w(cost._replace(duration_s=cost.duration_s + paused_s))
+
     def _cost(
         self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> Cost:
@@ -124,6 +148,9 @@ class Case:
     max_queue: int | None = None
     async_scheduling: bool = False
     role: str = ""
+    order: Order = Order()
+    host_blocks: int = 0
+    move_s: float = 0.0
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -133,6 +160,8 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "prompts": (PromptBatch, AsyncPromptBatch),
     "decodes": (JoiningBatch, AsyncJoiningBatch),
     "hashed": (PrefixBatch, AsyncPrefixBatch),
+    "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
+    "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
 }
 
 
@@ -162,7 +191,21 @@ def reference(case: Case) -> ReferenceRun:
         clock_changes=[(0.0, 1.0), *case.clock_changes],
         max_queue=case.max_queue,
         async_scheduling=case.async_scheduling,
+        order=case.order,
+        host_blocks=case.host_blocks,
+        move_s=case.move_s,
     )
+
+
+def queue_of(order: Order) -> Queue:
+    """Return the engine's queue in this order."""
+    made: dict[str, Callable[[], Queue]] = {
+        "fcfs": Fcfs,
+        "priority": Priority,
+        "edf": lambda: Edf(order.refuse_rate),
+        "fair": lambda: Fair(*order.weights),
+    }
+    return made[order.policy]()
 
 
 def engine(case: Case) -> EngineRun:
@@ -170,12 +213,22 @@ def engine(case: Case) -> EngineRun:
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.hashes for asked in case.requests)
-    policy = BATCHING[case.policy](case.max_num_batched_tokens)
-    kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
+    policy: Batching = BATCHING[case.policy](case.max_num_batched_tokens)
+    role = "hashed" if hashed else case.role
+    front: list[Any] = []
+    more: dict[str, Any] = {}
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
+    if case.role == "decodes":
+        policy = Joining(policy)
+    if case.order.policy != "fcfs" or case.host_blocks:
+        role = f"scheduled {role}"
+        front = [queue_of(case.order), HostMemory(case.host_blocks, case.move_s)]
+        policy = Settling(policy if hashed else Joining(policy))
+    kind: Callable[..., Batch] = KINDS[role][case.async_scheduling]
     batch = kind(
-        Joining(policy) if case.role == "decodes" else policy,
+        *front,
+        policy,
         *case.speed_at(1.0),
         (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
         case.max_num_seqs,
@@ -201,6 +254,9 @@ def engine(case: Case) -> EngineRun:
             request.first_token_s = request.last_token_s = asked.made_s
             request.hit = min(asked.cached, asked.prompt - 1) // case.block_tokens
             request.hit *= case.block_tokens
+    for asked, request in zip(case.requests, requests, strict=True):
+        request.priority, request.tenant = asked.priority, asked.tenant
+        request.deadline_s = asked.promised_s
     run = EngineRun(requests, batch, gaps)
 
     def leave(replica: Replica, request: Request, time: float, outcome: str) -> None:
