@@ -369,7 +369,7 @@ class _Replica:
             return False
         tokens = request.prompt - request.cached
         for sequence in self.running:
-            tokens += sequence.remaining
+            tokens += 0 if sequence.prefilled else sequence.remaining
         for sequence in self.waiting:
             if self.rank(sequence) < self.rank(newcomer) and not sequence.carried:
                 tokens += sequence.prompt_with_emitted - sequence.record.request.cached

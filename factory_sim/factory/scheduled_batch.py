@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from factory_sim.factory.batch import Batch, Batching
-from factory_sim.factory.host_memory import NO_HOST_MEMORY, HostMemory, WaitingStretch
+from factory_sim.factory.host_memory import HostMemory, WaitingStretch
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, JoiningBatch
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.request import Request
@@ -194,12 +194,3 @@ class ScheduledPrefixBatch(Scheduled, PrefixBatch):
 class AsyncScheduledPrefixBatch(Scheduled, AsyncPrefixBatch):
     """The same, where each step is planned while the one before runs."""
 
-
-__all__ = [
-    "NO_HOST_MEMORY",
-    "AsyncScheduledBatch",
-    "AsyncScheduledPrefixBatch",
-    "ScheduledBatch",
-    "ScheduledPrefixBatch",
-    "Settling",
-]
