@@ -67,8 +67,8 @@ class ReferenceRequest:
     made_s: when another replica made its first token; it comes with that and with the KV cache of
     its prompt. sends_s: with its first token it leaves for another replica, and its KV cache so
     much later.
-    priority, tenant, promised_s: what orders of the queue go by; the last is when its first token is
-    promised.
+    priority, tenant, promised_s: what orders of the queue go by; the last is when its first token
+    is promised.
     """
 
     arrival_s: float
@@ -220,6 +220,9 @@ class Order:
     policy: str = "fcfs"
     refuse_rate: float | None = None
     weights: tuple[int, int] = (1, 2)
+
+
+FCFS = Order()
 
 
 class _Replica:

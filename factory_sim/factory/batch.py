@@ -174,6 +174,11 @@ class Batch:
             gone.append(request)
         return gone
 
+    @property
+    def moved_blocks(self) -> int:
+        """Return the KV blocks moved to host memory and back: none without swapping."""
+        return 0
+
     def found(self, request: Request, now: float) -> int:
         """Return the tokens of a request's prompt that are held `now`: none without a cache."""
         return 0

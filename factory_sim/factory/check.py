@@ -10,6 +10,7 @@ from factory_sim.factory.build import step_time_of, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.pools import host_memory
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
@@ -64,6 +65,10 @@ def check(scenario: Scenario) -> Check:
         found[heading] = _deployment(fleet, own[0] if own else None)
         if fleet.spec.prefill is not None:
             found[heading] |= _crossing(scenario, fleet, own[0] if own else None)
+        try:
+            found[heading] |= _swapping(fleet)
+        except InputError as error:
+            problems += error.problems
         if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
             try:
                 if caches_prefixes(scenario, fleet):
@@ -147,6 +152,17 @@ def _chain(layout: Layout) -> Section:
 
 
 WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
+
+
+def _swapping(fleet: Fleet) -> Section:
+    """Return the room for victims in host memory, where a fleet has some."""
+    host = host_memory(fleet)
+    if not host.total:
+        return {}
+    return {
+        "host memory": f"{host.total:,} KV blocks of a replica, "
+        f"{host.seconds_per_block * 1e6:,.0f} us to move one"
+    }
 
 
 def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:

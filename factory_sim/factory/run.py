@@ -111,6 +111,7 @@ class _Reading(NamedTuple):
     input_tokens: dict[str, int]
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
+    moved_blocks: dict[str, int]
     carried_bytes: dict[str, float]
     books: Books
 
@@ -171,6 +172,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         factory.facility.books(),
     )
@@ -243,6 +245,11 @@ def _share(
         accepted=len(accepted),
         prefix_caching=name in factory.caching,
         lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
+        swapped_bytes=scale
+        * (after.moved_blocks[name] - before.moved_blocks[name])
+        * fleet.memory.bytes_per_token
+        * fleet.memory.block_tokens
+        * fleet.gpus_per_replica,
     )
 
 

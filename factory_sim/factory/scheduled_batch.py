@@ -55,6 +55,11 @@ class Scheduled(Batch):
         """Put those in order whom this plan may know."""
         self.waiting.settle(self._step, self._known_until_s())
 
+    @property
+    def moved_blocks(self) -> int:
+        """Return the KV blocks moved to host memory and back."""
+        return self.host.moved
+
     # -- what differs from other batches -----------------------------------------------
 
     def enqueue(self, request: Request) -> bool:
@@ -193,4 +198,3 @@ class ScheduledPrefixBatch(Scheduled, PrefixBatch):
 
 class AsyncScheduledPrefixBatch(Scheduled, AsyncPrefixBatch):
     """The same, where each step is planned while the one before runs."""
-

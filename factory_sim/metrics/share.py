@@ -19,6 +19,7 @@ class Share:
     system_seconds: the integral of requests inside over the whole run, and the sum of the times
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts.
+    swapped_bytes: KV cache moved to host memory and back, of all GPUs.
     """
 
     deployment: str
@@ -39,6 +40,7 @@ class Share:
     accepted: int
     lost_tokens: float
     prefix_caching: bool = False
+    swapped_bytes: float = 0.0
 
     @property
     def gpus(self) -> int:

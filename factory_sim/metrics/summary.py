@@ -120,6 +120,9 @@ def _service(
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
         summary["recomputed_tokens"] = round(recomputed)
+    swapped = sum(share.swapped_bytes for share in shares)
+    if swapped:
+        summary["swapped_gb"] = swapped / 1e9
     summary |= _prefix_cache(requests, shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
@@ -295,7 +298,9 @@ def _verdicts(
     """Return the verdict on each promise: of deployments or, where there are classes, of these."""
     if not tiers:
         return [
-            _verdict(measured[measured["deployment"] == share.name], share.promise, share.percentile)
+            _verdict(
+                measured[measured["deployment"] == share.name], share.promise, share.percentile
+            )
             for share in shares
             if min(share.promise) < np.inf
         ]

@@ -1,4 +1,4 @@
-"""Service classes and tenants: what is promised to whom, at what price, and who shares a replica."""
+"""Service classes and tenants: what is promised to whom, at what price, and who sends."""
 
 from __future__ import annotations
 

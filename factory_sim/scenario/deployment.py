@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
+from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -79,7 +79,6 @@ class EngineSpec(Frozen):
                 "every running sequence takes a token of each step"
             )
         return self
-
 
     @model_validator(mode="after")
     def _swap_is_whole(self) -> EngineSpec:

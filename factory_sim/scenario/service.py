@@ -1,4 +1,4 @@
-"""What is wrong with who is served how: classes, priorities, deadlines and tenants without a use."""
+"""What is wrong with who is served how: classes, priorities and tenants without a use."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
-from tests.reference import Order, ReferenceRequest, ReferenceRun, run_reference
+from tests.reference import FCFS, Order, ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
 
@@ -148,7 +148,7 @@ class Case:
     max_queue: int | None = None
     async_scheduling: bool = False
     role: str = ""
-    order: Order = Order()
+    order: Order = FCFS
     host_blocks: int = 0
     move_s: float = 0.0
     clock_changes: tuple[tuple[float, float], ...] = ()

@@ -7,6 +7,7 @@ boundary), and is then put where the rule of the house says.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
@@ -96,7 +97,7 @@ class Hooks:
         return math.inf
 
 
-class Keyed(Hooks):
+class Keyed(Hooks, ABC):
     """A queue in the order of a key that a request keeps; a preempted request keeps its own too.
 
     Newcomers wait apart until the planner has seen them: with asynchronous scheduling those who
@@ -108,9 +109,9 @@ class Keyed(Hooks):
         self._heap: list[tuple[Any, Request]] = []  # and some who have left it since
         self._known: dict[Request, None] = {}
 
+    @abstractmethod
     def key(self, request: Request) -> tuple[float, ...]:
         """Return what orders a request, the least first; no two have the same."""
-        raise NotImplementedError
 
     def append(self, request: Request) -> None:
         """Take in a newcomer."""
