@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from factory_sim.factory.replica import Speed
 from factory_sim.factory.scheduling.fair import Fair
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
-from factory_sim.factory.replica import Speed
 from tests.reference import Order, ReferenceRequest, ReferenceRun
 
 
