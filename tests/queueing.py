@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TypeVar
 
@@ -84,7 +85,7 @@ def priority_waits_s(
     loads = [r * s for r, s in zip(rates, services_s, strict=True)]
     _require_stable(1, sum(loads))
     up_to = [sum(loads[:k]) for k in range(len(loads) + 1)]
-    return [residual / ((1 - a) * (1 - b)) for a, b in zip(up_to, up_to[1:], strict=False)]
+    return [residual / ((1 - a) * (1 - b)) for a, b in pairwise(up_to)]
 
 
 def mg1_ps_sojourn_s(rate: N, service_s: N) -> N:

@@ -82,7 +82,8 @@ def _by_class(
     """
     found: dict[str, Summary] = {}
     parts = _by_deployment(shares)
-    for name, own in requests.groupby("class" if tiers else "workload", sort=False, observed=True):
+    column = "class" if tiers else "workload"
+    for name, own in requests.groupby(column, sort=bool(tiers), observed=True):
         used = set(own["deployment"])
         pools = [share for share in shares if share.deployment in used]
         summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools, tiers)

@@ -116,9 +116,9 @@ def test_a_client_that_gives_up_frees_host_memory() -> None:
     assert run.batch.host.free == run.batch.host.total  # type: ignore[attr-defined]
 
 
-# Fair shares: the bound of Sheng et al. (theorem 4.4): while two tenants are backlogged, what they
-# were served differs by 2 max(w_p L, w_q M) at most, L the longest prompt and M the most tokens that
-# a batch holds.
+# Fair shares: the bound of Sheng et al. (2024, section 4.2): while two tenants are backlogged, what
+# they were served differs by 2 max(w_p L, w_q M) at most, L the longest prompt and M the most
+# tokens that a batch holds.
 
 
 def served(run: ReferenceRun, weights: tuple[int, int]) -> list[int]:
