@@ -249,7 +249,9 @@ def test_a_replica_that_fails_loses_nobody(engine: dict[str, Any]) -> None:
     classes = CLASSES if "priority" in engine.values() else without_priorities()
     made = scenario(CRAMPED | engine, classes, LONG, replicas=2)
     told = made.model_dump(mode="json", exclude_none=True)
-    told["failures"] = {"schedule": [{"at": "12 s", "what": "rack-0/server-0/gpu-0", "lasts": "5 s"}]}
+    told["failures"] = {
+        "schedule": [{"at": "12 s", "what": "rack-0/server-0/gpu-0", "lasts": "5 s"}]
+    }
     run = simulate(validate(Scenario, told), debug=True)
     assert run.requests["retries"].sum() > 0
     assert set(run.requests["outcome"]) == {"completed"}
