@@ -174,7 +174,8 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
         + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
-        f"{fleet.max_num_seqs} sequences",
+        f"{fleet.max_num_seqs} sequences"
+        + (f", {ordered.policy} order" if (ordered := spec.engine.scheduling) else ""),
         "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
         f"{memory.weight_bytes / 1e9:.1f}, activations {memory.activation_bytes / 1e9:.1f}, "
         f"runtime {memory.runtime_bytes / 1e9:.1f}"

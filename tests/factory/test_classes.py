@@ -112,6 +112,16 @@ def test_dollars_are_conserved(tiers: Run) -> None:
     assert tiers.summary["deployments"]["d"]["revenue_usd"] == tiers.summary["revenue_usd"]
 
 
+def test_replicas_that_stand_for_others_earn_for_them() -> None:
+    told = scenario(classes=without_priorities()).model_dump(mode="json", exclude_none=True)
+    told["racks"][0]["count"], told["site"]["grid_limit"] = 2, "100 kW"
+    told["deployments"]["d"]["replicas"] = {"simulate": 8}
+    run = simulate(validate(Scenario, told))
+    paid = run.requests[run.requests["measured"] & (run.requests["class"] == "bulk")]
+    exact = 0.1e-6 * paid["prompt_tokens"].sum() + 0.7e-6 * paid["output_tokens"].sum()
+    assert run.summary["classes"]["bulk"]["revenue_usd"] == pytest.approx(2 * exact, rel=1e-12)
+
+
 def test_columns_and_keys_are_there_only_when_used(tiers: Run) -> None:
     assert "class" in tiers.requests and "tenant" not in tiers.requests
     one = {"app": workload(8)}
