@@ -425,8 +425,10 @@ class _Replica:
 
     def head_fits(self) -> bool:
         """Whether the head of the waiting queue finds a slot and blocks for its whole target."""
-        if self.preempted:
-            return False  # nobody is let in in the same step
+        if self.preempted and (self.order != FCFS or self.host_blocks):
+            # Nobody is let in in the same step. First come, first served needs no such rule: the
+            # victim heads the queue, and does not fit unless all that decode are held back.
+            return False
         self.bring_forward()
         if not self.waiting or len(self.running) >= self.max_num_seqs:
             return False
