@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from statistics import fmean, stdev
 from typing import TypeVar
 
@@ -70,6 +71,21 @@ def mg1_wait_s(rate: N, service_s: N, service_squared_s2: N) -> N:
     """
     _require_stable(1, rate * service_s)
     return rate * service_squared_s2 / (2 * (1 - rate * service_s))
+
+
+def priority_waits_s(
+    rates: Sequence[N], services_s: Sequence[N], services_squared_s2: Sequence[N]
+) -> list[N]:
+    """Return the mean wait of each class of M/G/1 with priorities that interrupt nobody, seconds.
+
+    The first class goes first. W_k = W_0 / ((1 - s_{k-1}) (1 - s_k)), where s_k is the load of the
+    classes up to k and W_0 = sum of rate E[S^2] / 2 over all classes (Cobham, 1954).
+    """
+    residual = sum(r * m2 for r, m2 in zip(rates, services_squared_s2, strict=True)) / 2
+    loads = [r * s for r, s in zip(rates, services_s, strict=True)]
+    _require_stable(1, sum(loads))
+    up_to = [sum(loads[:k]) for k in range(len(loads) + 1)]
+    return [residual / ((1 - a) * (1 - b)) for a, b in pairwise(up_to)]
 
 
 def mg1_ps_sojourn_s(rate: N, service_s: N) -> N:

@@ -51,6 +51,12 @@ class Physics(Protocol):
         """Return the power of one GPU during the step in watts."""
         ...
 
+    def paused_power_w(
+        self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int, paused_s: float
+    ) -> float:
+        """Return the same where the step pauses for so long (asked only where one does)."""
+        ...
+
 
 @dataclass(frozen=True)
 class ReferenceRequest:
@@ -61,6 +67,8 @@ class ReferenceRequest:
     made_s: when another replica made its first token; it comes with that and with the KV cache of
     its prompt. sends_s: with its first token it leaves for another replica, and its KV cache so
     much later.
+    priority, tenant, promised_s: what orders of the queue go by; the last is when its first token
+    is promised.
     """
 
     arrival_s: float
@@ -72,6 +80,9 @@ class ReferenceRequest:
     sends_s: float | None = None
     hashes: tuple[int, ...] = ()
     hash_blocks: int = 1
+    priority: int = 0
+    tenant: int = 0
+    promised_s: float = math.inf
 
     def content(self, block: int) -> Content | None:
         """Return what the block of this number holds; None if nobody else can know."""
@@ -167,6 +178,7 @@ class _Sequence:
     own: int = 0
     shared: list[Content] = field(default_factory=list)
     lost: int = 0
+    seen: bool = False
 
     @property
     def blocks(self) -> int:
@@ -197,10 +209,40 @@ class _Plan:
         return not self.decoded and not self.chunks
 
 
+@dataclass(frozen=True)
+class Order:
+    """The order of the queue: fcfs, priority, edf or fair.
+
+    refuse_rate: prompt tokens a second by which edf predicts who is late, and refuses them; None:
+    nobody. weights: of an input and an output token in a tenant's counter.
+    """
+
+    policy: str = "fcfs"
+    refuse_rate: float | None = None
+    weights: tuple[int, int] = (1, 2)
+
+
+FCFS = Order()
+
+
 class _Replica:
     def __init__(
-        self, *, max_num_seqs: int, budget: int, blocks: int, block_tokens: int, max_queue: float
+        self,
+        *,
+        max_num_seqs: int,
+        budget: int,
+        blocks: int,
+        block_tokens: int,
+        max_queue: float,
+        order: Order,
+        host_blocks: int,
+        move_s: float,
     ) -> None:
+        self.order, self.host_blocks, self.move_s = order, host_blocks, move_s
+        self.counters: dict[int, int] = {}  # tokens served to each tenant, weighted
+        self.last_tenant: int | None = None
+        self.preempted = False  # somebody was, in the plan being made
+        self.moved = 0  # blocks moved to and from host memory before the step being planned
         self.max_num_seqs = max_num_seqs
         self.budget = budget
         self.blocks = blocks
@@ -272,6 +314,7 @@ class _Replica:
         for sequence in emitting:
             sequence.record.emissions_s.append(now)
             request = sequence.record.request
+            self.charge(request.tenant, self.order.weights[1])
             if sequence.record.emitted == request.output:
                 self.leave(sequence, "completed", now)
             elif request.sends_s is not None:
@@ -311,7 +354,7 @@ class _Replica:
         if request.made_s is not None:
             record.emissions_s.append(request.made_s)
             sequence.carried = request.prompt
-        if self.refuses(request):
+        if self.refuses(request) or self.too_late(sequence):
             self.leave(sequence, "rejected", request.arrival_s)
         else:
             self.waiting.append(sequence)
@@ -322,13 +365,71 @@ class _Replica:
         never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
         return never_fits or len(self.waiting) >= self.max_queue
 
+    def too_late(self, newcomer: _Sequence) -> bool:
+        """Whether a newcomer's first token would miss its promise, at refuse_rate."""
+        request = newcomer.record.request
+        if self.order.refuse_rate is None or request.promised_s == math.inf:
+            return False
+        tokens = request.prompt - request.cached
+        for sequence in self.running:
+            tokens += 0 if sequence.prefilled else sequence.remaining
+        for sequence in self.waiting:
+            if self.rank(sequence) < self.rank(newcomer) and not sequence.carried:
+                tokens += sequence.prompt_with_emitted - sequence.record.request.cached
+        return request.arrival_s + tokens / self.order.refuse_rate > request.promised_s
+
     # 4. planning
+
+    def rank(self, sequence: _Sequence) -> tuple[float, ...]:
+        request = sequence.record.request
+        first = request.priority if self.order.policy == "priority" else request.promised_s
+        return first, request.arrival_s, sequence.index
+
+    def charge(self, tenant: int, tokens: int) -> None:
+        self.counters[tenant] = self.counters.get(tenant, 0) + tokens
+
+    def see_newcomers(self) -> None:
+        """Lift the counter of each tenant that comes back to the queue."""
+        for sequence in sorted(self.waiting, key=lambda s: (s.record.request.arrival_s, s.index)):
+            if sequence.seen or not self.knows(sequence):
+                continue
+            tenant = sequence.record.request.tenant
+            queued = {other.record.request.tenant for other in self.waiting if other.seen}
+            sequence.seen = True
+            if tenant in queued:
+                continue
+            level = 0
+            if queued:
+                level = min(self.counters.get(other, 0) for other in queued)
+            elif self.last_tenant is not None:
+                level = self.counters.get(self.last_tenant, 0)
+            self.counters[tenant] = max(self.counters.get(tenant, 0), level)
+
+    def bring_forward(self) -> None:
+        """Put who is to be served next at the head of the waiting queue."""
+        known = [sequence for sequence in self.waiting if self.knows(sequence)]
+        if self.order.policy == "fcfs" or not known:
+            return
+        if self.order.policy == "fair":
+            tenants = {sequence.record.request.tenant for sequence in known}
+            least = min(tenants, key=lambda tenant: (self.counters.get(tenant, 0), tenant))
+            known = [s for s in known if s.record.request.tenant == least]
+            head = known[0]
+        else:
+            head = min(known, key=self.rank)
+        self.waiting.remove(head)
+        self.waiting.insert(0, head)
 
     def knows(self, sequence: _Sequence) -> bool:
         return sequence.record.request.arrival_s <= self.looked_s + SAME_TIME_S
 
     def head_fits(self) -> bool:
         """Whether the head of the waiting queue finds a slot and blocks for its whole target."""
+        if self.preempted and (self.order != FCFS or self.host_blocks):
+            # Nobody is let in in the same step. First come, first served needs no such rule: the
+            # victim heads the queue, and does not fit unless all that decode are held back.
+            return False
+        self.bring_forward()
         if not self.waiting or len(self.running) >= self.max_num_seqs:
             return False
         if not self.knows(self.waiting[0]):
@@ -344,11 +445,15 @@ class _Replica:
 
         Each needs blocks for its prompt and one more token, with all running sequences growing.
         """
+        self.bring_forward()
         if not self.waiting or not self.waiting[0].carried:
             return
         while self.needed_to_grow() > self.free:
             self.preempt_last()
-        while self.waiting and self.waiting[0].carried and self.knows(self.waiting[0]):
+        while not self.preempted:
+            self.bring_forward()
+            if not (self.waiting and self.waiting[0].carried and self.knows(self.waiting[0])):
+                return
             sequence = self.waiting[0]
             room = self.free - self.needed_to_grow()
             if len(self.running) >= self.max_num_seqs:
@@ -358,6 +463,9 @@ class _Replica:
             self.waiting.pop(0)
             sequence.kv = sequence.target = sequence.carried
             sequence.own = self.blocks_for(sequence.carried)
+            if sequence.record.request.made_s is None:
+                self.moved += sequence.own
+            self.last_tenant = sequence.record.request.tenant
             sequence.carried = 0
             if sequence.record.admitted_s is None:
                 sequence.record.admitted_s = now
@@ -368,6 +476,10 @@ class _Replica:
 
     def admit(self, now: float) -> _Sequence:
         sequence = self.waiting.pop(0)
+        request = sequence.record.request
+        self.last_tenant = request.tenant
+        if sequence.record.admitted_s is None:
+            self.charge(request.tenant, self.order.weights[0] * request.prompt)
         sequence.shared = self.look_up(sequence)
         self.unused = [content for content in self.unused if content not in sequence.shared]
         sequence.target = sequence.prompt_with_emitted
@@ -394,7 +506,14 @@ class _Replica:
 
     def preempt_last(self) -> None:
         sequence = self.running[-1]
-        if sequence.record.request.hashes:
+        if self.order.policy == "priority":
+            sequence = max(self.running, key=self.rank)
+        self.preempted = True
+        in_host = sum(self.blocks_for(other.carried) for other in self.waiting)
+        if sequence.prefilled and sequence.blocks <= self.host_blocks - in_host:
+            self.moved += sequence.blocks
+            sequence.carried = sequence.kv
+        elif sequence.record.request.hashes:
             sequence.lost = sequence.kv
         else:
             sequence.record.recomputed += sequence.kv - sequence.cached
@@ -494,13 +613,18 @@ def run_reference(
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
+    order: Order | None = None,
+    host_blocks: int = 0,
+    move_s: float = 0.0,
 ) -> ReferenceRun:
     """Serve `requests` until all have left; return their records, and `.steps`.
 
     policy: chunked, continuous or static; static has no token budget and does not look at
     max_num_batched_tokens. clock_changes: (time in seconds, clock) in order of time; the first
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
-    async_scheduling: whether a step is planned while the one before runs.
+    async_scheduling: whether a step is planned while the one before runs. order: of the queue.
+    host_blocks: KV blocks of victims that fit into host memory; to move one there or back delays
+    the next step by move_s.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
@@ -515,6 +639,9 @@ def run_reference(
         blocks=blocks,
         block_tokens=block_tokens,
         max_queue=math.inf if max_queue is None else max_queue,
+        order=order or Order(),
+        host_blocks=host_blocks,
+        move_s=move_s,
     )
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -543,6 +670,8 @@ def run_reference(
         planned_ahead = async_scheduling and replica.running
         replica.looked_s = run.steps[-1].start_s if planned_ahead else math.inf
 
+        replica.preempted, replica.moved = False, 0
+        replica.see_newcomers()
         if joins_running or not replica.running:
             replica.join_carried(now)
         plan = plan_step(replica, now)
@@ -570,7 +699,8 @@ def _measure(
     finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
     sampled = len(plan.decoded) + finishing
     work = (contexts, chunks, sampled)
-    duration_s = physics.step_s(*work)
+    moving_s = replica.moved * replica.move_s
+    duration_s = physics.step_s(*work) + moving_s
     assert duration_s > 0
     return ReferenceStep(
         start_s=now,
@@ -585,5 +715,8 @@ def _measure(
         waiting=len(replica.waiting),
         known=sum(replica.knows(sequence) for sequence in replica.waiting),
         blocks_in_use=replica.blocks - replica.free,
-        energy_j=physics.step_power_w(*work) * duration_s,
+        energy_j=(
+            physics.paused_power_w(*work, moving_s) if moving_s else physics.step_power_w(*work)
+        )
+        * duration_s,
     )

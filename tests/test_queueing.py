@@ -21,6 +21,7 @@ from tests.queueing import (
     mm1_wait_s,
     mmc_wait_exceeds,
     mmc_wait_s,
+    priority_waits_s,
 )
 
 
@@ -48,6 +49,14 @@ def test_mean_waits_by_hand() -> None:
     assert mmc_wait_s(1, F(3, 8), F(2)) == mm1_wait_s(F(3, 8), F(2)) == 6
     assert mmc_wait_s(2, F(1), F(1)) == F(1, 3)
     assert mmc_wait_s(3, F(1), F(2)) == F(8, 9)
+
+
+def test_waits_by_priority_by_hand() -> None:
+    assert priority_waits_s([F(1, 2)], [F(1)], [F(2)]) == [mm1_wait_s(F(1, 2), F(1))]
+    waits = priority_waits_s([F(1, 4), F(1, 2)], [F(1), F(1)], [F(2), F(2)])
+    assert waits == [1, 4]  # residual 3/4 over 1 - 1/4, and that again over 1 - 3/4
+    # Orders that interrupt nobody and know no lengths move waits about and make none.
+    assert (waits[0] + 2 * waits[1]) / 3 == mm1_wait_s(F(3, 4), F(1))
 
 
 def test_a_geometric_service_lies_between_deterministic_and_exponential() -> None:

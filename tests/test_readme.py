@@ -81,7 +81,7 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     for key, value in found.items():
         yield key
         if isinstance(value, dict) and key != "versions":
-            named = ("deployments", "classes", "limits", "links", "represented_replicas")
+            named = ("deployments", "classes", "tenants", "limits", "links", "represented_replicas")
             inner = value.values() if key in named else [value]
             for part in inner:
                 yield from keys_of(part)
@@ -117,6 +117,11 @@ def everything() -> Iterator[Run]:
     yield simulate(scaled(drained, arrivals=few, lengths={"prompt": 100, "output": 2000}))
     started = {"policy": "scheduled", "replicas": {"steps": [["0 s", 0], ["15 s", 1]]}}
     yield simulate(scaled(started))
+    engine = "{max_num_seqs: 64, gpu_memory_utilization: 0.28, preemption: swap}"
+    tiers = "{interactive: {slo: {ttft: 1 s}, price: {input: 1 USD/Mtoken, output: 2 USD/Mtoken}}}"
+    both = [f"deployments.chat.engine={engine}", f"classes={tiers}", "duration=20 s", "warmup=1 s"]
+    others = [f"workload.{name}.class=interactive" for name in ("app", "api", "nightly")]
+    yield simulate(load(ROOT / "configs" / "classes.yaml", both + others))
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,9 @@ import pytest
 
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
+from factory_sim.frozen import validate
 from factory_sim.physics.step_time import Cost
+from factory_sim.scenario.scenario import Scenario
 from tests.factory.small import small_scenario
 from tests.queueing import (
     Interval,
@@ -27,6 +29,7 @@ from tests.queueing import (
     mg1_wait_s,
     mm1_wait_s,
     mmc_wait_s,
+    priority_waits_s,
 )
 from tests.reference import Chunk, ReferenceRequest, ReferenceRun, run_reference
 
@@ -191,3 +194,42 @@ def test_engine_slots_and_exponential_lengths_are_m_m_c(slots: int, load: float)
     assert mmc_wait_s(slots, rate, SERVICE_S) in waited
     assert mm1_wait_s(rate, SERVICE_S / slots) not in waited
     assert waited.relative < 0.35
+
+
+@pytest.mark.parametrize("length", ["fixed", "exponential"])
+def test_engine_priorities_that_interrupt_nobody_are_cobhams(length: str) -> None:
+    rates, service_s = [0.2, 0.25, 0.3], SERVICE_S
+    output = TOKENS if length == "fixed" else {"quantiles": EXPONENTIAL}
+    squared_s2 = service_s**2 * (1.0 if length == "fixed" else 2.0)
+    told = small_scenario().model_dump(mode="json", exclude_none=True)
+    names = ["first", "second", "third"]
+    told |= {
+        "duration": "12000 s",
+        "seed": 5,
+        "classes": {name: {"priority": number} for number, name in enumerate(names)},
+        "workload": {
+            name: {
+                "deployment": "d",
+                "class": name,
+                "arrivals": {"process": "poisson", "rate": f"{rate} /s"},
+                "lengths": {"prompt": 1, "output": output},
+            }
+            for name, rate in zip(names, rates, strict=True)
+        },
+    }
+    told["deployments"]["d"]["engine"] = {
+        "max_num_seqs": 1,
+        "max_num_batched_tokens": 64,
+        "scheduling": "priority",
+    }
+    scenario = validate(Scenario, told)
+    run = simulate(scenario, step_time=lambda fleet, clock: FixedPace())
+    (fleet,) = lay_out(scenario).fleets
+    waited = run.requests["admitted_s"] - run.requests["arrival_s"] - fleet.host.per_request_s
+    theory = priority_waits_s(rates, [service_s] * 3, [squared_s2] * 3)
+    found = [batch_means(waited[run.requests["class"] == name].tolist()) for name in names]
+    for wait_s, interval in zip(theory, found, strict=True):
+        assert wait_s in interval
+    assert mg1_wait_s(sum(rates), service_s, squared_s2) not in found[0]  # first come, first served
+    assert theory[1] not in found[0] and theory[0] not in found[2]
+    assert found[0].relative < 0.15

@@ -51,7 +51,8 @@ class Accelerator(Frozen):
     flops: dense flop/s by arithmetic precision. hbm: bytes as the device itself reports them.
     scaleup_bandwidth: bytes/s in one direction from one chip into its scale-up domain of
     `scaleup_gpus` chips. scaleout_bandwidth: bytes/s in one direction of the chip's share of
-    the network. tdp: watts of the whole board. idle: watts of the board with a loaded context.
+    the network. host_bandwidth: bytes/s in one direction between one chip and the memory of its
+    host. tdp: watts of the whole board. idle: watts of the board with a loaded context.
     A figure that nobody published is absent; `need` says so when somebody asks for it.
     """
 
@@ -66,6 +67,7 @@ class Accelerator(Frozen):
     scaleup_bandwidth: Fact[BytesPerSecond] | None = None
     scaleup_gpus: Fact[PositiveInt] | None = None
     scaleout_bandwidth: Fact[BytesPerSecond] | None = None
+    host_bandwidth: Fact[BytesPerSecond] | None = None
     tdp: Fact[Watts] | None = None
     idle: Fact[Watts] | None = None
 
@@ -111,6 +113,7 @@ _EXAMPLES = {
     "scaleup_bandwidth": "450 GB/s",
     "scaleup_gpus": "8",
     "scaleout_bandwidth": "50 GB/s",
+    "host_bandwidth": "64 GB/s",
     "tdp": "700 W",
     "idle": "80 W",
 }

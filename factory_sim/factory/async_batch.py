@@ -53,3 +53,6 @@ class AsyncBatch(Batch):
         ):
             self.stretch.cut(now)
         return going
+
+    def _known_until_s(self) -> float:
+        return self._in_time_s

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
@@ -37,6 +38,29 @@ class Batching(Protocol):
 
     def fill(self, batch: Batch) -> None:
         """Choose the prompt chunks of the next step, and whether sequences decode in it."""
+
+
+class Waiting(Protocol):
+    """Who waits for a place in the batch: a deque, or a queue in another order (`scheduling`)."""
+
+    def append(self, request: Request, /) -> None:
+        """Take in a newcomer."""
+
+    def appendleft(self, request: Request, /) -> None:
+        """Take back a request that was preempted."""
+
+    def popleft(self) -> Request:
+        """Give out the head."""
+
+    def remove(self, request: Request, /) -> None:
+        """Let a request go that waits."""
+
+    def clear(self) -> None:
+        """Let everybody go."""
+
+    def __getitem__(self, place: int, /) -> Request: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Request]: ...
 
 
 class Batch:
@@ -95,7 +119,7 @@ class Batch:
         self.policy, self.kv, self.gaps = policy, kv, gaps
         self.max_running, self.max_waiting = max_running, max_waiting
         self._longest = min(longest, kv.total * kv.block_tokens + 1)
-        self.waiting: deque[Request] = deque()
+        self.waiting: Waiting = deque()
         self.running: dict[Request, None] = {}  # in the order of admission
         self.due: list[tuple[float, int, Request]] = []  # time-outs, a heap
         self.prefilling: list[Request] = []
@@ -149,6 +173,11 @@ class Batch:
             request.gone = True
             gone.append(request)
         return gone
+
+    @property
+    def moved_blocks(self) -> int:
+        """Return the KV blocks moved to host memory and back: none without swapping."""
+        return 0
 
     def found(self, request: Request, now: float) -> int:
         """Return the tokens of a request's prompt that are held `now`: none without a cache."""
@@ -218,7 +247,7 @@ class Batch:
         """
         kv = self.kv
         while self.decoding > kv.free and kv.need(self._step, 1, self.decoding) > kv.free:
-            request, _ = self.running.popitem()
+            request = self._victim()
             stored = self._leave_early(request, self.stretch.start_s)
             self._preempted(request, stored)
             request.preemptions += 1
@@ -348,6 +377,14 @@ class Batch:
             assert inside == self.windows.context, "window tokens are lost"
 
     # -- inside ------------------------------------------------------------------------
+
+    def _victim(self) -> Request:
+        """Take the request out of `running` that is to be preempted."""
+        return self.running.popitem()[0]
+
+    def _known_until_s(self) -> float:
+        """Return until when a request had to be queued for the plan that is being made."""
+        return math.inf
 
     def _sent_blocks(self) -> int:
         """Return the KV blocks of requests that have left and not given them back."""

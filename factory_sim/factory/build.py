@@ -10,9 +10,11 @@ import numpy as np
 
 from factory_sim.factory.board import Board
 from factory_sim.factory.clients import (
+    ServedStream,
     Stream,
     closed_client,
     open_stream,
+    senders,
     sending,
     thinking_times,
 )
@@ -44,9 +46,10 @@ from factory_sim.physics.rank_time import Lockstep, RankRoofline
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
-from factory_sim.workload.stream import draws, hash_tokens, open_blocks
+from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
@@ -220,6 +223,33 @@ class Factory:
         return sum(gateway.inside for gateway in self.gateways.values())
 
 
+def told_apart(scenario: Scenario) -> bool:
+    """Tell whether requests are of classes or tenants, or a queue asks what they are."""
+    orders = [deployment.engine.scheduling for deployment in scenario.deployments.values()]
+    tenants = [spec.tenants for spec in scenario.workload.values()]
+    return bool(scenario.classes or any(tenants) or any(o and o.policy != "fcfs" for o in orders))
+
+
+def _tell_apart(
+    stream: ServedStream, scenario: Scenario, name: str, seed: np.random.SeedSequence
+) -> None:
+    """Give a stream's requests the priority, the promise and the tenants of their workload."""
+    spec, promise = scenario.workload[name], scenario.promise_to(name)
+    tier = (scenario.classes or {}).get(spec.class_ or "")
+    ttft_s = float("inf") if promise is None or promise.ttft is None else promise.ttft
+    known = tenants_of(scenario.workload)
+    weights = spec.tenants.weights(name) if spec.tenants else {name: 1.0}
+    stream.serve(
+        (tier.priority or 0) if tier else 0,
+        ttft_s - spec.round_trip / 2,
+        senders(
+            [known.index(tenant) for tenant in weights],
+            list(weights.values()),
+            np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, TENANTS)),
+        ),
+    )
+
+
 def _streams(
     env: Timetable,
     scenario: Scenario,
@@ -244,7 +274,10 @@ def _streams(
         if spec.deployment in caching:
             each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
         many = len(scenario.workload)
-        stream = Stream(env, gateway, index, lag_s, timeout_s, numbers, many, each)
+        kind = ServedStream if told_apart(scenario) else Stream
+        stream = kind(env, gateway, index, lag_s, timeout_s, numbers, many, each)
+        if isinstance(stream, ServedStream):
+            _tell_apart(stream, scenario, name, seeds[name])
         streams.append(stream)
         arrivals = spec.arrivals
         if not isinstance(arrivals, ClosedArrivals):

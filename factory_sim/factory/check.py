@@ -10,6 +10,7 @@ from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.pools import host_memory
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
@@ -65,6 +66,10 @@ def check(scenario: Scenario) -> Check:
         found[heading] = _deployment(fleet, own[0] if own else None)
         if fleet.spec.prefill is not None:
             found[heading] |= _crossing(scenario, fleet, own[0] if own else None)
+        try:
+            found[heading] |= _swapping(fleet)
+        except InputError as error:
+            problems += error.problems
         if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
             try:
                 if caches_prefixes(scenario, fleet):
@@ -150,6 +155,17 @@ def _chain(layout: Layout) -> Section:
 WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 
 
+def _swapping(fleet: Fleet) -> Section:
+    """Return the room for victims in host memory, where a fleet has some."""
+    host = host_memory(fleet)
+    if not host.total:
+        return {}
+    return {
+        "host memory": f"{host.total:,} KV blocks of a replica, "
+        f"{host.seconds_per_block * 1e6:,.0f} us to move one"
+    }
+
+
 def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:
     memory, spec = fleet.memory, fleet.spec
     unit = "replica" if fleet.ranks == 1 else "rank"
@@ -161,7 +177,8 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
         + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
-        f"{fleet.max_num_seqs} sequences" + of_rank,
+        f"{fleet.max_num_seqs} sequences{of_rank}"
+        + (f", {ordered.policy} order" if (ordered := spec.engine.scheduling) else ""),
         "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
         f"{memory.weight_bytes / 1e9:.1f}, activations {memory.activation_bytes / 1e9:.1f}, "
         f"runtime {memory.runtime_bytes / 1e9:.1f}"

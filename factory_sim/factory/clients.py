@@ -79,6 +79,38 @@ class Stream:
         )
 
 
+class ServedStream(Stream):
+    """A stream whose requests carry what the queues of replicas go by.
+
+    priority: of its class. promised_s: seconds from arrival until the first token is promised, as
+    seen from the replica; infinity where nothing is promised. tenants: numbers of who sends one
+    request after another.
+    """
+
+    priority: int
+    promised_s: float
+    tenants: Iterator[int]
+
+    def serve(self, priority: int, promised_s: float, tenants: Iterator[int]) -> None:
+        """Say what its requests carry."""
+        self.priority, self.promised_s, self.tenants = priority, promised_s, tenants
+        self._by_session: dict[int, int] = {}
+
+    def request(self, arrival_s: float, *asked: Any, **more: Any) -> Request:
+        """Return a request that its client sends at `arrival_s`; a session is of one tenant."""
+        request = super().request(arrival_s, *asked, **more)
+        request.priority = self.priority
+        request.deadline_s = arrival_s + self.promised_s
+        session = request.session
+        if session < 0:
+            request.tenant = next(self.tenants)
+        else:
+            if session not in self._by_session:
+                self._by_session[session] = next(self.tenants)
+            request.tenant = self._by_session[session]
+        return request
+
+
 def open_stream(stream: Stream, blocks: Iterable[Block]) -> None:
     """Send each request at its own time, as users do who do not know of each other."""
     env, sending = stream.env, _sending(stream, blocks)
@@ -144,6 +176,19 @@ def thinking_times(
     rng = np.random.default_rng(seed)
     while True:
         yield from (rng.exponential(mean_s, 256).tolist() if exponential else [mean_s])
+
+
+def senders(
+    numbers: list[int], weights: list[float], seed: np.random.SeedSequence
+) -> Iterator[int]:
+    """Yield which tenant sends the next request, by their weights."""
+    if len(numbers) == 1:
+        while True:
+            yield numbers[0]
+    rng = np.random.default_rng(seed)
+    shares = np.array(weights) / sum(weights)
+    while True:
+        yield from rng.choice(numbers, size=256, p=shares).tolist()
 
 
 def sending(limit: int | None) -> Iterator[int]:

@@ -260,6 +260,14 @@ def _check_parallelism(where: str, spec: Deployment, system: System, model: Mode
                 f"copies, or {more + ep}",
             )
         )
+    if dp > 1 and not spec.engine.plain:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.dp",
+                "ranks serve first come, first served, and compute victims again; leave out "
+                "engine.scheduling and engine.preemption, or dp",
+            )
+        )
     if dp > 1 and spec.step_time != "roofline":
         raise InputError(
             Problem(

@@ -33,9 +33,10 @@ ROW = np.dtype(
         ("prefill_replica", "<i4"),
         ("outcome", "<i4"),
         ("archetype", "<i4"),
+        ("tenant", "<i4"),
     ]
 )
-_PACK = struct.Struct("<qiidddddiiiiiiii").pack
+_PACK = struct.Struct("<qiidddddiiiiiiiii").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -194,6 +195,7 @@ class Gateway:
             request.prefill_replica,
             _CODE[outcome],
             request.archetype,
+            request.tenant,
         )
         client = request.client
         if client is not None:

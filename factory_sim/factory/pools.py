@@ -9,12 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
-from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.batching import BATCHING, Batching
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.host_memory import NO_HOST_MEMORY, HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.layout import Layout
@@ -27,10 +29,19 @@ from factory_sim.factory.ranks import in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
 from factory_sim.factory.scaling.gateway import ScaledGateway
+from factory_sim.factory.scheduled_batch import (
+    AsyncScheduledBatch,
+    AsyncScheduledPrefixBatch,
+    ScheduledBatch,
+    ScheduledPrefixBatch,
+    Settling,
+)
+from factory_sim.factory.scheduling import SCHEDULING
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.memory import prompt_cache_bytes
-from factory_sim.physics.step_time import StepTime
+from factory_sim.physics.step_time import StepTime, make_chunk
+from factory_sim.scenario.scheduling import Scheduling
 
 StepTimes = Callable[[Fleet, float], StepTime]
 
@@ -130,13 +141,64 @@ def _staff(
 _BATCHES = ((Batch, AsyncBatch), (PrefixBatch, AsyncPrefixBatch))
 """By whether they have a prefix cache, and whether they plan ahead."""
 
+_SCHEDULED = (
+    (ScheduledBatch, AsyncScheduledBatch),
+    (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
+)
+"""The same, with an order of the queue or host memory for victims."""
+
+SWAP_SPACE_BYTES = 4 * 2.0**30
+"""Host memory a GPU gives to victims: `--swap-space` of vLLM up to 0.10, by default 4 GiB."""
+
 
 def _batch(fleet: Fleet, caches: bool, gaps: GapHistogram, speed: Speed) -> Batch:
-    kind = _BATCHES[caches][fleet.plans_ahead]
-    policy = BATCHING[fleet.batching](fleet.max_step_tokens)
+    policy: Batching = BATCHING[fleet.batching](fleet.max_step_tokens)
     kv = (CachedKvBlocks if caches else KvBlocks)(fleet.memory.blocks, fleet.memory.block_tokens)
-    queue = _queue(fleet)
-    return kind(policy, *speed, kv, fleet.max_num_seqs, queue, gaps, fleet.longest)
+    rest = (*speed, kv, fleet.max_num_seqs, _queue(fleet), gaps, fleet.longest)
+    if fleet.spec.engine.plain:
+        return _BATCHES[caches][fleet.plans_ahead](policy, *rest)
+    spec = fleet.spec.engine.scheduling or Scheduling()
+    order = SCHEDULING[spec.policy](spec, prompt_tokens_per_s(fleet, speed.step_time))
+    kind = _SCHEDULED[caches][fleet.plans_ahead]
+    return kind(order, host_memory(fleet), Settling(policy if caches else Joining(policy)), *rest)
+
+
+def prompt_tokens_per_s(fleet: Fleet, step_time: StepTime) -> float:
+    """Return the prompt tokens a second of a replica whose steps are filled with one prompt."""
+    tokens = fleet.max_step_tokens
+    return tokens / step_time.mixed(0, 0, 0, [make_chunk((0, tokens))], 1).duration_s
+
+
+def host_memory(fleet: Fleet) -> HostMemory:
+    """Return the host memory that takes the KV blocks of a replica's victims, if it has any.
+
+    Raises InputError where nobody says how fast they get there.
+    """
+    engine = fleet.spec.engine
+    if engine.preemption != "swap":
+        return NO_HOST_MEMORY
+    block_bytes = fleet.memory.bytes_per_token * fleet.memory.block_tokens
+    room = int((engine.swap_space or SWAP_SPACE_BYTES) // block_bytes)
+    where = f"{fleet.where}.engine"
+    if not room:
+        raise InputError(
+            Problem(
+                f"{where}.swap_space",
+                f"must hold one KV block at least, which is {block_bytes / 1e6:.1f} MB a GPU",
+            )
+        )
+    bandwidth = engine.swap_bandwidth
+    if bandwidth is None:
+        if fleet.accelerator.host_bandwidth is None:
+            raise InputError(
+                Problem(
+                    f"{where}.swap_bandwidth",
+                    f"the catalogue does not know the host link of {fleet.accelerator.name}; give "
+                    "what one GPU moves in one direction, for example '64 GB/s'",
+                )
+            )
+        bandwidth = fleet.accelerator.host_bandwidth.value
+    return HostMemory(room, block_bytes / bandwidth)
 
 
 def _joining_batch(fleet: Fleet, gaps: GapHistogram, speed: Speed) -> Batch:

@@ -35,6 +35,15 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
                 "'prefill'",
             )
         )
+    if caches and fleet.spec.engine.preemption == "swap":
+        raise InputError(
+            Problem(
+                f"deployments.{fleet.name}.engine.preemption",
+                "the prompts carry hashes, and a prefix cache keeps the blocks of preempted "
+                "requests where they are; leave out 'preemption: swap', or say "
+                "'prefix_caching: false'",
+            )
+        )
     problems = [*_of_hashes(scenario, fleet, hashed, caches), *_of_router(scenario, fleet, caches)]
     if problems:
         raise InputError(problems)

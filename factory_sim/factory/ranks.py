@@ -215,6 +215,11 @@ class Ranks:
         return sum(rank.recomputed_tokens for rank in self.ranks)
 
     @property
+    def moved_blocks(self) -> int:
+        """Return the KV blocks moved to host memory and back."""
+        return sum(rank.moved_blocks for rank in self.ranks)
+
+    @property
     def lost_tokens(self) -> int:
         """Return the tokens that failures took along."""
         return sum(rank.lost_tokens for rank in self.ranks)

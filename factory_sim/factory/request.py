@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from factory_sim.factory.prefix_cache import Hashes
 
 NEVER = float("nan")
+INFINITY = float("inf")
 
 
 class Request:
@@ -30,6 +31,7 @@ class Request:
         "cached",
         "carried",
         "client",
+        "deadline_s",
         "due_s",
         "emitted",
         "finish_step",
@@ -45,6 +47,7 @@ class Request:
         "output",
         "preemptions",
         "prefill_replica",
+        "priority",
         "prompt",
         "queued_s",
         "replica",
@@ -52,6 +55,7 @@ class Request:
         "session",
         "stored",
         "stream",
+        "tenant",
         "transfer_s",
     )
 
@@ -62,7 +66,7 @@ class Request:
         prompt: int,
         output: int,
         cached: int = 0,
-        due_s: float = float("inf"),
+        due_s: float = INFINITY,
         stream: int = 0,
         archetype: int = 0,
         session: int = -1,
@@ -78,6 +82,9 @@ class Request:
         self.archetype = archetype
         self.session = session
         self.hashes = hashes
+        self.priority = 0  # the lowest number goes first, where the replica's queue asks
+        self.deadline_s = INFINITY  # when its first token is promised, seen from the replica
+        self.tenant = 0
         self.client: Event | None = None  # waits for the answer, in a closed loop
         self.replica = -1
         self.prefill_replica = -1  # that computed its prompt, where others decode

@@ -24,7 +24,7 @@ from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
-from factory_sim.metrics.requests import OUTCOMES, Promise, request_table
+from factory_sim.metrics.requests import OUTCOMES, Promise, Tier, request_table
 from factory_sim.metrics.scaling import ScalingCounts
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import (
@@ -37,8 +37,10 @@ from factory_sim.metrics.site import (
 )
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.totals import Totals
+from factory_sim.scenario.deployment import Slo
 from factory_sim.scenario.facility import PowerChainSpec
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.service import tenants_of
 
 
 @dataclass(frozen=True)
@@ -83,20 +85,22 @@ def simulate(
     factory = Factory(layout, step_time, debug)
     before, after = _play(factory, scenario, progress)
     raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
-    streams = list(scenario.workload)
+    streams, tiers = list(scenario.workload), _tiers(scenario)
     requests = request_table(
         raw,
         streams,
         [spec.round_trip / 2 for spec in scenario.workload.values()],
         scenario.warmup,
-        {fleet.name: _promise(fleet) for fleet in layout.fleets},
+        {fleet.name: _promise(fleet.spec.slo) for fleet in layout.fleets},
         {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
+        list(tiers.values()),
+        tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
     )
     timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
     shares = [_share(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
     window = _window(factory, before, after, timeseries)
-    summary = summarise(requests, timeseries, window, shares)
+    summary = summarise(requests, timeseries, window, shares, tiers)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
     return Run(scenario, summary, requests, timeseries, record)
 
@@ -108,6 +112,7 @@ class _Reading(NamedTuple):
     input_tokens: dict[str, int]
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
+    moved_blocks: dict[str, int]
     carried_bytes: dict[str, float]
     scaling: dict[str, ScalingCounts]
     books: Books
@@ -169,14 +174,31 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         factory.facility.books(),
     )
 
 
-def _promise(fleet: Fleet) -> Promise:
-    slo = fleet.spec.slo
+def _tiers(scenario: Scenario) -> dict[str, Tier]:
+    """Return the tier of each workload; none where there are no classes."""
+    found = {}
+    for name, spec in scenario.workload.items() if scenario.classes else ():
+        promise = scenario.promise_to(name)
+        tier = (scenario.classes or {}).get(spec.class_ or "")
+        price = tier.price if tier else None
+        found[name] = Tier(
+            scenario.class_of(name),
+            _promise(promise),
+            promise.percentile if promise else 99.0,
+            price.input if price else 0.0,
+            price.output if price else 0.0,
+        )
+    return found
+
+
+def _promise(slo: Slo | None) -> Promise:
     if slo is None:
         return Promise(np.inf, np.inf, np.inf)
     limits = (np.inf if limit is None else limit for limit in (slo.ttft, slo.tpot, slo.e2e))
@@ -224,7 +246,7 @@ def _share(
         recomputed_tokens=scale * (after.recomputed_tokens[name] - before.recomputed_tokens[name]),
         gpu_j=gpu_j,
         gaps=factory.gaps[name],
-        promise=_promise(fleet),
+        promise=_promise(fleet.spec.slo),
         percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
         request_seconds=front.request_seconds(),
         system_seconds=float(inside_s.sum()),
@@ -232,6 +254,11 @@ def _share(
         prefix_caching=name in factory.caching,
         lost_tokens=scale * lost,
         scaling=scaling,
+        swapped_bytes=scale
+        * (after.moved_blocks[name] - before.moved_blocks[name])
+        * fleet.memory.bytes_per_token
+        * fleet.memory.block_tokens
+        * fleet.gpus_per_replica,
     )
 
 

@@ -7,7 +7,7 @@ sending to first token, TPOT is (e2e - ttft) / (output tokens - 1).
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,19 @@ class Promise(NamedTuple):
     e2e_s: float
 
 
+class Tier(NamedTuple):
+    """What the requests of one workload are promised and cost. name: of their class.
+
+    percentile: of requests that the promise is for. input_usd, output_usd: a token.
+    """
+
+    name: str
+    promise: Promise
+    percentile: float
+    input_usd: float = 0.0
+    output_usd: float = 0.0
+
+
 def request_table(
     raw: Mapping[str, np.ndarray],
     streams: Sequence[str],
@@ -30,14 +43,17 @@ def request_table(
     warmup_s: float,
     promises: Mapping[str, Promise],
     disaggregated: Collection[str] = (),
+    tiers: Sequence[Tier] = (),
+    tenants: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
     raw: per deployment, the gateway's structured rows. streams: names of the workloads by
     stream number; back_s: seconds from replica to client of each. A latency that a request
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
-    any, the table tells of transfers. slo_met: completed, within every limit of its deployment's
-    promise.
+    any, the table tells of transfers. tiers: by stream number, where workloads have classes;
+    tenants: by number, where they have tenants. slo_met: completed, within every limit of what it
+    was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
@@ -51,8 +67,17 @@ def request_table(
         tpot = np.full(len(rows), np.nan)
         tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
-        met = done & (ttft <= promise.ttft_s) & (e2e <= promise.e2e_s)
-        met &= ~several | (np.nan_to_num(tpot) <= promise.tpot_s)
+        by_stream = [tier.promise for tier in tiers] or [promise] * len(streams)
+        ttft_s, tpot_s, e2e_s = np.array(by_stream)[stream].T
+        met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
+        met &= ~several | (np.nan_to_num(tpot) <= tpot_s)
+        served: dict[str, Any] = {}
+        if tiers:
+            names_of = list(dict.fromkeys(tier.name for tier in tiers))
+            numbers = np.array([names_of.index(tier.name) for tier in tiers])
+            served["class"] = _named(numbers[stream], names_of)
+        if tenants:
+            served["tenant"] = _named(rows["tenant"], tenants)
         crossed = {}
         if disaggregated:
             crossed = {
@@ -64,6 +89,7 @@ def request_table(
                 {
                     "request_id": rows["number"],
                     "workload": _named(stream, streams),
+                    **served,
                     "deployment": _named(np.full(len(rows), names.index(deployment)), names),
                     "replica": rows["replica"],
                     "archetype": rows["archetype"],

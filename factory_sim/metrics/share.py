@@ -20,6 +20,7 @@ class Share:
     system_seconds: the integral of requests inside over the whole run, and the sum of the times
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts. scaling: what autoscaling did.
+    swapped_bytes: KV cache moved to host memory and back, of all GPUs.
     """
 
     deployment: str
@@ -41,6 +42,7 @@ class Share:
     lost_tokens: float
     prefix_caching: bool = False
     scaling: ScalingCounts | None = None
+    swapped_bytes: float = 0.0
 
     @property
     def gpus(self) -> int:

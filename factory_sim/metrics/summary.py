@@ -7,13 +7,15 @@ has no such thing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.requests import Promise, Tier
 from factory_sim.metrics.scaling import scaling_summary
+from factory_sim.metrics.service import by_tenant, revenue
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Window, power_of_site, uses_of
 from factory_sim.metrics.statistics import describe, half_widths
@@ -38,15 +40,25 @@ Summary = dict[str, Any]
 
 
 def summarise(
-    requests: pd.DataFrame, timeseries: pd.DataFrame, window: Window, shares: Sequence[Share]
+    requests: pd.DataFrame,
+    timeseries: pd.DataFrame,
+    window: Window,
+    shares: Sequence[Share],
+    tiers: Mapping[str, Tier] | None = None,
 ) -> Summary:
-    """Return the summary of a run from its tables and what its deployments did."""
+    """Return the summary of a run from its tables and what its deployments did.
+
+    tiers: of every workload, by its name, where workloads have classes.
+    """
     parts = _by_deployment(shares)
+    tiers = tiers or {}
     services = {
-        name: _service(requests[requests["deployment"] == name], window, pools)
+        name: _service(requests[requests["deployment"] == name], window, pools, tiers)
         for name, pools in parts.items()
     }
-    site = next(iter(services.values())) if len(parts) == 1 else _service(requests, window, shares)
+    site = next(iter(services.values()))
+    if len(parts) > 1:
+        site = _service(requests, window, shares, tiers)
     output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
@@ -57,24 +69,36 @@ def summarise(
     summary["deployments"] = {
         name: services[name] | _own(timeseries, window, pools) for name, pools in parts.items()
     }
-    if requests["workload"].nunique() > 1:
-        summary["classes"] = _by_class(requests, window, parts)
+    if tiers or requests["workload"].nunique() > 1:
+        summary["classes"] = _by_class(requests, window, shares, tiers)
+    if "tenant" in requests:
+        summary["tenants"] = by_tenant(requests)
     return summary
 
 
 def _by_class(
-    requests: pd.DataFrame, window: Window, parts: dict[str, list[Share]]
+    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
 ) -> dict[str, Summary]:
-    """Return how each workload was served. What a cap held back is split by the tokens made."""
+    """Return how each class was served; without classes, each workload.
+
+    What a cap held back is split by the tokens made.
+    """
     found: dict[str, Summary] = {}
-    for name, own in requests.groupby("workload", sort=False, observed=True):
-        deployment = own["deployment"].iloc[0]
-        pools = parts[deployment]
-        summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools)
-        made = float(requests.loc[requests["deployment"] == deployment, "output_tokens"].sum())
-        held = _held_back(pools, window.seconds) if made else {}
-        share = float(own["output_tokens"].sum()) / made if made else 0.0
-        summary |= {key: tokens * share for key, tokens in held.items()}
+    parts = _by_deployment(shares)
+    column = "class" if tiers else "workload"
+    for name, own in requests.groupby(column, sort=bool(tiers), observed=True):
+        used = set(own["deployment"])
+        pools = [share for share in shares if share.deployment in used]
+        summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools, tiers)
+        summary |= revenue(own, pools, tiers)
+        for deployment in parts:
+            there = requests["deployment"] == deployment
+            made = float(requests.loc[there, "output_tokens"].sum())
+            held = _held_back(parts[deployment], window.seconds) if made else {}
+            mine = float(own.loc[own["deployment"] == deployment, "output_tokens"].sum())
+            for key, tokens in held.items():
+                if deployment in used:
+                    summary[key] = summary.get(key, 0.0) + tokens * mine / made
         found[str(name)] = summary
     return found
 
@@ -87,17 +111,22 @@ def _by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
     return found
 
 
-def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) -> Summary:
+def _service(
+    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+) -> Summary:
     """Return how the requests of these deployments were served, and what they cost in time."""
     output = sum(share.totals.output_tokens for share in shares) / window.seconds
     total = output + sum(share.input_tokens for share in shares) / window.seconds
     summary = _counts(requests) | _latencies(requests, shares)
     summary |= _rates(output, total, sum(share.gpus for share in shares))
-    summary |= _goodput(requests, window, shares)
+    summary |= _goodput(requests, window, shares, tiers) | revenue(requests, shares, tiers)
     summary |= _time_lost(shares, window.seconds)
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
         summary["recomputed_tokens"] = round(recomputed)
+    swapped = sum(share.swapped_bytes for share in shares)
+    if swapped:
+        summary["swapped_gb"] = swapped / 1e9
     summary |= _prefix_cache(requests, shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
@@ -252,12 +281,14 @@ def _rates(output: float, total: float, gpus: int) -> Summary:
     }
 
 
-def _goodput(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) -> Summary:
+def _goodput(
+    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+) -> Summary:
     """Return goodput and the verdict on the promises, where anything is promised."""
-    promised = [share for share in shares if min(share.promise) < np.inf]
-    if not promised:
-        return {}
     measured = requests[requests["measured"]]
+    verdicts = _verdicts(requests, measured, shares, tiers)
+    if not verdicts:
+        return {}
     good = measured[measured["slo_met"]]
     own = [(share.scale, good[good["deployment"] == share.name]) for share in shares]
     found: Summary = {
@@ -267,19 +298,43 @@ def _goodput(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
         )
         / window.seconds,
     }
-    verdicts = [_verdict(measured, share) for share in promised]
-    if len(_by_deployment(shares)) == 1:
+    if len(verdicts) == 1 and (tiers or len(_by_deployment(shares)) == 1):
         found["slo"] = verdicts[0]
     else:
         found["slo"] = {"met": all(verdict["met"] for verdict in verdicts)}
     return found
 
 
-def _verdict(measured: pd.DataFrame, share: Share) -> Summary:
-    """Return whether a deployment keeps its promise; a request without answer breaks it."""
-    own = measured[measured["deployment"] == share.name]
-    limits = zip(("ttft", "tpot", "e2e"), share.promise, strict=True)
-    verdict: Summary = {"met": True, "percentile": share.percentile}
+def _verdicts(
+    requests: pd.DataFrame,
+    measured: pd.DataFrame,
+    shares: Sequence[Share],
+    tiers: Mapping[str, Tier],
+) -> list[Summary]:
+    """Return the verdict on each promise: of deployments or, where there are classes, of these."""
+    if not tiers:
+        return [
+            _verdict(
+                measured[measured["deployment"] == share.name], share.promise, share.percentile
+            )
+            for share in shares
+            if min(share.promise) < np.inf
+        ]
+    here = set(requests["workload"])
+    alike: dict[tuple[str, Promise, float], list[str]] = {}
+    for workload, tier in tiers.items():
+        if workload in here and min(tier.promise) < np.inf:
+            alike.setdefault((tier.name, tier.promise, tier.percentile), []).append(workload)
+    return [
+        _verdict(measured[measured["workload"].isin(workloads)], promise, percentile)
+        for (_, promise, percentile), workloads in alike.items()
+    ]
+
+
+def _verdict(own: pd.DataFrame, promise: Promise, percentile: float) -> Summary:
+    """Return whether a promise is kept to these requests; one without answer breaks it."""
+    limits = zip(("ttft", "tpot", "e2e"), promise, strict=True)
+    verdict: Summary = {"met": True, "percentile": percentile}
     if len(own):
         verdict["share_of_requests_met"] = float(own["slo_met"].mean())
     for name, limit_s in limits:
@@ -294,7 +349,7 @@ def _verdict(measured: pd.DataFrame, share: Share) -> Summary:
         waited = values.where(completed, np.inf).to_numpy()
         entry: Summary = {"limit_ms": limit_s * 1e3, "met": True}
         if len(waited):
-            value = float(np.quantile(waited, share.percentile / 100, method="higher"))
+            value = float(np.quantile(waited, percentile / 100, method="higher"))
             entry["met"] = value <= limit_s * 1e3
             if value < np.inf:
                 entry["value_ms"] = value

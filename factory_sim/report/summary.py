@@ -14,6 +14,7 @@ from rich.text import Text
 
 from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
+from factory_sim.report.classes import classes
 from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
 from factory_sim.report.scaling import autoscaling
@@ -63,6 +64,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         f"Latency in {_unit(summary)[0]}": _latency(summary),
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary),
+        "Classes": classes(summary),
         "Tokens per second": _throughput(summary),
         "Power": _power(summary),
         "Where the watts went": energy(summary),
@@ -152,12 +154,14 @@ def _promises(summary: Figures) -> Iterator[str]:
 
 
 def promises_of(summary: Figures) -> dict[str, Figures]:
-    """Return the `slo` group of each deployment that promises something.
+    """Return the `slo` group of each deployment that promises something, or of its classes.
 
     One has {met, percentile, share_of_requests_met} and, per latency with a limit,
     {limit_ms, met, value_ms}; no value_ms where too many requests were never answered.
     """
-    parts = summary.get("deployments", {})
+    parts = dict(summary.get("deployments", {}))
+    if any("percentile" not in part["slo"] for part in parts.values() if "slo" in part):
+        parts = summary.get("classes", {})  # several promises to one deployment
     return {name: part["slo"] for name, part in parts.items() if "slo" in part}
 
 
@@ -181,6 +185,9 @@ def _requests(summary: Figures) -> Iterator[str]:
         yield from entry("prefix cache", f"{found} found")
     if "recomputed_tokens" in summary:
         yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
+    if "swapped_gb" in summary:
+        moved = f"{number(summary['swapped_gb'])} GB to host memory and back, in preemptions"
+        yield from entry("swapped", moved)
 
 
 def _throughput(summary: Figures) -> Iterator[str]:

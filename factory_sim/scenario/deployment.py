@@ -10,7 +10,8 @@ from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
-from factory_sim.units import BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
+from factory_sim.scenario.scheduling import Scheduling
+from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 
@@ -64,7 +65,10 @@ class EngineSpec(Frozen):
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
     async_scheduling: whether each step is planned while the one before runs. prefix_caching:
     whether blocks of prompts are kept for others that begin alike (default: where a workload says
-    which do).
+    which do). scheduling: who is served next (default: first come). preemption: whether requests
+    that lose their KV blocks are computed again (default) or moved to host memory, of which each
+    GPU has swap_space (default: vLLM's 4 GiB) at swap_bandwidth in each direction (default: the
+    host link in the catalogue).
     """
 
     profile: EngineName = "vllm"
@@ -76,6 +80,10 @@ class EngineSpec(Frozen):
     max_queue: Count | None = None
     async_scheduling: bool | None = None
     prefix_caching: bool | None = None
+    scheduling: Scheduling | None = None
+    preemption: Literal["recompute", "swap"] | None = None
+    swap_space: Annotated[Bytes, Field(gt=0)] | None = None
+    swap_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> EngineSpec:
@@ -96,6 +104,28 @@ class EngineSpec(Frozen):
                 "every running sequence takes a token of each step"
             )
         return self
+
+    @model_validator(mode="after")
+    def _swap_is_whole(self) -> EngineSpec:
+        if self.preemption != "swap":
+            for name in ("swap_space", "swap_bandwidth"):
+                if getattr(self, name) is not None:
+                    raise ValueError(
+                        f"{name} is of preempted requests that are moved to host memory; leave it "
+                        "out, or say 'preemption: swap'"
+                    )
+        elif self.prefix_caching:
+            raise ValueError(
+                "a prefix cache keeps the blocks of preempted requests where they are; leave out "
+                "'preemption: swap', or say 'prefix_caching: false'"
+            )
+        return self
+
+    @property
+    def plain(self) -> bool:
+        """Tell whether it serves first come, first served, and computes victims again."""
+        first_come = self.scheduling is None or self.scheduling.policy == "fcfs"
+        return first_come and self.preemption != "swap"
 
 
 class Router(Frozen):
@@ -228,6 +258,12 @@ class Deployment(Frozen):
                 "the replicas and those of 'prefill' cannot both fill the same GPUs; give one of "
                 "them a number"
             )
+        for engine in (self.engine, prefill.engine):
+            if engine is not None and not engine.plain:
+                raise ValueError(
+                    "with 'prefill' both pools serve first come, first served, and compute victims "
+                    "again, so far; leave out 'scheduling' and 'preemption', or 'prefill'"
+                )
         if self.engine.max_queue is not None:
             raise ValueError(
                 "engine.max_queue would refuse requests whose prompt is computed already; requests "

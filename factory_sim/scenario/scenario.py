@@ -12,10 +12,12 @@ from pydantic import Field, PrivateAttr, model_validator
 from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.classes import ServiceClass
+from factory_sim.scenario.deployment import Deployment, Slo
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
+from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
@@ -29,8 +31,9 @@ class Scenario(Frozen):
     starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
-    measured. network: links that KV caches and weights cross. seed: every random stream of the run
-    is spawned from it. catalog: a folder with entries of the user's own.
+    measured. network: links that KV caches and weights cross. classes: tiers of service that
+    workloads name. seed: every random stream of the run is spawned from it. catalog: a folder with
+    entries of the user's own.
     """
 
     name: Name
@@ -46,6 +49,7 @@ class Scenario(Frozen):
     failures: Failures | None = None
     network: Network | None = None
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
+    classes: Annotated[dict[Name, ServiceClass], Field(min_length=1)] | None = None
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     catalog: str | None = None
     _facts: Catalog | None = PrivateAttr(None)
@@ -54,6 +58,18 @@ class Scenario(Frozen):
     def facts(self) -> Catalog:
         """Return the catalogue that this scenario's names point into."""
         return self._facts or _catalog(self.catalog)
+
+    def class_of(self, workload: str) -> str:
+        """Return the class of a workload: the one it names, else its own name."""
+        return self.workload[workload].class_ or workload
+
+    def promise_to(self, workload: str) -> Slo | None:
+        """Return what the requests of a workload are promised: by their class, else to all."""
+        spec = self.workload[workload]
+        tier = (self.classes or {}).get(spec.class_ or "")
+        if tier is not None and tier.slo is not None:
+            return tier.slo
+        return self.deployments[spec.deployment].slo
 
     def on(self, facts: Catalog) -> Scenario:
         """Return the same scenario with its figures taken from another catalogue."""
@@ -95,6 +111,8 @@ class Scenario(Frozen):
         found += self._links()
         if sum(racks.count == "fill" for racks in self.racks) > 1:
             found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
+        if not found:
+            found += misuse(self)
         return [*found, *self._without_use()]
 
     def _without_gpus(self, where: str, system: str | None) -> Iterator[Problem]:

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import (
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
 from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.signal_forms import signal_of
@@ -289,7 +292,8 @@ class WorkloadSpec(Frozen):
     lengths, or mix (each request is of one archetype, drawn by the weights at its arrival);
     neither with a trace, which has its own. cached: prompt tokens that hit a prefix cache,
     drawn apart and at most the prompt less one. round_trip: network time, half before and half
-    after. timeout: a request not finished by then is abandoned by its client.
+    after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
+    the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
     """
 
     deployment: str
@@ -299,6 +303,13 @@ class WorkloadSpec(Frozen):
     cached: Length | None = None
     round_trip: NonNegativeSeconds = 0.0
     timeout: PositiveSeconds | None = None
+    class_: Annotated[str | None, Field(alias="class")] = None
+    tenants: Tenants | None = None
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write `class` as people do; `class_` is for Python."""
+        return {key.rstrip("_"): value for key, value in write(self).items()}
 
     @model_validator(mode="after")
     def _one_source_of_lengths(self) -> WorkloadSpec:

@@ -38,7 +38,7 @@ from factory_sim.workload.traces import read_trace
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY = range(6)
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS = range(7)
 MIDPOINTS = 512
 
 

@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
+from factory_sim.factory.batch import Batch, Batching
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.host_memory import HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.linked_replica import LinkedReplica
@@ -23,13 +25,25 @@ from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.ranks import Ranks, in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
+from factory_sim.factory.scheduled_batch import (
+    AsyncScheduledBatch,
+    AsyncScheduledPrefixBatch,
+    ScheduledBatch,
+    ScheduledPrefixBatch,
+    Settling,
+)
+from factory_sim.factory.scheduling import Queue
+from factory_sim.factory.scheduling.edf import Edf
+from factory_sim.factory.scheduling.fair import Fair
+from factory_sim.factory.scheduling.fcfs import Fcfs
+from factory_sim.factory.scheduling.priority import Priority
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
 from tests.ranked_reference import run_ranks
-from tests.reference import ReferenceRequest, ReferenceRun, run_reference
+from tests.reference import FCFS, Order, ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
 
@@ -102,6 +116,16 @@ class Plain:
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
 
+    def paused_power_w(
+        self,
+        contexts: Sequence[int],
+        chunks: Sequence[tuple[int, int]],
+        sampled: int,
+        paused_s: float,
+    ) -> float:
+        cost = self._cost(contexts, chunks, sampled)
+        return self.speed.power.power_w(cost._replace(duration_s=cost.duration_s + paused_s))
+
     def _cost(
         self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> Cost:
@@ -134,6 +158,9 @@ class Case:
     async_scheduling: bool = False
     role: str = ""
     ranks: int = 1
+    order: Order = FCFS
+    host_blocks: int = 0
+    move_s: float = 0.0
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -143,6 +170,8 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "prompts": (PromptBatch, AsyncPromptBatch),
     "decodes": (JoiningBatch, AsyncJoiningBatch),
     "hashed": (PrefixBatch, AsyncPrefixBatch),
+    "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
+    "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
 }
 
 
@@ -161,7 +190,8 @@ class EngineRun:
 def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
-    run = run_reference
+    order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
+    run = partial(run_reference, **order)
     if case.ranks > 1:
         together = {clock: _together(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
@@ -183,19 +213,41 @@ def _together(speed: Speed) -> Callable[[int], float]:
     return lambda tokens: speed.step_time.together(tokens).duration_s
 
 
+def queue_of(order: Order) -> Queue:
+    """Return the engine's queue in this order."""
+    made: dict[str, Callable[[], Queue]] = {
+        "fcfs": Fcfs,
+        "priority": Priority,
+        "edf": lambda: Edf(order.refuse_rate),
+        "fair": lambda: Fair(*order.weights),
+    }
+    return made[order.policy]()
+
+
 def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.hashes for asked in case.requests)
-    kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
+    role = "hashed" if hashed else case.role
+    ordered = case.order.policy != "fcfs" or case.host_blocks > 0
+    kind: Callable[..., Batch]
+    kind = KINDS[f"scheduled {role}" if ordered else role][case.async_scheduling]
+    more: dict[str, Any] = {}
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
 
     def batch_of() -> Batch:
-        policy = BATCHING[case.policy](case.max_num_batched_tokens)
+        policy: Batching = BATCHING[case.policy](case.max_num_batched_tokens)
+        front: list[Any] = []
+        if case.role == "decodes":
+            policy = Joining(policy)
+        if ordered:
+            front = [queue_of(case.order), HostMemory(case.host_blocks, case.move_s)]
+            policy = Settling(policy if hashed else Joining(policy))
         return kind(
-            Joining(policy) if case.role == "decodes" else policy,
+            *front,
+            policy,
             *case.speed_at(1.0),
             (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
             case.max_num_seqs,
@@ -223,6 +275,9 @@ def engine(case: Case) -> EngineRun:
             request.first_token_s = request.last_token_s = asked.made_s
             request.hit = min(asked.cached, asked.prompt - 1) // case.block_tokens
             request.hit *= case.block_tokens
+    for asked, request in zip(case.requests, requests, strict=True):
+        request.priority, request.tenant = asked.priority, asked.tenant
+        request.deadline_s = asked.promised_s
     run = EngineRun(requests, batch, gaps)
 
     def leave(replica: Replica, request: Request, time: float, outcome: str) -> None:

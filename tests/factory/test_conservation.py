@@ -33,6 +33,10 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     }
     more: dict[str, Any] = {}
     if draw(st.booleans()):
+        engine["preemption"] = draw(st.sampled_from(["recompute", "swap"]))
+        engine["scheduling"] = draw(st.sampled_from(["fcfs", "fair"]))
+        more["tenants"] = draw(st.integers(2, 5))
+    if draw(st.booleans()):
         more["timeout"] = draw(st.sampled_from(["300 ms", "2 s"]))
     if draw(st.booleans()):
         more["round_trip"] = draw(st.sampled_from(["30 ms", "800 ms"]))

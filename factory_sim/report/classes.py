@@ -1,0 +1,51 @@
+"""Classes of service on the terminal: who waited how long, and what each brought in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import duration, number, percent
+
+Figures = Mapping[str, Any]
+
+MOST = 6
+"""Tenants that are shown; the run folder has all."""
+
+
+def classes(summary: Figures) -> Iterator[str]:
+    """Yield a line for each class (of workloads without classes: each workload), and tenants."""
+    found = summary.get("classes", {})
+    paid = "revenue_usd" in summary
+    rows = [["", "completed", "TTFT p50", "TTFT p99", "TPOT p50", "SLO met", *["USD"] * paid]]
+    for name, part in found.items():
+        row = [name, f"{part['requests_completed']:,}"]
+        for key, place in (("ttft_ms", "p50"), ("ttft_ms", "p99"), ("tpot_ms", "p50")):
+            row.append(duration(part[key][place] / 1e3) if key in part else "")
+        kept = part.get("slo", {}).get("share_of_requests_met")
+        row.append("" if kept is None else percent(kept))
+        rows.append(row + ([number(part["revenue_usd"])] if paid else []))
+    if found:
+        yield from table(rows)
+    if paid:
+        yield from entry("revenue", f"{number(summary['revenue_usd'])} USD in the window")
+    yield from _tenants(summary.get("tenants", {}))
+
+
+def _tenants(tenants: Figures) -> Iterator[str]:
+    rows = [["tenant", "completed", "tokens", "TTFT p50", "TTFT p99"]]
+    for name, part in list(tenants.items())[:MOST]:
+        waited = part.get("ttft_ms", {})
+        rows.append(
+            [
+                name,
+                f"{part['requests_completed']:,}",
+                f"{part['input_tokens'] + part['output_tokens']:,}",
+                *(duration(waited[p] / 1e3) if p in waited else "" for p in ("p50", "p99")),
+            ]
+        )
+    if tenants:
+        yield from table(rows)
+    if len(tenants) > MOST:
+        yield from entry("more tenants", f"{len(tenants) - MOST:,}, in summary.json")
