@@ -28,26 +28,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Protocol
 
 SAME_TIME_S = 1e-9
 Chunk = tuple[int, int]
+DrawSteps = Callable[[int, int, int], int]
 Content = tuple[int, int]
 
 
 class Physics(Protocol):
     """Step time and power of one replica at one clock.
 
-    contexts: KV tokens after the step of every sequence decoded. chunks: (start, length) of
+    contexts: KV tokens after the step of every sequence decoded; with drafts, what one of its tokens
+    sees in the mean. chunks: (start, length) of
     each stretch of prompt, start being the tokens already in KV. sampled: tokens emitted at
     the end of the step.
     """
 
-    def step_s(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_s(self, contexts: Sequence[float], chunks: Sequence[Chunk], sampled: int) -> float:
         """Return the duration of the step in seconds."""
         ...
 
-    def step_power_w(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_power_w(
+        self, contexts: Sequence[float], chunks: Sequence[Chunk], sampled: int
+    ) -> float:
         """Return the power of one GPU during the step in watts."""
         ...
 
@@ -114,8 +119,9 @@ class ReferenceRecord:
 
     @property
     def gaps_s(self) -> list[float]:
-        """Return the inter-token latencies: seconds between consecutive emissions."""
-        return [b - a for a, b in zip(self.emissions_s, self.emissions_s[1:], strict=False)]
+        """Return the inter-token latencies: seconds between emissions, of one token or several."""
+        times = sorted(set(self.emissions_s))
+        return [b - a for a, b in zip(times, times[1:], strict=False)]
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,8 @@ class ReferenceStep:
     """One iteration: who took part (by index of the request) and what it cost.
 
     chunks belong to `prefilled`, one each. blocks_in_use and running hold during the step.
-    known: how many of the waiting the plan knew of. energy_j is of one GPU.
+    known: how many of the waiting the plan knew of. energy_j is of one GPU. made: tokens emitted at
+    the end, by their mean where drafts are verified.
     """
 
     start_s: float
@@ -131,7 +138,7 @@ class ReferenceStep:
     clock: float
     decoded: tuple[int, ...]
     prefilled: tuple[int, ...]
-    context: int
+    context: float
     chunks: tuple[Chunk, ...]
     sampled: int
     running: int
@@ -139,6 +146,7 @@ class ReferenceStep:
     known: int
     blocks_in_use: int
     energy_j: float
+    made: float
 
     @property
     def tokens(self) -> int:
@@ -167,6 +175,12 @@ class _Sequence:
     own: int = 0
     shared: list[Content] = field(default_factory=list)
     lost: int = 0
+    # With drafts: KV tokens at its first decode step, tokens to make from there, the steps that
+    # takes and those it has taken.
+    began: int = 0
+    to_make: int = 0
+    steps: int = 0
+    done: int = 0
 
     @property
     def blocks(self) -> int:
@@ -186,6 +200,13 @@ class _Sequence:
     def prefilled(self) -> bool:
         return self.kv >= self.target
 
+    @property
+    def exact_kv(self) -> Fraction:
+        """Return its KV tokens, if it went on evenly from its first decode step to its last."""
+        if not self.steps:
+            return Fraction(self.kv)
+        return self.began + Fraction(self.done * self.to_make, self.steps)
+
 
 @dataclass
 class _Plan:
@@ -199,13 +220,16 @@ class _Plan:
 
 class _Replica:
     def __init__(
-        self, *, max_num_seqs: int, budget: int, blocks: int, block_tokens: int, max_queue: float
+        self, *, max_num_seqs: int, budget: int, blocks: int, block_tokens: int, max_queue: float,
+        drafts: int, draw_steps: DrawSteps | None,
     ) -> None:
         self.max_num_seqs = max_num_seqs
         self.budget = budget
         self.blocks = blocks
         self.block_tokens = block_tokens
         self.max_queue = max_queue
+        self.drafts = drafts
+        self.draw_steps = draw_steps
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
@@ -255,6 +279,7 @@ class _Replica:
         self.unused += [content for content in reversed(sequence.shared) if content not in still]
         sequence.own, sequence.shared = 0, []
         sequence.kv = sequence.target = 0
+        sequence.steps = sequence.done = 0
 
     def blocks_for(self, tokens: int) -> int:
         return math.ceil(tokens / self.block_tokens)
@@ -264,19 +289,38 @@ class _Replica:
     def finish(self, plan: _Plan, now: float) -> None:
         emitting = sorted(plan.decoded, key=lambda sequence: sequence.index)
         for sequence in plan.decoded:
-            sequence.kv += 1
+            self.move_on(sequence)
         for sequence, length in plan.chunks:
             sequence.kv += length
             if sequence.prefilled:
                 emitting.append(sequence)
         for sequence in emitting:
-            sequence.record.emissions_s.append(now)
+            made = sequence.kv - sequence.prompt_with_emitted + 1
+            sequence.record.emissions_s += [now] * made
             request = sequence.record.request
             if sequence.record.emitted == request.output:
                 self.leave(sequence, "completed", now)
             elif request.sends_s is not None:
                 self.sending.append((now + request.sends_s, sequence.blocks))
                 self.leave(sequence, "sent", now)
+
+    def move_on(self, sequence: _Sequence) -> None:
+        """Take a decoded sequence one step on: by a token, or by what its drafts come to."""
+        if not self.drafts:
+            sequence.kv += 1
+            return
+        sequence.done += 1
+        sequence.kv = math.ceil(sequence.exact_kv)
+
+    def set_out(self, decoded: Sequence[_Sequence]) -> None:
+        """Draw the steps of sequences that decode for the first time since they were computed."""
+        for sequence in decoded:
+            if self.drafts and not sequence.steps:
+                assert self.draw_steps is not None
+                made = sequence.record.emitted
+                sequence.began = sequence.kv
+                sequence.to_make = sequence.record.request.output - made
+                sequence.steps = self.draw_steps(sequence.index, made, sequence.to_make)
 
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
@@ -319,7 +363,8 @@ class _Replica:
     def refuses(self, request: ReferenceRequest) -> bool:
         if request.sends_s is not None:
             return self.blocks_for(request.prompt) > self.blocks
-        never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
+        longest = request.prompt + request.output - 1 + self.drafts
+        never_fits = self.blocks_for(longest) > self.blocks
         return never_fits or len(self.waiting) >= self.max_queue
 
     # 4. planning
@@ -363,8 +408,12 @@ class _Replica:
                 sequence.record.admitted_s = now
             self.running.append(sequence)
 
+    def short_of(self, sequence: _Sequence) -> int:
+        """Return the blocks a sequence lacks for its next token and the drafts after it."""
+        return self.blocks_for(sequence.kv + 1 + self.drafts) - sequence.blocks
+
     def needed_to_grow(self) -> int:
-        return sum(s.prefilled and s.kv % self.block_tokens == 0 for s in self.running)
+        return sum(self.short_of(s) for s in self.running if s.prefilled)
 
     def admit(self, now: float) -> _Sequence:
         sequence = self.waiting.pop(0)
@@ -410,13 +459,13 @@ class _Replica:
         preempted = False
         while True:
             decoding = [sequence for sequence in self.running if sequence.prefilled]
-            growing = [s for s in decoding if s.kv % self.block_tokens == 0]
-            if len(growing) <= self.free:
+            if sum(self.short_of(sequence) for sequence in decoding) <= self.free:
                 break
             self.preempt_last()
             preempted = True
-        for sequence in growing:
-            sequence.own += 1
+        for sequence in decoding:
+            sequence.own += self.short_of(sequence)
+        self.set_out(decoding)
         self.forget()
         return decoding, preempted
 
@@ -429,7 +478,8 @@ class _Replica:
         for sequence in self.running:
             if sequence.prefilled:
                 assert sequence.kv == sequence.prompt_with_emitted - 1
-                assert sequence.blocks == self.blocks_for(sequence.kv)
+                ahead = self.blocks_for(sequence.kv + self.drafts)
+                assert self.blocks_for(sequence.kv) <= sequence.blocks <= ahead
             else:
                 assert sequence.blocks == self.blocks_for(sequence.target)
 
@@ -438,7 +488,7 @@ def _plan_chunked(replica: _Replica, now: float) -> _Plan:
     """Decode first; prompt chunks fill what is left of the token budget."""
     decoded, preempted = replica.decode_all()
     plan = _Plan(decoded)
-    left = replica.budget - len(decoded)
+    left = replica.budget - len(decoded) * (1 + replica.drafts)
     for sequence in replica.running:
         if not sequence.prefilled and left > 0:
             left -= replica.schedule(plan, sequence, left)
@@ -494,19 +544,24 @@ def run_reference(
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
+    drafts: int = 0,
+    draw_steps: DrawSteps | None = None,
 ) -> ReferenceRun:
     """Serve `requests` until all have left; return their records, and `.steps`.
 
     policy: chunked, continuous or static; static has no token budget and does not look at
     max_num_batched_tokens. clock_changes: (time in seconds, clock) in order of time; the first
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
-    async_scheduling: whether a step is planned while the one before runs.
+    async_scheduling: whether a step is planned while the one before runs. drafts: tokens drafted of
+    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the tokens
+    it has made) makes so many more. In between it is where even steps bring it, and what it has
+    emitted is that, rounded up.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
         assert not (request.cached and request.hashes)
     assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
-    assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs
+    assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs * (1 + drafts)
     assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])
     plan_step = _POLICIES[policy]
     replica = _Replica(
@@ -515,6 +570,8 @@ def run_reference(
         blocks=blocks,
         block_tokens=block_tokens,
         max_queue=math.inf if max_queue is None else max_queue,
+        drafts=drafts,
+        draw_steps=draw_steps,
     )
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -565,7 +622,13 @@ def run_reference(
 def _measure(
     replica: _Replica, plan: _Plan, now: float, clock: float, physics: Physics
 ) -> ReferenceStep:
-    contexts = [sequence.kv + 1 for sequence in plan.decoded]
+    if replica.drafts:
+        sees = Fraction(sum(range(1, replica.drafts + 2)), replica.drafts + 1)
+        contexts = [float(sequence.exact_kv + sees) for sequence in plan.decoded]
+        made = float(sum(Fraction(s.to_make, s.steps) for s in plan.decoded))
+    else:
+        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+        made = len(plan.decoded)
     chunks = tuple((sequence.kv, length) for sequence, length in plan.chunks)
     finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
     sampled = len(plan.decoded) + finishing
@@ -586,4 +649,5 @@ def _measure(
         known=sum(replica.knows(sequence) for sequence in replica.waiting),
         blocks_in_use=replica.blocks - replica.free,
         energy_j=physics.step_power_w(*work) * duration_s,
+        made=made + finishing,
     )

@@ -16,7 +16,9 @@ class Totals(NamedTuple):
     its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
     loading_s: not busy, because something had failed, or because weights were on their way;
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
-    or of blocks that hold one.
+    or of blocks that hold one. drafting_s: busy with drafts, whatever bounds them, and in no
+    other cause; verified: steps of every sequence with drafts, summed; accepted: drafts that were
+    right.
     """
 
     busy_s: float = 0.0
@@ -35,6 +37,9 @@ class Totals(NamedTuple):
     loading_s: float = 0.0
     dark_s: float = 0.0
     transfer_s: float = 0.0
+    drafting_s: float = 0.0
+    verified: float = 0.0
+    accepted: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.linked_replica import LinkedReplica
@@ -21,6 +22,11 @@ from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
+from factory_sim.factory.speculating_batch import (
+    AsyncSpeculatingBatch,
+    DraftedBlocks,
+    SpeculatingBatch,
+)
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
@@ -58,7 +64,7 @@ class Toy:
         return self.mixed(sequences, 0, 0, [], sequences)
 
     def mixed(
-        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         tokens = sequences + sum(chunk.length for chunk in chunks)
         pairs = sum(chunk.length * (chunk.start + chunk.length / 2) for chunk in chunks)
@@ -84,17 +90,17 @@ class Plain:
     speed: Speed
 
     def step_s(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self._cost(contexts, chunks, sampled).duration_s
 
     def step_power_w(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
 
     def _cost(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> Cost:
         model: StepTime = self.speed.step_time
         attended = sum(contexts)
@@ -124,6 +130,7 @@ class Case:
     max_queue: int | None = None
     async_scheduling: bool = False
     role: str = ""
+    drafts: Drafts | None = None
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -133,6 +140,7 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "prompts": (PromptBatch, AsyncPromptBatch),
     "decodes": (JoiningBatch, AsyncJoiningBatch),
     "hashed": (PrefixBatch, AsyncPrefixBatch),
+    "drafts": (SpeculatingBatch, AsyncSpeculatingBatch),
 }
 
 
@@ -162,6 +170,8 @@ def reference(case: Case) -> ReferenceRun:
         clock_changes=[(0.0, 1.0), *case.clock_changes],
         max_queue=case.max_queue,
         async_scheduling=case.async_scheduling,
+        drafts=case.drafts.tokens if case.drafts else 0,
+        draw_steps=case.drafts.steps if case.drafts else None,
     )
 
 
@@ -174,10 +184,14 @@ def engine(case: Case) -> EngineRun:
     kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
+    kv = (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
+    if case.drafts is not None:
+        kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
+        kv = DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
     batch = kind(
         Joining(policy) if case.role == "decodes" else policy,
         *case.speed_at(1.0),
-        (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
+        kv,
         case.max_num_seqs,
         math.inf if case.max_queue is None else case.max_queue,
         gaps,

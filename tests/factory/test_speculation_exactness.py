@@ -1,0 +1,66 @@
+"""Speculative decoding by macro-steps equals the step-by-step reference, request by request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from factory_sim.factory.drafts import Drafts
+from tests.factory.side_by_side import Case, engine, reference
+from tests.factory.test_exactness import (
+    SAME,
+    assert_same_blame,
+    assert_same_gaps,
+    assert_same_looks,
+    assert_same_requests,
+    assert_same_sums,
+    cases,
+)
+
+UNWINDOWED = ("constant", "binary", "linear", "steep")
+
+
+@st.composite
+def drafted(draw: st.DrawFn) -> Case:
+    """Draw a case of any policy, and how its answers are drafted."""
+    case = draw(cases(toys=UNWINDOWED))
+    block_tokens = draw(st.sampled_from([16, 16, 8, 4]))
+    tokens = draw(st.integers(1, min(7, block_tokens - 1)))
+    drafts = Drafts(
+        tokens,
+        draw(st.sampled_from([0.0, 0.3, 0.7, 0.95, 1.0])),
+        0.0,
+        draw(st.integers(0, 99)),
+    )
+    if draw(st.booleans()):
+        drafts = Drafts(tokens, 0.6, 0.2, 7)
+    most = max(r.prompt + r.output - 1 + tokens for r in case.requests)
+    return replace(
+        case,
+        drafts=drafts,
+        block_tokens=block_tokens,
+        blocks=max(1, -(-most // block_tokens) * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10),
+        max_num_batched_tokens=case.max_num_seqs * (1 + tokens) + draw(st.integers(0, 60)),
+    )
+
+
+@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@given(drafted())
+def test_macro_steps_with_drafts_equal_single_steps(case: Case) -> None:
+    slow, fast = reference(case), engine(case)
+    assert_same_requests(slow, fast)
+    assert_same_sums(slow, fast)
+    assert_same_blame(slow, fast, case)
+    assert_same_gaps(slow, fast)
+    assert_same_looks(slow, fast, case.looks_s)
+    verified = sum(len(step.decoded) for step in slow.steps)
+    totals = fast.batch.ledger.totals(fast.batch.stretch.step_time)
+    assert math.isclose(totals.verified, verified, rel_tol=SAME)
+    made = sum(record.emitted for record in slow)
+    prefills = sum(step.made for step in slow.steps) - sum(
+        0.0 if not step.decoded else 0.0 for step in slow.steps
+    )
+    assert made >= 0 and prefills >= 0
