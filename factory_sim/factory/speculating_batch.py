@@ -25,6 +25,10 @@ from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime
 
 
+ENDLESS = 2**62
+"""Steps, where no block will be taken any more."""
+
+
 class Stay(NamedTuple):
     """A sequence's time among those that decode.
 
@@ -109,13 +113,13 @@ class DraftedBlocks(KvBlocks):
         return sum([due_at.get(due, 0) for due in range(step, step + steps)])
 
     def steps_that_fit(self, step: int, growing: int) -> int:
-        """Return how many steps from `step` on the free blocks allow."""
+        """Return how many steps from `step` on the free blocks allow; ENDLESS if all that is due."""
         left = self.free
         for due in range(step, self._last + 1):
             left -= self._due_at.get(due, 0)
             if left < 0:
                 return due - step
-        return self._last + 1 - step
+        return ENDLESS
 
     def _dues(self, stay: Stay) -> Iterator[int]:
         """Yield the steps of a stay that take a block.
@@ -229,11 +233,36 @@ class SpeculatingBatch(Batch):
         self._longest = min(self._longest, room)
         self._stays: dict[Request, Stay] = {}
         self._rate = 0.0
+        self._squeezed = False  # somebody was preempted for the step being filled
+
+    def admit(self, most: int | None = None) -> Request | None:
+        """Admit the head of the queue, but in a step for which somebody was preempted.
+
+        As in vLLM: what it gave back, drafts included, may be more than it takes to return.
+        """
+        return None if self._squeezed else super().admit(most)
+
+    def make_room(self) -> None:
+        """Preempt until every decoding sequence has blocks for its token and its drafts."""
+        running = len(self.running)
+        super().make_room()
+        self._squeezed = len(self.running) < running
+
+    def plan(self, now: float) -> bool:
+        """Plan the next stretch; return False when there is nothing to do.
+
+        It is one step long where somebody was preempted, who may come back right after.
+        """
+        going = super().plan(now)
+        if self._squeezed:
+            self.stretch.cut(now)
+        return going
 
     def advance(self) -> tuple[float, list[Request]]:
         """Carry out the stretch; return the time at its end and who has finished then."""
         if self._decodes and self.decoding:
             self.context += (self._rate - self.decoding) * self.stretch.steps
+        self._squeezed = False
         step = self._step
         done = super().advance()
         self.kv.forget(step, self._step)
@@ -245,7 +274,7 @@ class SpeculatingBatch(Batch):
         """Lose everything at `now`."""
         lost = super().abandon(now, stepping)
         self._stays.clear()
-        self._rate = 0.0
+        self._rate, self._squeezed = 0.0, False
         return lost
 
     # -- inside ------------------------------------------------------------------------

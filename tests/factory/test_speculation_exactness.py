@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -55,12 +55,13 @@ def test_macro_steps_with_drafts_equal_single_steps(case: Case) -> None:
     assert_same_sums(slow, fast)
     assert_same_blame(slow, fast, case)
     assert_same_gaps(slow, fast)
-    assert_same_looks(slow, fast, case.looks_s)
-    verified = sum(len(step.decoded) for step in slow.steps)
+    # Who leaves early has the last of its tokens whole, where the reference's steps have a part.
+    left_early = sum(record.preemptions + (record.outcome != "completed") for record in slow)
+    assert case.drafts is not None
+    assert_same_looks(slow, fast, case.looks_s, 1 + case.drafts.tokens + left_early)
     totals = fast.batch.ledger.totals(fast.batch.stretch.step_time)
-    assert math.isclose(totals.verified, verified, rel_tol=SAME)
+    verified = sum(len(step.decoded) for step in slow.steps)
+    assert totals.verified == pytest.approx(verified, rel=SAME)
+    sampled = sum(step.sampled for step in slow.steps)
     made = sum(record.emitted for record in slow)
-    prefills = sum(step.made for step in slow.steps) - sum(
-        0.0 if not step.decoded else 0.0 for step in slow.steps
-    )
-    assert made >= 0 and prefills >= 0
+    assert totals.accepted == pytest.approx(made - sampled, rel=SAME, abs=1e-6)
