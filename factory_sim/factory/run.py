@@ -222,6 +222,7 @@ def _share(
         system_seconds=float(inside_s.sum()),
         accepted=len(accepted),
         prefix_caching=name in factory.caching,
+        draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
         lost_tokens=scale * (after.lost_tokens[name] - before.lost_tokens[name]),
     )
 

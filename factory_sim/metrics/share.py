@@ -19,6 +19,7 @@ class Share:
     system_seconds: the integral of requests inside over the whole run, and the sum of the times
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts.
+    draft_tokens: drafted for a sequence in a step.
     """
 
     deployment: str
@@ -39,6 +40,7 @@ class Share:
     accepted: int
     lost_tokens: float
     prefix_caching: bool = False
+    draft_tokens: int = 0
 
     @property
     def gpus(self) -> int:

@@ -28,6 +28,7 @@ CAUSES = {
     "down": "down_s",
     "loading": "loading_s",
     "waiting_for_transfer": "transfer_s",
+    "drafting": "drafting_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
 
@@ -95,7 +96,7 @@ def _service(requests: pd.DataFrame, window: Window, shares: Sequence[Share]) ->
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:
         summary["recomputed_tokens"] = round(recomputed)
-    summary |= _prefix_cache(requests, shares)
+    summary |= _prefix_cache(requests, shares) | _speculation(shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
 
@@ -115,6 +116,25 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             "hit_rate": found / asked,
             "found_tokens": round(found),
             "prompt_tokens": round(asked),
+        }
+    }
+
+
+def _speculation(shares: Sequence[Share]) -> Summary:
+    """Return how drafts fared in the window: of all steps of all sequences with them."""
+    steps = drafted = accepted = 0.0
+    for share in shares:
+        steps += share.totals.verified
+        drafted += share.totals.verified * share.draft_tokens
+        accepted += share.totals.accepted
+    if not steps:
+        return {}
+    return {
+        "speculation": {
+            "mean_acceptance_length": 1.0 + accepted / steps,
+            "draft_acceptance_rate": accepted / drafted,
+            "draft_tokens": round(drafted),
+            "rejected_draft_tokens": round(drafted - accepted),
         }
     }
 

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
+from factory_sim.scenario.speculation import Speculation
 from factory_sim.units import BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -39,7 +40,7 @@ class EngineSpec(Frozen):
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
     async_scheduling: whether each step is planned while the one before runs. prefix_caching:
     whether blocks of prompts are kept for others that begin alike (default: where a workload says
-    which do).
+    which do). speculation: speculative decoding (default: none).
     """
 
     profile: EngineName = "vllm"
@@ -51,6 +52,7 @@ class EngineSpec(Frozen):
     max_queue: Count | None = None
     async_scheduling: bool | None = None
     prefix_caching: bool | None = None
+    speculation: Speculation | None = None
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> EngineSpec:
@@ -185,6 +187,23 @@ class Deployment(Frozen):
     system: SystemName | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
+
+    @model_validator(mode="after")
+    def _drafts_are_modelled(self) -> Deployment:
+        drafts = self.engine.speculation or (
+            self.prefill and self.prefill.engine and self.prefill.engine.speculation
+        )
+        if drafts and self.prefill is not None:
+            raise ValueError(
+                "the pools of disaggregated prefill do not draft yet; leave out engine.speculation, "
+                "or 'prefill'"
+            )
+        if drafts and self.step_time == "aiconfigurator":
+            raise ValueError(
+                "step_time 'aiconfigurator' has no steps that verify drafts; leave out "
+                "engine.speculation, or take 'roofline'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Deployment:
