@@ -29,6 +29,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Protocol
 
 SAME_TIME_S = 1e-9
@@ -40,10 +41,9 @@ Content = tuple[int, int]
 class Physics(Protocol):
     """Step time and power of one replica at one clock.
 
-    contexts: KV tokens after the step of every sequence decoded; with drafts, what one of its tokens
-    sees in the mean. chunks: (start, length) of
-    each stretch of prompt, start being the tokens already in KV. sampled: tokens emitted at
-    the end of the step.
+    contexts: KV tokens after the step of every sequence decoded; with drafts, what one of its
+    tokens sees in the mean. chunks: (start, length) of each stretch of prompt, start being the
+    tokens already in KV. sampled: tokens emitted at the end of the step.
     """
 
     def step_s(self, contexts: Sequence[float], chunks: Sequence[Chunk], sampled: int) -> float:
@@ -121,7 +121,7 @@ class ReferenceRecord:
     def gaps_s(self) -> list[float]:
         """Return the inter-token latencies: seconds between emissions, of one token or several."""
         times = sorted(set(self.emissions_s))
-        return [b - a for a, b in zip(times, times[1:], strict=False)]
+        return [b - a for a, b in pairwise(times)]
 
 
 @dataclass(frozen=True)
@@ -220,8 +220,15 @@ class _Plan:
 
 class _Replica:
     def __init__(
-        self, *, max_num_seqs: int, budget: int, blocks: int, block_tokens: int, max_queue: float,
-        drafts: int, draw_steps: DrawSteps | None,
+        self,
+        *,
+        max_num_seqs: int,
+        budget: int,
+        blocks: int,
+        block_tokens: int,
+        max_queue: float,
+        drafts: int,
+        draw_steps: DrawSteps | None,
     ) -> None:
         self.max_num_seqs = max_num_seqs
         self.budget = budget
@@ -553,9 +560,9 @@ def run_reference(
     max_num_batched_tokens. clock_changes: (time in seconds, clock) in order of time; the first
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
     async_scheduling: whether a step is planned while the one before runs. drafts: tokens drafted of
-    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the tokens
-    it has made) makes so many more. In between it is where even steps bring it, and what it has
-    emitted is that, rounded up.
+    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
+    tokens it has made) makes so many more. In between it is where even steps bring it, and what it
+    has emitted is that, rounded up.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt

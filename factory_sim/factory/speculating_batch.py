@@ -24,7 +24,6 @@ from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime
 
-
 ENDLESS = 2**62
 """Steps, where no block will be taken any more."""
 
@@ -113,7 +112,7 @@ class DraftedBlocks(KvBlocks):
         return sum([due_at.get(due, 0) for due in range(step, step + steps)])
 
     def steps_that_fit(self, step: int, growing: int) -> int:
-        """Return how many steps from `step` on the free blocks allow; ENDLESS if all that is due."""
+        """Return how many steps from `step` on the free blocks allow; ENDLESS if all of them."""
         left = self.free
         for due in range(step, self._last + 1):
             left -= self._due_at.get(due, 0)

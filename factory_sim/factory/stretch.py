@@ -22,9 +22,10 @@ class Stretch:
 
     cost: of a step, but for the context in decode steps. sequences: in each step, decoding or
     with a chunk. prompt_time, prompt_power: of steps with chunks, where these run at a clock of
-    their own. tokens: made in each step, by which the context of decode steps grows. context, windowed: tokens attended to in the first
-    decode step, in layers with full attention and in those with a sliding window, of which
-    `filling` windows grow. kv_blocked: work waits for blocks.
+    their own. tokens: made in each step, by which the context of decode steps grows. context,
+    windowed: tokens attended to in the first decode step, in layers with full attention and in
+    those with a sliding window, of which `filling` windows grow. kv_blocked: work waits for
+    blocks.
     """
 
     __slots__ = (

@@ -32,14 +32,12 @@ class DraftedCost(Cost):
     two busy times are of both.
     """
 
-    drafting_s: float = 0.0  # type: ignore[assignment]
+    drafting_s: float = 0.0
 
 
 def drafted(model: Cost, draft: Cost) -> DraftedCost:
     """Return the cost of a model's step and of the drafts before it."""
-    cost = DraftedCost(
-        model[0] + draft[0], *model[1:5], model[5] + draft[5], model[6] + draft[6]
-    )
+    cost = DraftedCost(model[0] + draft[0], *model[1:5], model[5] + draft[5], model[6] + draft[6])
     cost.drafting_s = sum(draft[1:5])
     return cost
 

@@ -175,8 +175,8 @@ def _requests(summary: Figures) -> Iterator[str]:
     if "speculation" in summary:
         drafts = summary["speculation"]
         rate = percent(drafts["draft_acceptance_rate"])
-        told = f"{number(drafts['mean_acceptance_length'])} tokens a step, {rate} of drafts right"
-        yield from entry("speculation", told)
+        length = number(drafts["mean_acceptance_length"])
+        yield from entry("speculation", f"{length} tokens a step, {rate} of the drafts right")
     if "recomputed_tokens" in summary:
         yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
 

@@ -195,8 +195,8 @@ class Deployment(Frozen):
         )
         if drafts and self.prefill is not None:
             raise ValueError(
-                "the pools of disaggregated prefill do not draft yet; leave out engine.speculation, "
-                "or 'prefill'"
+                "the pools of disaggregated prefill do not draft yet; leave out "
+                "engine.speculation, or 'prefill'"
             )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
