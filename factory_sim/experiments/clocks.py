@@ -59,7 +59,9 @@ def clocks(
     batch = most  # of one that only decodes
     if fleet.phases != ("decode",):
         step_time = step_time_of(fleet, 1.0)
-        batch = ideal(step_time, prompt, output, cached, most, fleet.max_step_tokens).batch
+        batch = ideal(
+            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
+        ).batch
     rack = layout.site.rack(fleet.replicas[0][0].index)
     lowest = fleet.power_curve.clock_floor.value
     steps = int((1.0 - lowest) / STEP + 1e-9)

@@ -21,7 +21,7 @@ from factory_sim.physics.speculation import (
     without_host,
 )
 from factory_sim.physics.step_time import Roofline, StepTime
-from factory_sim.scenario.speculation import DraftShare, Speculation
+from factory_sim.scenario.speculation import Speculation
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,8 @@ def drafting_of(
     problems = list(_of_model(path, spec, shard.model, block_tokens))
     draft, model = spec.draft, shard.model
     found = Drafting(spec)
-    if isinstance(draft, DraftShare):
-        found = Drafting(spec, share=draft.step_time_share)
+    if draft is None:
+        found = Drafting(spec, share=spec.step_time_share or 0.0)
     elif draft in ("mtp", "eagle"):
         problems += _of_head(f"{path}.draft", draft, model)
         layers = model.mtp_layers if draft == "mtp" else 1

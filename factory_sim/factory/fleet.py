@@ -86,6 +86,11 @@ class Fleet:
         return min(longest, self.memory.tokens + 1 - drafts)
 
     @property
+    def tokens_per_step(self) -> float:
+        """Return the tokens that a sequence makes in a step, in the mean."""
+        return self.drafting.spec.tokens_per_step if self.drafting else 1.0
+
+    @property
     def plans_ahead(self) -> bool:
         """Tell whether its engine plans each step while the one before runs."""
         asked = self.spec.engine.async_scheduling

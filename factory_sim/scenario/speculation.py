@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.names import ModelName
+from factory_sim.scenario.names import known_model
 from factory_sim.units import Share
 
 
@@ -37,13 +37,12 @@ class Acceptance(Frozen):
         return self
 
 
-class DraftShare(Frozen):
-    """A draft of which only this is known: a pass of it takes so much of a step of the model.
+def _known_draft(name: str, info: ValidationInfo) -> str:
+    return name if name in OWN_DRAFTS else known_model(name, info)
 
-    Its weights and its KV cache are taken to be the same share of the model's.
-    """
 
-    step_time_share: Annotated[Share, Field(gt=0, le=1)]
+OWN_DRAFTS = ("mtp", "eagle", "ngram")
+"""Drafts that are no model of the catalogue."""
 
 
 class Speculation(Frozen):
@@ -52,13 +51,23 @@ class Speculation(Frozen):
     num_speculative_tokens: tokens drafted in a step. acceptance: probability that a draft token is
     accepted, given that those before it were. draft: a smaller model of the catalogue on the same
     GPUs; `mtp`, the model's own layer for multi-token prediction; `eagle`, one layer like the
-    model's on its hidden state; `ngram`, a look into the prompt, which costs no GPU time; or a
-    share of the model's step.
+    model's on its hidden state; `ngram`, a look into the prompt, which costs no GPU time.
+    step_time_share: in place of draft, of one of which only this is known: a pass of it takes so
+    much of a step of the model. Its weights and KV cache are taken to be the same share.
     """
 
     num_speculative_tokens: Annotated[int, Field(gt=0, strict=True)]
     acceptance: Acceptance
-    draft: Literal["mtp", "eagle", "ngram"] | DraftShare | ModelName
+    draft: Annotated[str, AfterValidator(_known_draft)] | None = None
+    step_time_share: Annotated[Share, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_draft(self) -> Speculation:
+        if (self.draft is None) == (self.step_time_share is None):
+            raise ValueError(
+                "give either 'draft' (a smaller model, mtp, eagle or ngram) or 'step_time_share'"
+            )
+        return self
 
     @property
     def tokens_per_step(self) -> float:

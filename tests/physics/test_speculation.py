@@ -16,7 +16,8 @@ from tests.factory.small import small_scenario
 def fleet_of(draft: object = None, tokens: int = 3, acceptance: float = 0.7) -> Fleet:
     engine = {}
     if draft is not None:
-        speculation = {"num_speculative_tokens": tokens, "acceptance": acceptance, "draft": draft}
+        speculation = {"num_speculative_tokens": tokens, "acceptance": acceptance}
+        speculation |= draft if isinstance(draft, dict) else {"draft": draft}
         engine = {"speculation": speculation}
     (fleet,) = lay_out(small_scenario(engine=engine)).fleets
     return fleet
