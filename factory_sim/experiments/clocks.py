@@ -90,7 +90,7 @@ def _point(
     return Point(
         clock,
         _phase(layout, rack, fleet, clock, prefill, fleet.max_step_tokens),
-        _phase(layout, rack, fleet, clock, decode, batch),
+        _phase(layout, rack, fleet, clock, decode, batch * fleet.tokens_per_step),
     )
 
 
@@ -110,7 +110,7 @@ def _phase(
     fleet: Fleet,
     clock: float,
     cost_of: Callable[[StepTime], Cost],
-    tokens: int,
+    tokens: float,
 ) -> Phase:
     lowest = fleet.power_curve.clock_floor.value
     while True:

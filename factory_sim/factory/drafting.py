@@ -11,6 +11,7 @@ from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory
 from factory_sim.physics.speculation import (
+    EAGLE3_VOCAB,
     HeadRoofline,
     Passes,
     Scaled,
@@ -51,7 +52,9 @@ class Drafting:
         weights, per_token = self.share * memory.weight_bytes, self.share * memory.bytes_per_token
         if self.shard is not None:
             own = self.shard
-            weights = head_weight_bytes(own) if self.head else own.weight_bytes
+            weights = own.weight_bytes
+            if self.head:
+                weights = head_weight_bytes(own, own.model.vocab != shard.model.vocab)
             per_token = own.kv_bytes_per_token_layer * own.model.attention_layers
         return replace(
             memory,
@@ -91,11 +94,10 @@ def drafting_of(
     found = Drafting(spec)
     if draft is None:
         found = Drafting(spec, share=spec.step_time_share or 0.0)
-    elif draft in ("mtp", "eagle"):
+    elif draft in ("mtp", "eagle", "eagle3"):
         problems += _of_head(f"{path}.draft", draft, model)
-        layers = model.mtp_layers if draft == "mtp" else 1
-        if not problems:
-            found = Drafting(spec, replace(shard, model=head_of(model, min(layers, 1))), head=True)
+        vocab = min(EAGLE3_VOCAB, model.vocab) if draft == "eagle3" else None
+        found = Drafting(spec, replace(shard, model=head_of(model, vocab)), head=True)
     elif draft != "ngram":
         small = facts.model(draft)
         problems += _of_small(f"{path}.draft", small, shard)
@@ -127,7 +129,7 @@ def _of_head(path: str, draft: str, model: Model) -> Iterator[Problem]:
             f"{model.name} was released without layers for multi-token prediction; name a smaller "
             "model of the catalogue, or ngram",
         )
-    if draft == "eagle" and model.moe is not None:
+    if draft != "mtp" and model.moe is not None:
         yield Problem(
             path,
             f"the width of a draft layer for a model with experts, such as {model.name}, follows "

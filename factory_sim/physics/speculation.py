@@ -81,7 +81,8 @@ class HeadRoofline(Roofline):
     """The roofline of layers that draft from the model's own last hidden state.
 
     Each pass begins with a projection of that state and of the token's embedding, 2 h to h, in 16
-    bits and whole on every GPU (DeepSeek-V3, section 2.2; EAGLE: Li et al., 2024).
+    bits and whole on every GPU (DeepSeek-V3, section 2.2; EAGLE: Li et al., 2024). EAGLE-3 widens
+    the layer's own projections instead, to about as much.
     """
 
     def _per_token(self, tokens: NDArray[np.float64]) -> list[NDArray[np.float64]]:
@@ -99,21 +100,28 @@ def projection_of(model: Model) -> work.Gemm:
     return work.Gemm(2 * model.hidden, model.hidden)
 
 
-def head_of(model: Model, layers: int) -> Model:
-    """Return the layers that draft for a model from its hidden state, as a model of their own.
+EAGLE3_VOCAB = 32_000
+"""Tokens that an EAGLE-3 layer drafts from: the commonest (`draft_vocab_size` in the config.json of
+https://huggingface.co/yuhuili/EAGLE3-LLaMA3.1-Instruct-8B and of others since)."""
 
-    They are like the model's last ones, and share its embeddings and output head.
+
+def head_of(model: Model, vocab: int | None = None) -> Model:
+    """Return a layer that drafts for a model from its hidden state, as a model of its own.
+
+    It is like the model's last ones. vocab: of an output head of its own; without, it shares that of
+    the model. Embeddings it always shares.
     """
     moe = model.moe and model.moe.model_copy(update={"dense_layers": 0})
-    return model.model_copy(
-        update={"layers": layers, "mlp_layers": None, "moe": moe, "mtp_layers": 0}
-    )
+    own = {"layers": 1, "mlp_layers": None, "moe": moe, "mtp_layers": 0}
+    return model.model_copy(update=own | ({"vocab": vocab} if vocab else {}))
 
 
-def head_weight_bytes(shard: Shard) -> float:
-    """Return the bytes that such layers add on each GPU: embeddings and output head are shared."""
-    tables = work.embedding_weights(shard.model, shard.tp)
-    own = projection_of(shard.model).weights - tables
+def head_weight_bytes(shard: Shard, own_output: bool) -> float:
+    """Return the bytes that such a layer adds on each GPU. own_output: has an output head."""
+    model = shard.model
+    own = projection_of(model).weights - work.embedding_weights(model, shard.tp)
+    if own_output:
+        own += model.vocab * model.hidden / shard.tp
     return shard.weight_bytes + own * work.BYTES_PER_WEIGHT["bf16"]
 
 

@@ -41,7 +41,7 @@ def _known_draft(name: str, info: ValidationInfo) -> str:
     return name if name in OWN_DRAFTS else known_model(name, info)
 
 
-OWN_DRAFTS = ("mtp", "eagle", "ngram")
+OWN_DRAFTS = ("mtp", "eagle", "eagle3", "ngram")
 """Drafts that are no model of the catalogue."""
 
 
@@ -51,7 +51,8 @@ class Speculation(Frozen):
     num_speculative_tokens: tokens drafted in a step. acceptance: probability that a draft token is
     accepted, given that those before it were. draft: a smaller model of the catalogue on the same
     GPUs; `mtp`, the model's own layer for multi-token prediction; `eagle`, one layer like the
-    model's on its hidden state; `ngram`, a look into the prompt, which costs no GPU time.
+    model's on its hidden state; `eagle3`, the same with an output head for common tokens; `ngram`,
+    a look into the prompt, which costs no GPU time.
     step_time_share: in place of draft, of one of which only this is known: a pass of it takes so
     much of a step of the model. Its weights and KV cache are taken to be the same share.
     """
@@ -65,7 +66,7 @@ class Speculation(Frozen):
     def _one_draft(self) -> Speculation:
         if (self.draft is None) == (self.step_time_share is None):
             raise ValueError(
-                "give either 'draft' (a smaller model, mtp, eagle or ngram) or 'step_time_share'"
+                "give either 'draft' (a smaller model, mtp, eagle, eagle3 or ngram) or 'step_time_share'"
             )
         return self
 

@@ -100,7 +100,7 @@ def test_with_nothing_accepted_only_verifying_costs() -> None:
     assert run.summary["speculation"]["mean_acceptance_length"] == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("draft", ["ngram", "eagle", {"step_time_share": 0.05}])
+@pytest.mark.parametrize("draft", ["ngram", "eagle", "eagle3", {"step_time_share": 0.05}])
 def test_speedup_of_one_user_is_leviathans(draft: Any) -> None:
     """Theorem 3.8: (1 - a^(k+1)) / (1 - a) / (1 + k c), if verifying costs as much as a step."""
     engine, context = drafted(draft), 400.0
@@ -215,7 +215,7 @@ REFUSED = [
     (drafted("nonsense"), "unknown model 'nonsense'"),
     (drafted(acceptance=1.5), "acceptance"),
     (drafted(acceptance={"mean": 0.9, "deviation": 0.4}), "deviation must be below 0.3"),
-    (drafted({}), "give either 'draft' (a smaller model, mtp, eagle or ngram) or"),
+    (drafted({}), "give either 'draft' (a smaller model, mtp, eagle, eagle3 or ngram) or"),
     (drafted({"draft": "ngram", "step_time_share": 0.1}), "give either 'draft'"),
     (drafted(tokens=0), "num_speculative_tokens"),
     (
