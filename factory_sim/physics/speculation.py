@@ -108,8 +108,8 @@ https://huggingface.co/yuhuili/EAGLE3-LLaMA3.1-Instruct-8B and of others since).
 def head_of(model: Model, vocab: int | None = None) -> Model:
     """Return a layer that drafts for a model from its hidden state, as a model of its own.
 
-    It is like the model's last ones. vocab: of an output head of its own; without, it shares that of
-    the model. Embeddings it always shares.
+    It is like the model's last ones. vocab: of an output head of its own; without, it shares the
+    model's. Embeddings it always shares.
     """
     moe = model.moe and model.moe.model_copy(update={"dense_layers": 0})
     own = {"layers": 1, "mlp_layers": None, "moe": moe, "mtp_layers": 0}

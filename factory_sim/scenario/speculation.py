@@ -66,7 +66,8 @@ class Speculation(Frozen):
     def _one_draft(self) -> Speculation:
         if (self.draft is None) == (self.step_time_share is None):
             raise ValueError(
-                "give either 'draft' (a smaller model, mtp, eagle, eagle3 or ngram) or 'step_time_share'"
+                "give either 'draft' (a smaller model, mtp, eagle, eagle3 or ngram) or "
+                "'step_time_share'"
             )
         return self
 

@@ -15,6 +15,7 @@ from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate
+from factory_sim.physics import arithmetic as work
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.small import small_scenario
@@ -201,7 +202,9 @@ def test_layers_for_multi_token_prediction_are_the_models_own() -> None:
     assert fleet.drafting is not None and fleet.drafting.shard is not None
     draft = fleet.drafting.shard.model
     assert (draft.layers, draft.moe is not None and draft.moe.dense_layers) == (1, 0)
-    # 671 B of weights and 11.5 B of the layer (14 B with the tables it shares: DeepSeek-V3's card).
+    # The card of DeepSeek-V3 gives 11.5 B weights of the module beside the tables that it shares.
+    weights = work.layer_weights(draft) + 2 * draft.hidden**2
+    assert weights == pytest.approx(11.5e9, rel=0.02)
     step_time = roofline(fleet, 1.0)
     cost = step_time.decode(1)
     assert 0.01 < cost.drafting_s / sum(cost[1:5]) < 0.05
