@@ -247,3 +247,21 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
     windowed = spec.model_copy(update={"model": "gpt-oss-20b"})
     with pytest.raises(InputError, match="gpt-oss-20b has sliding windows"):
         lay_out(base.model_copy(update={"deployments": {"d": windowed}}))
+
+
+def test_a_failed_replica_forgets_its_drafts() -> None:
+    scenario = small_scenario(
+        engine=drafted("eagle", max_num_seqs=6), replicas=2, rate="40 /s", duration="20 s"
+    )
+    given = validate(
+        Scenario,
+        scenario.model_dump(exclude_none=True, by_alias=True, exclude={"catalog"})
+        | {
+            "failures": {
+                "schedule": [{"at": "5 s", "what": "rack-0/server-0/gpu-0", "lasts": "1 s"}]
+            }
+        },
+    )
+    run = simulate(given, debug=True)
+    assert run.requests["retries"].sum() > 0
+    assert run.summary["requests_completed"] == len(run.requests)
