@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory_sim.factory.build import roofline
 from factory_sim.factory.drafts import Drafts
+from factory_sim.factory.layout import lay_out
+from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, engine, reference
+from tests.factory.small import small_scenario
 from tests.factory.test_exactness import (
     SAME,
     assert_same_blame,
@@ -47,9 +52,40 @@ def drafted(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@cache
+def real_speed(clock: float) -> Speed:
+    """Return an H100's with an 8B model that an EAGLE layer drafts three tokens for."""
+    speculation = {"num_speculative_tokens": 3, "acceptance": 0.7, "draft": "eagle"}
+    (fleet,) = lay_out(small_scenario(engine={"speculation": speculation})).fleets
+    return Speed(roofline(fleet, clock), fleet.power.at(clock))
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
 @given(drafted())
 def test_macro_steps_with_drafts_equal_single_steps(case: Case) -> None:
+    assert_same(case)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@given(drafted())
+def test_the_same_of_a_real_model(case: Case) -> None:
+    assert case.drafts is not None
+    tokens = case.max_num_seqs * 4 + 60
+    drafts = Drafts(3, 0.7, 0.1, case.drafts.tokens)
+    blocks = case.blocks + 1  # three tokens drafted, where it may have been one
+    assert_same(
+        replace(
+            case,
+            speed_at=real_speed,
+            drafts=drafts,
+            blocks=blocks,
+            max_num_batched_tokens=tokens,
+        )
+    )
+
+
+def assert_same(case: Case) -> None:
+    """Hold the engine to the reference in everything."""
     slow, fast = reference(case), engine(case)
     assert_same_requests(slow, fast)
     assert_same_sums(slow, fast)
