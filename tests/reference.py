@@ -227,8 +227,8 @@ class _Replica:
         blocks: int,
         block_tokens: int,
         max_queue: float,
-        drafts: int,
-        draw_steps: DrawSteps | None,
+        drafts: int = 0,
+        draw_steps: DrawSteps | None = None,
     ) -> None:
         self.max_num_seqs = max_num_seqs
         self.budget = budget

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from factory_sim.factory.board import STEP as BOARD_STEP
-from factory_sim.factory.build import step_time_of
+from factory_sim.factory.build import even_step_time
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.site import Rack
@@ -58,7 +58,7 @@ def clocks(
     most = max(1, min(fleet.max_num_seqs, int(fleet.memory.tokens / (prompt + output / 2))))
     batch = most  # of one that only decodes
     if fleet.phases != ("decode",):
-        step_time = step_time_of(fleet, 1.0)
+        step_time = even_step_time(fleet, 1.0)
         batch = ideal(
             step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
         ).batch
@@ -114,12 +114,12 @@ def _phase(
 ) -> Phase:
     lowest = fleet.power_curve.clock_floor.value
     while True:
-        cost = cost_of(step_time_of(fleet, clock))
+        cost = cost_of(even_step_time(fleet, clock))
         gpu_w = fleet.power.at(clock).power_w(cost)
         if gpu_w <= rack.gpu_limit_w or clock - BOARD_STEP < lowest:
             break
         clock -= BOARD_STEP
-    rate = tokens / cost.duration_s
+    rate = fleet.ranks * tokens / cost.duration_s
     # Its share of the rack, with what the building adds to a busy site.
     rack_w = rack.load.draw(gpu_w * rack.gpus).inlet + rack.switches_w
     peak = layout.peak

@@ -33,6 +33,7 @@ from factory_sim.factory.timetable import Timetable
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
+from factory_sim.physics.rank_time import Lockstep, RankRoofline
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
@@ -42,12 +43,12 @@ from factory_sim.workload.stream import draws, hash_tokens, open_blocks
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
-    """Return the roofline of a fleet at a clock, with its drafts if it has any."""
+    """Return the roofline of a fleet with its drafts, or of one of its ranks, at a clock."""
     if fleet.drafting is not None:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
-    return Roofline(
+    return (Roofline if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
 
@@ -81,6 +82,14 @@ STEP_TIMES: dict[str, StepTimes] = {"roofline": roofline, "aiconfigurator": kern
 def step_time_of(fleet: Fleet, clock: float) -> StepTime:
     """Return the step-time model that a fleet's deployment names, at a clock."""
     return STEP_TIMES[fleet.spec.step_time](fleet, clock)
+
+
+def even_step_time(fleet: Fleet, clock: float) -> StepTime:
+    """Return the step time of a replica, or of one rank among ranks that all carry the same."""
+    step_time = step_time_of(fleet, clock)
+    if isinstance(step_time, RankRoofline):
+        return Lockstep(step_time, fleet.ranks)
+    return step_time
 
 
 def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:

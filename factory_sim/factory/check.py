@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.build import step_time_of, workload_seeds
+from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
@@ -151,6 +151,8 @@ WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 
 def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:
     memory, spec = fleet.memory, fleet.spec
+    unit = "replica" if fleet.ranks == 1 else "rank"
+    of_rank = "" if fleet.ranks == 1 else f" in each of {fleet.ranks} ranks"
     parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
     rows = {
         "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
@@ -158,13 +160,13 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
         + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
-        f"{fleet.max_num_seqs} sequences",
+        f"{fleet.max_num_seqs} sequences" + of_rank,
         "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
         f"{memory.weight_bytes / 1e9:.1f}, activations {memory.activation_bytes / 1e9:.1f}, "
         f"runtime {memory.runtime_bytes / 1e9:.1f}"
         + (f", windows {memory.window_bytes / 1e9:.1f}" if memory.window_bytes else "")
         + f", KV cache {memory.kv_bytes / 1e9:.1f}",
-        "KV capacity": f"{memory.tokens:,} tokens a replica, in {memory.blocks:,} blocks of "
+        "KV capacity": f"{memory.tokens:,} tokens a {unit}, in {memory.blocks:,} blocks of "
         f"{memory.block_tokens}",
         **(
             {"longest prompt": f"{fleet.longest - 1:,} tokens"}
@@ -181,29 +183,30 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         return rows
     prompt, output, cached = lengths
     if fleet.computes_prompts:
-        best = ideal_prompts(step_time_of(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
+        best = ideal_prompts(even_step_time(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
+        rate = best.requests_per_s * fleet.ranks
         rows["ideal rate"] = (
-            f"{best.requests_per_s:,.1f} prompts/s a replica, "
-            f"{best.requests_per_s * fleet.represented:,.1f} in all, with steps of "
-            f"{best.step_s * 1e3:.1f} ms"
+            f"{rate:,.1f} prompts/s a replica, {rate * fleet.represented:,.1f} in all, with steps "
+            f"of {best.step_s * 1e3:.1f} ms"
         )
         return rows
     held = memory.tokens / (prompt + output / 2)
     most = max(1, min(fleet.max_num_seqs, int(held)))
-    step_time = step_time_of(fleet, 1.0)
+    step_time = even_step_time(fleet, 1.0)
     if spec.prefill is None:
         best = ideal(
             step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
         )
     else:
         best = ideal_decoding(step_time, prompt, output, most)
-    rows["largest batch"] = f"{most} requests of mean length: " + (
+    rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )
-    tokens = best.requests_per_s * output
+    rate = best.requests_per_s * fleet.ranks
+    tokens = rate * output
     rows["ideal rate"] = (
         f"{tokens:,.0f} output tokens/s a replica, {tokens * fleet.represented:,.0f} in all "
-        f"({best.requests_per_s * fleet.represented:,.1f} requests/s), with batches of "
+        f"({rate * fleet.represented:,.1f} requests/s), with batches of "
         f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
     )
     return rows

@@ -13,6 +13,7 @@ from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.link import Link
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prompt_batch import PromptBatch
+from factory_sim.factory.ranks import Ranks
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.request import NEVER, Request
 from factory_sim.factory.routing import Router
@@ -176,7 +177,7 @@ class PromptGateway(Gateway):
 
     def lose(self, request: Request) -> None:
         """Release a request whose KV cache has nowhere to go: it begins again."""
-        self._batch_of(request).lost_tokens += request.emitted
+        self._batch_of(request).lose(request)
         self.release(request)
         request.forget()
 
@@ -205,7 +206,7 @@ class PromptGateway(Gateway):
         request.prefill_replica = number
         return self.replicas[number].submit(request)
 
-    def _batch_of(self, request: Request) -> PromptBatch:
+    def _batch_of(self, request: Request) -> PromptBatch | Ranks:
         batch = self.replicas[request.prefill_replica].batch
-        assert isinstance(batch, PromptBatch)
+        assert isinstance(batch, PromptBatch | Ranks)
         return batch

@@ -101,8 +101,10 @@ def drafting_of(
     elif draft != "ngram":
         small = facts.model(draft)
         problems += _of_small(f"{path}.draft", small, shard)
-        ep = shard.ep if small.moe else 1
-        found = Drafting(spec, replace(shard, model=small, ep=ep))
+        own = replace(shard, model=small)
+        if small.moe is None:
+            own = replace(own, ep=1, redundant=0, imbalance=1.0)
+        found = Drafting(spec, own)
     if problems:
         raise InputError(problems)
     return found

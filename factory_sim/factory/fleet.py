@@ -11,10 +11,11 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.drafting import Drafting, drafting_of
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
+from factory_sim.physics.balance import imbalance
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, kv_memory
 from factory_sim.physics.power import PowerModel
-from factory_sim.scenario.deployment import Deployment, Represented
+from factory_sim.scenario.deployment import Deployment, Parallelism, Represented
 from factory_sim.scenario.scenario import Scenario
 
 STATIC_STEP_TOKENS = 8192
@@ -97,9 +98,19 @@ class Fleet:
         return self.engine.defaults.async_scheduling if asked is None else asked
 
     @property
+    def ranks(self) -> int:
+        """Return the ranks of a replica, each with sequences and a KV cache of its own."""
+        return self.spec.parallelism.dp
+
+    @property
+    def slots(self) -> int:
+        """Return the most sequences that a replica may run at once."""
+        return self.max_num_seqs * self.ranks
+
+    @property
     def gpus_per_replica(self) -> int:
         """Return the GPUs that one copy of the model spans."""
-        return self.spec.parallelism.tp
+        return self.spec.parallelism.gpus
 
 
 def path_of(name: str) -> str:
@@ -135,11 +146,11 @@ def make_fleet(
     cache = accelerator.arithmetic(spec.kv_precision)
     attention = facts.efficiency(accelerator.family, cache)
     curve = facts.power_curve(accelerator.family)
-    tp, ep = spec.parallelism.tp, spec.parallelism.ep
+    gpus = spec.parallelism.gpus
     _check_parallelism(where, spec, system, model)
     batching, max_num_seqs, max_tokens = _limits(where, spec, engine)
     weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
-    shard = Shard(model, tp, ep, weight_bytes, kv_bytes)
+    shard = _shard(model, spec.parallelism, weight_bytes, kv_bytes)
     memory = kv_memory(
         shard,
         accelerator.need("hbm"),
@@ -154,9 +165,9 @@ def make_fleet(
         memory = drafting.beside(memory, shard, max_num_seqs)
     if memory.blocks < 1:
         raise InputError(
-            Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, tp))
+            Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
         )
-    placed = _place(spec, where, free.get(system.name, []), tp)
+    placed = _place(spec, where, free.get(system.name, []), gpus)
     replicas, like = _simulated(spec, where, placed)
     return Fleet(
         name=name,
@@ -171,7 +182,7 @@ def make_fleet(
         batching=batching,
         max_num_seqs=max_num_seqs,
         max_step_tokens=max_tokens,
-        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, curve, tp),
+        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, curve, gpus),
         shard=shard,
         host=Host(
             engine.per_step.value,
@@ -188,13 +199,22 @@ def make_fleet(
     )
 
 
+def _shard(model: Model, spread: Parallelism, weight_bytes: float, kv_bytes: float) -> Shard:
+    uneven, copies = 1.0, spread.redundant_experts
+    if spread.expert_skew:
+        assert model.moe is not None
+        uneven = imbalance(model.moe.experts, spread.ep, spread.expert_skew, copies)
+    tp, dp = spread.tp, spread.dp
+    return Shard(model, tp, spread.ep, weight_bytes, kv_bytes, dp, copies, uneven)
+
+
 def _check_parallelism(where: str, spec: Deployment, system: System, model: Model) -> None:
-    tp, ep = spec.parallelism.tp, spec.parallelism.ep
-    if tp > system.scaleup_gpus:
+    tp, dp, ep = spec.parallelism.tp, spec.parallelism.dp, spec.parallelism.ep
+    if tp * dp > system.scaleup_gpus:
         raise InputError(
             Problem(
-                f"{where}.parallelism.tp",
-                f"{tp} GPUs do not share one scale-up domain; {system.name} has "
+                f"{where}.parallelism.{'tp' if dp == 1 else 'dp'}",
+                f"{tp * dp} GPUs do not share one scale-up domain; {system.name} has "
                 f"{system.scaleup_gpus}",
             )
         )
@@ -208,6 +228,33 @@ def _check_parallelism(where: str, spec: Deployment, system: System, model: Mode
     if ep > 1 and model.moe is None:
         raise InputError(
             Problem(f"{where}.parallelism.ep", f"{model.name} has no experts; leave it out")
+        )
+    if dp == 1 and ep == 1:
+        return
+    if model.moe is None:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.dp",
+                f"{model.name} has no experts that ranks could share; leave it out, and give "
+                f"{dp} times the replicas",
+            )
+        )
+    slots = model.moe.experts + spec.parallelism.redundant_experts
+    if spec.parallelism.expert_skew and slots % ep:
+        more = -model.moe.experts % ep
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.redundant_experts",
+                f"{slots} experts and copies of them do not divide by {ep} GPUs; give {more} "
+                f"copies, or {more + ep}",
+            )
+        )
+    if dp > 1 and spec.step_time != "roofline":
+        raise InputError(
+            Problem(
+                f"{where}.step_time",
+                f"'{spec.step_time}' knows no data-parallel attention; leave it out",
+            )
         )
 
 
@@ -256,7 +303,7 @@ def chip_of(
     attention: Family,
     engine: Engine,
     curve: PowerCurve,
-    tp: int,
+    gpus: int,
 ) -> Chip:
     """Return the numbers of an accelerator, at this arithmetic, that step times need.
 
@@ -270,7 +317,7 @@ def chip_of(
         flops=accelerator.need(f"flops.{arithmetic}"),
         flops_bf16=accelerator.need("flops.bf16"),
         bandwidth=accelerator.need("hbm_bandwidth"),
-        link=accelerator.need("scaleup_bandwidth") if tp > 1 else 1.0,
+        link=accelerator.need("scaleup_bandwidth") if gpus > 1 else 1.0,
         gemm_compute=efficiency.gemm_compute.value,
         expert_compute=efficiency.expert_compute.value,
         gemm_memory=efficiency.gemm_memory.value,

@@ -134,7 +134,7 @@ class Meter:
         # replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
             (
-                line.fleet.max_num_seqs,
+                line.fleet.slots,
                 line.fleet.scale,
                 [
                     (replica, line.fleet.gpus_per_replica, line.fleet.power.idle_w, bay)

@@ -24,6 +24,7 @@ from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.prefix_cache import CachedKvBlocks
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.ranks import in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
 from factory_sim.factory.speculating_batch import (
@@ -131,7 +132,8 @@ def _staff(
         return speeds[clock]
 
     for number, gpus in enumerate(fleet.replicas):
-        batch, indices = batch_of(speed_at(1.0)), [gpu.index for gpu in gpus]
+        batch = in_lockstep(fleet.ranks, partial(batch_of, speed_at(1.0)))
+        indices = [gpu.index for gpu in gpus]
         gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))
 
 

@@ -36,6 +36,10 @@ class PromptBatch(Batch):
         del self.held[request]
         self.kv.free += request.blocks
 
+    def lose(self, request: Request) -> None:
+        """Count the tokens made for a request that is held as lost."""
+        self.lost_tokens += request.emitted
+
     def abandon(self, now: float, stepping: bool) -> list[Request]:
         """Lose everything, the KV cache of requests that are on their way included."""
         held, self.held = self.held, {}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.board import Board
+from factory_sim.factory.ranks import Ranks
 from factory_sim.factory.request import Request
 from factory_sim.factory.stretch import INSTANT
 from factory_sim.factory.timetable import COMPLETION, PLAN, Timetable
@@ -87,7 +88,7 @@ class Replica:
         env: Timetable,
         number: int,
         gpus: Sequence[int],
-        batch: Batch,
+        batch: Batch | Ranks,
         speed_at: Callable[[float], Speed],
         leave: Leave,
         debug: bool = False,

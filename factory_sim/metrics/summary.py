@@ -25,6 +25,7 @@ CAUSES = {
     "power_throttled": "throttled_s",
     "thermally_throttled": "heated_s",
     "kv_full": "kv_full_s",
+    "waiting_for_ranks": "rank_wait_s",
     "down": "down_s",
     "loading": "loading_s",
     "waiting_for_transfer": "transfer_s",

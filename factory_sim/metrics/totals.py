@@ -16,9 +16,10 @@ class Totals(NamedTuple):
     its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
     loading_s: not busy, because something had failed, or because weights were on their way;
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
-    or of blocks that hold one. drafting_s: busy with drafts, whatever bounds them, and in no
-    other cause; verified: steps of every sequence with drafts, summed; accepted: drafts that were
-    right.
+    or of blocks that hold one. rank_wait_s: busy, but waiting for the slowest rank of data-parallel
+    attention, and then in no other cause. drafting_s: busy with drafts, whatever bounds them, and
+    in no other cause; verified: steps of every sequence with drafts, summed; accepted: drafts that
+    were right.
     """
 
     busy_s: float = 0.0
@@ -37,6 +38,7 @@ class Totals(NamedTuple):
     loading_s: float = 0.0
     dark_s: float = 0.0
     transfer_s: float = 0.0
+    rank_wait_s: float = 0.0
     drafting_s: float = 0.0
     verified: float = 0.0
     accepted: float = 0.0

@@ -49,7 +49,7 @@ class Gemm(NamedTuple):
 class Experts(NamedTuple):
     """Routed experts of one layer on one GPU, under tensor or expert parallelism."""
 
-    experts: float  # in the model
+    experts: float  # in the model, and copies of them
     active: float  # chosen per token
     resident: float  # held by this GPU
     weights_each: float  # of one expert, as held by this GPU
@@ -105,21 +105,21 @@ def mlp_gemms(model: Model, intermediate: float) -> list[Gemm]:
     ]
 
 
-def experts(model: Model, tp: int, ep: int) -> Experts | None:
-    """Return the routed experts that one GPU of a tp x ep group holds; None for a dense model.
+def experts(model: Model, gpus: int, ep: int, redundant: int = 0) -> Experts | None:
+    """Return the routed experts that one of `gpus` GPUs holds; None for a dense model.
 
-    With ep == 1 every GPU holds a 1/tp slice of every expert; with ep == tp it holds
-    1/ep of the experts whole. Either way it computes 1/tp of the routed work.
+    Experts, and `redundant` copies of them, are dealt out over `ep` groups of GPUs; inside a group
+    every GPU holds a slice of each. So it computes 1/gpus of the routed work.
     """
     moe = model.moe
     if moe is None:
         return None
-    slices = tp / ep
+    slices = gpus / ep
     weights = model.mlp_matrices * model.hidden * moe.intermediate
     return Experts(
-        experts=moe.experts,
+        experts=moe.experts + redundant,
         active=moe.active,
-        resident=moe.experts / ep,
+        resident=(moe.experts + redundant) / ep,
         weights_each=weights / slices,
         token_share=moe.active / ep,
         inner=model.hidden,
@@ -145,25 +145,24 @@ def shared_intermediate(model: Model) -> float:
     return moe.shared_experts * float(moe.shared_intermediate or moe.intermediate)
 
 
-def layer_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
-    """Return the number of weights of all layers on one GPU (norms and biases left out)."""
+def layer_weights(model: Model) -> float:
+    """Return the number of weights of all layers of a model (norms and biases left out)."""
+    routed = experts(model, 1, 1)
+    held = routed.resident * routed.weights_each if routed is not None else 0.0
+    return shared_weights(model) + held * moe_layers(model)
+
+
+def shared_weights(model: Model, tp: int = 1) -> float:
+    """Return the weights of all layers on one of `tp` GPUs but for those of routed experts."""
     attention = sum(g.weights for g in attention_gemms(model, tp)) * model.attention_layers
     if model.linear is not None:
         attention += linear_weights(model, model.linear, tp) * model.linear.layers
     dense = sum(g.weights for g in mlp_gemms(model, model.intermediate / tp)) * dense_layers(model)
-    routed = experts(model, tp, ep)
-    if routed is None:
+    if model.moe is None:
         return attention + dense
     shared = sum(g.weights for g in mlp_gemms(model, shared_intermediate(model) / tp))
-    router = model.hidden * routed.experts
-    per_layer = routed.resident * routed.weights_each + shared + router
-    return attention + dense + per_layer * moe_layers(model)
-
-
-def expert_weights(model: Model, tp: int = 1, ep: int = 1) -> float:
-    """Return the number of weights of the routed experts of all layers on one GPU."""
-    routed = experts(model, tp, ep)
-    return 0.0 if routed is None else routed.resident * routed.weights_each * moe_layers(model)
+    router = model.hidden * model.moe.experts
+    return attention + dense + (shared + router) * moe_layers(model)
 
 
 def embedding_weights(model: Model, tp: int = 1) -> float:

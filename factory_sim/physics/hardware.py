@@ -38,13 +38,41 @@ class Chip:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The part of a model that one GPU of a replica holds, and the bytes of its numbers."""
+    """The part of a model that one GPU of a replica holds, and the bytes of its numbers.
+
+    tp: GPUs that share attention and dense layers. dp: ranks of so many GPUs, each with attention
+    for its own sequences. ep: groups of GPUs among which routed experts are dealt out (1: each GPU
+    holds a slice of every expert). redundant: copies of experts beside the model's own. imbalance:
+    work of the busiest GPU of them over the mean.
+    """
 
     model: Model
     tp: int
     ep: int
     bytes_per_weight: float
     bytes_per_kv: float
+    dp: int = 1
+    redundant: int = 0
+    imbalance: float = 1.0
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs of a replica."""
+        return self.tp * self.dp
+
+    @property
+    def experts(self) -> work.Experts | None:
+        """Return the routed experts of a layer on this GPU; None for a dense model."""
+        return work.experts(self.model, self.gpus, self.ep, self.redundant)
+
+    @property
+    def busiest(self) -> work.Experts | None:
+        """Return the routed experts of a layer on the GPU with most to do, for which all wait."""
+        held, much = self.experts, self.imbalance
+        if held is None:
+            return None
+        share, active = held.token_share * much, min(held.active * much, held.experts)
+        return held._replace(token_share=share, active=active)
 
     @property
     def bytes_per_other(self) -> float:
@@ -60,9 +88,12 @@ class Shard:
     @property
     def weight_bytes(self) -> float:
         """Return the bytes of weights on this GPU: layers as quantised, embeddings in bf16."""
-        every = work.layer_weights(self.model, self.tp, self.ep)
-        routed = work.expert_weights(self.model, self.tp, self.ep)
-        layers = routed * self.bytes_per_weight + (every - routed) * self.bytes_per_other
+        held = self.experts
+        other = work.shared_weights(self.model, self.tp)
+        routed = 0.0
+        if held is not None:
+            routed = held.resident * held.weights_each * work.moe_layers(self.model)
+        layers = routed * self.bytes_per_weight + other * self.bytes_per_other
         tables = work.embedding_weights(self.model, self.tp) * work.BYTES_PER_WEIGHT["bf16"]
         return layers + tables
 

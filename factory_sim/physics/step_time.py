@@ -257,38 +257,25 @@ class Roofline:
         if dense:
             for gemm in work.mlp_gemms(model, model.intermediate / shard.tp):
                 add(dense, self._gemm(gemm, tokens, bpw, flops))
-        routed = work.experts(model, shard.tp, shard.ep)
-        if routed is not None:
-            moe = work.moe_layers(model)
-            add(moe, self._experts(routed, tokens))
-            shared = work.shared_intermediate(model) / shard.tp
-            if shared:
-                for gemm in work.mlp_gemms(model, shared):
-                    add(moe, self._gemm(gemm, tokens, bpw, flops))
+        moe = work.moe_layers(model)
+        shared = work.shared_intermediate(model) / shard.tp
+        if shared:
+            for gemm in work.mlp_gemms(model, shared):
+                add(moe, self._gemm(gemm, tokens, bpw, flops))
+        alone = shard.dp == 1
+        if alone and shard.busiest is not None:
+            add(moe, self._experts(shard.busiest, tokens))
         # Two norms with their residuals (each reads two vectors and writes two), the rotary
         # embedding and the gate: what touches every token between the products.
         blocks = work.blocks(model)
-        columns = 8.0 * model.hidden + 3.0 * self._mlp_columns()
-        add(
-            blocks,
-            self._operator(
-                0.0,
-                tokens
-                * work.ACTIVATION_BYTES
-                * columns
-                / (chip.bandwidth * chip.elementwise_memory),
-            ),
-        )
-        # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.).
+        columns = 8.0 * model.hidden + 3.0 * self._mlp_columns(alone)
+        add(blocks, self._elementwise(tokens * columns))
+        # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.); one
+        # where what follows routed experts brings the parts together.
         n = shard.tp
         if n > 1:
             sent = tokens * work.ACTIVATION_BYTES * model.hidden * 2.0 * (n - 1) / n
-            reduce_s = np.where(
-                tokens > 0, chip.allreduce_latency_s + sent / (chip.link * chip.network), 0.0
-            )
-            total[0] = total[0] + 2 * blocks * reduce_s
-            total[3] = total[3] + 2 * blocks * reduce_s
-            total[6] = total[6] + 2 * blocks * reduce_s
+            add(2 * blocks if alone else 2 * blocks - moe, self._collective(tokens, sent))
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
         total[0] = total[0] + launch_s
@@ -300,16 +287,32 @@ class Roofline:
         same = self._shard.bytes_per_other == self._shard.bytes_per_weight
         return self._chip.flops if same else self._chip.flops_bf16
 
-    def _mlp_columns(self) -> float:
-        """Return the mean MLP columns a token passes on this GPU, over all blocks."""
+    def _elementwise(self, elements: Array) -> list[Array]:
+        """Return the Cost terms of touching so many 16-bit numbers between products."""
+        chip = self._chip
+        moved = elements * work.ACTIVATION_BYTES
+        return self._operator(0.0, moved / (chip.bandwidth * chip.elementwise_memory))
+
+    def _collective(self, tokens: Array, sent: Array) -> list[Array]:
+        """Return the Cost terms of a collective in which this GPU sends `sent` bytes."""
+        chip = self._chip
+        taken_s = chip.allreduce_latency_s + sent / (chip.link * chip.network)
+        taken_s = np.where(tokens > 0, taken_s, 0.0)
+        nothing = np.zeros_like(taken_s)
+        return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
+
+    def _mlp_columns(self, routed: bool) -> float:
+        """Return the mean MLP columns a token passes on this GPU, over all blocks.
+
+        routed: with those of routed experts.
+        """
         model, tp = self._shard.model, self._shard.tp
-        dense = work.dense_layers(model) * model.intermediate
-        routed = 0.0
+        columns = work.dense_layers(model) * float(model.intermediate)
         if model.moe is not None:
-            routed = work.moe_layers(model) * (
-                model.moe.active * model.moe.intermediate + work.shared_intermediate(model)
-            )
-        return (dense + routed) / work.blocks(model) / tp
+            each = work.shared_intermediate(model)
+            each += model.moe.active * model.moe.intermediate if routed else 0
+            columns += work.moe_layers(model) * each
+        return columns / work.blocks(model) / tp
 
     def _output_head(self, sampled: Array) -> list[Array]:
         """Return the Cost terms of the output head, in bf16, on the sampled sequences only."""

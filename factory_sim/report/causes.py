@@ -26,6 +26,10 @@ CAUSES = {
     "host": Cause(
         "host overhead", "launching work sets the pace: a leaner engine or larger batches"
     ),
+    "waiting_for_ranks": Cause(
+        "waiting for the slowest rank",
+        "uneven ranks set the pace: larger batches, smaller prompt chunks or fewer ranks",
+    ),
     "power_throttled": Cause(
         "slowed by the power cap", "the cap lowers clocks: more power, or fewer GPUs at full clock"
     ),

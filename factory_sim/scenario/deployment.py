@@ -16,26 +16,50 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Parallelism(Frozen):
-    """How a replica is spread over GPUs.
+    """How a replica is spread over tp * dp GPUs of one scale-up domain.
 
-    tp: tensor parallelism, inside one scale-up domain. ep: expert parallelism of a sparse
-    model over the same GPUs (1: every expert is sliced tp ways; tp: whole experts).
+    tp: tensor parallelism. dp: data-parallel attention of a sparse model: so many ranks of tp
+    GPUs, each with sequences and a KV cache of its own, share its routed experts. ep: groups of
+    these GPUs among which experts are dealt out, sliced inside a group (1: every expert is sliced
+    over all GPUs; tp * dp: each GPU has whole experts). expert_skew: how unlike experts are liked,
+    as the standard deviation of the logarithm (0: all alike). redundant_experts: copies of experts
+    in each layer, of those liked best.
     """
 
     tp: Count = 1
+    dp: Count = 1
     ep: Count = 1
+    expert_skew: Annotated[float, Field(ge=0, le=5)] = 0.0
+    redundant_experts: Annotated[int, Field(ge=0, strict=True)] = 0
 
     @model_validator(mode="after")
     def _experts_over_the_same_gpus(self) -> Parallelism:
-        if self.ep not in (1, self.tp):
-            raise ValueError(f"ep must be 1 or equal to tp ({self.tp}), not {self.ep}")
+        if self.gpus % self.ep:
+            product = "tp" if self.dp == 1 else "tp * dp"
+            raise ValueError(f"ep must divide {product} ({self.gpus}), not {self.ep}")
+        if self.ep == 1 and (self.expert_skew or self.redundant_experts):
+            raise ValueError(
+                "with ep: 1 every GPU holds a slice of every expert, so that expert_skew and "
+                "redundant_experts change nothing; leave them out, or set ep"
+            )
+        if self.redundant_experts and not self.expert_skew:
+            raise ValueError(
+                "redundant_experts only cost memory where all experts are liked alike; say how "
+                "unlike they are, for example expert_skew: 0.5"
+            )
         return self
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs of a replica."""
+        return self.tp * self.dp
 
 
 class EngineSpec(Frozen):
     """The serving engine of each replica. What is left out comes from the engine profile.
 
-    max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
+    max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step. With
+    data-parallel attention both are those of one rank.
     max_model_len: the longest request, prompt and answer (default: the model's context).
     max_queue: requests that may wait at a replica; more are rejected (default: no bound).
     async_scheduling: whether each step is planned while the one before runs. prefix_caching:
@@ -197,6 +221,11 @@ class Deployment(Frozen):
             raise ValueError(
                 "the pools of disaggregated prefill do not draft yet; leave out "
                 "engine.speculation, or 'prefill'"
+            )
+        if drafts and self.parallelism.dp > 1:
+            raise ValueError(
+                "ranks of data-parallel attention do not draft yet; leave out "
+                "engine.speculation, or parallelism.dp"
             )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(

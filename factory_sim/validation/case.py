@@ -53,7 +53,7 @@ class Parallelism(Frozen):
 
     ep over more GPUs than tp * dp means that attention is tensor-parallel over all of them,
     as `--enable-expert-parallel` without data parallelism does. dp of a model without experts
-    is that many replicas.
+    is that many replicas; of one with experts, that many ranks of one replica.
     """
 
     tp: Count = 1
@@ -124,15 +124,10 @@ class Case(Frozen):
         return "bf16" if self.precision == "fp16" else self.precision
 
     @property
-    def replicas(self) -> int:
-        """Return the copies of the model: dp of them, where it is only replication."""
-        return self.parallelism.dp
-
-    @property
-    def gpus_per_replica(self) -> int:
-        """Return the GPUs of one copy of the model."""
+    def gpus(self) -> int:
+        """Return the GPUs of all copies of the model."""
         parallel = self.parallelism
-        return max(parallel.tp * parallel.dp, parallel.ep) // parallel.dp
+        return max(parallel.tp * parallel.dp, parallel.ep)
 
 
 LOADS = ("open", "closed", "offline", "static", "trace")
@@ -202,10 +197,10 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     problems = list(_not_simulated(case, facts))
     if problems:
         raise InputError(problems)
-    tp = case.gpus_per_replica
-    ep = tp if case.parallelism.ep > 1 else 1
+    gpus, dp = case.gpus, case.parallelism.dp
+    ranks = _ranks(case, facts)
     system = _system(case, facts)
-    servers = -(-tp * case.replicas // system.gpus_per_server)
+    servers = -(-gpus // system.gpus_per_server)
     sent: dict[str, Any] = {"deployment": "served", "arrivals": _arrivals(case.load)}
     sent |= {key: case.load[key] for key in ("timeout", "round_trip") if key in case.load}
     lengths = case.lengths
@@ -241,8 +236,8 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
                 "model": case.model,
                 "precision": case.weights(facts),
                 "kv_precision": case.kv_precision,
-                "parallelism": {"tp": tp, "ep": ep},
-                "replicas": case.replicas,
+                "parallelism": {"tp": gpus // dp, "dp": ranks, "ep": case.parallelism.ep},
+                "replicas": dp // ranks,
                 "engine": engine,
                 "system": system.name,
             }
@@ -263,15 +258,16 @@ def _not_simulated(case: Case, facts: Catalog) -> list[Problem]:
         problems.append(Problem("parallelism.pp", "pipeline parallelism is not simulated yet"))
     try:
         facts.accelerator(case.gpu)
-        model = facts.model(case.model)
+        facts.model(case.model)
         facts.engine(case.engine.profile)
     except InputError as error:
         return [*problems, *error.problems]
-    if parallel.dp > 1 and model.moe is not None:
-        problems.append(
-            Problem("parallelism.dp", "attention data parallelism is not simulated yet")
-        )
     return problems
+
+
+def _ranks(case: Case, facts: Catalog) -> int:
+    """Return the ranks of a replica: dp of them where they share experts."""
+    return 1 if facts.model(case.model).moe is None else case.parallelism.dp
 
 
 def _system(case: Case, facts: Catalog) -> System:
@@ -279,7 +275,7 @@ def _system(case: Case, facts: Catalog) -> System:
     if case.system is not None:
         return facts.system(case.system)
     gpu = facts.accelerator(case.gpu).name
-    needed = case.gpus_per_replica
+    needed = case.gpus * _ranks(case, facts) // case.parallelism.dp
     for system in facts.systems.values():
         if system.accelerator == gpu and system.scaleup_gpus >= needed:
             return system

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
@@ -20,6 +21,7 @@ from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.ranks import Ranks, in_lockstep
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
 from factory_sim.factory.speculating_batch import (
@@ -32,6 +34,7 @@ from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
+from tests.ranked_reference import run_ranks
 from tests.reference import ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
@@ -50,7 +53,13 @@ class Toy:
     attend: float = 0.0
     attend_window: float = 0.0
     window: int = 0
+    per_shared: float = 0.0
     clock: float = 1.0
+
+    def together(self, tokens: int) -> Cost:
+        """Return what ranks do together: half of it compute, half of it links."""
+        each = self.per_shared * tokens / 2
+        return Cost(each / self.clock + each, each, 0.0, each, 0.0, each, each)
 
     @property
     def per_context(self) -> Cost:
@@ -117,7 +126,7 @@ class Case:
     """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1.
 
     role: "prompts" of a replica that only computes prompts, "decodes" of one that takes requests
-    in with their KV cache.
+    in with their KV cache. ranks: of data-parallel attention; limits are those of each.
     """
 
     requests: tuple[ReferenceRequest, ...]
@@ -131,6 +140,7 @@ class Case:
     async_scheduling: bool = False
     role: str = ""
     drafts: Drafts | None = None
+    ranks: int = 1
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -149,7 +159,7 @@ class EngineRun:
     """What the engine made of a case: requests as given, and (outcome, time) of each."""
 
     requests: list[Request]
-    batch: Batch
+    batch: Batch | Ranks
     gaps: GapHistogram
     left: dict[int, tuple[str, float]] = field(default_factory=dict)
     looks: list[Totals] = field(default_factory=list)
@@ -159,7 +169,14 @@ class EngineRun:
 def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
-    return run_reference(
+    run = run_reference
+    if case.ranks > 1:
+        together = {clock: _together(case.speed_at(clock)) for clock in clocks}
+        run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
+    if case.drafts is not None:
+        drafts, draw_steps = case.drafts.tokens, case.drafts.steps
+        run = partial(run_reference, drafts=drafts, draw_steps=draw_steps)
+    return run(
         case.requests,
         policy=case.policy,
         max_num_seqs=case.max_num_seqs,
@@ -170,9 +187,11 @@ def reference(case: Case) -> ReferenceRun:
         clock_changes=[(0.0, 1.0), *case.clock_changes],
         max_queue=case.max_queue,
         async_scheduling=case.async_scheduling,
-        drafts=case.drafts.tokens if case.drafts else 0,
-        draw_steps=case.drafts.steps if case.drafts else None,
     )
+
+
+def _together(speed: Speed) -> Callable[[int], float]:
+    return lambda tokens: speed.step_time.together(tokens).duration_s
 
 
 def engine(case: Case) -> EngineRun:
@@ -180,23 +199,31 @@ def engine(case: Case) -> EngineRun:
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.hashes for asked in case.requests)
-    policy = BATCHING[case.policy](case.max_num_batched_tokens)
     kind, more = KINDS["hashed" if hashed else case.role][case.async_scheduling], {}
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
-    kv = (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
+
     if case.drafts is not None:
         kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
-        kv = DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
-    batch = kind(
-        Joining(policy) if case.role == "decodes" else policy,
-        *case.speed_at(1.0),
-        kv,
-        case.max_num_seqs,
-        math.inf if case.max_queue is None else case.max_queue,
-        gaps,
-        **more,
-    )
+
+    def blocks_of() -> KvBlocks:
+        if case.drafts is not None:
+            return DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
+        return (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
+
+    def batch_of() -> Batch:
+        policy = BATCHING[case.policy](case.max_num_batched_tokens)
+        return kind(
+            Joining(policy) if case.role == "decodes" else policy,
+            *case.speed_at(1.0),
+            blocks_of(),
+            case.max_num_seqs,
+            math.inf if case.max_queue is None else case.max_queue,
+            gaps,
+            **more,
+        )
+
+    batch = in_lockstep(case.ranks, batch_of)
     requests = [
         Request(
             number,

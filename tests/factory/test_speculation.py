@@ -240,6 +240,10 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
     (spec,) = base.deployments.values()
     for update, message in (
         ({"step_time": "aiconfigurator"}, "has no steps that verify drafts"),
+        (
+            {"model": "deepseek-v3", "parallelism": {"tp": 1, "dp": 8, "ep": 8}},
+            "ranks of data-para",
+        ),
         ({"prefill": {"replicas": 1, "kv_link": "a"}, "replicas": 1}, "do not draft yet"),
     ):
         with pytest.raises(InputError, match=message):

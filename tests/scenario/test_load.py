@@ -42,7 +42,18 @@ def test_every_problem_is_said_at_once() -> None:
         ("duration=10 kW", "duration: '10 kW' has the wrong unit; write for example"),
         ("warmup=20 min", "warmup: must be shorter than duration (600 s), not 1200 s"),
         ("deployments.chat.model=lama", "deployments.chat.model: unknown model 'lama'"),
-        ("deployments.chat.parallelism.ep=2", "deployments.chat.parallelism: ep must be 1 or"),
+        (
+            "deployments.chat.parallelism.ep=3",
+            "deployments.chat.parallelism: ep must divide tp (4)",
+        ),
+        (
+            "deployments.chat.parallelism.expert_skew=1.0",
+            "deployments.chat.parallelism: with ep: 1 ",
+        ),
+        (
+            "deployments.chat.parallelism={tp: 2, ep: 2, redundant_experts: 2}",
+            "deployments.chat.parallelism: redundant_experts only cost memory",
+        ),
         ("workload.chat.deployment=x", "workload.chat.deployment: there is no deployment 'x'"),
         ("deployments.chat.engine.max_num_batched_tokens=8", "deployments.chat.engine: max_num_ba"),
         ("racks.0.count=0", "racks.0.count: must be greater than 0, or 'fill', not 0"),

@@ -67,8 +67,16 @@ def test_a_precision_by_its_common_name(model: str, given: str, meant: str) -> N
 
 def test_data_parallelism_of_a_dense_model_is_replication() -> None:
     (case,) = cases_from([{**OPEN, "parallelism": {"tp": 2, "dp": 4}}], "f.yaml", Path())
-    scenario = scenario_of(case, load_catalog())
-    assert scenario.deployments["served"].replicas == 4
+    served = scenario_of(case, load_catalog()).deployments["served"]
+    assert (served.replicas, served.parallelism.dp) == (4, 1)
+
+
+def test_data_parallelism_of_experts_is_one_replica_of_ranks() -> None:
+    fields = {"model": "qwen3-30b-a3b", "parallelism": {"tp": 2, "dp": 2, "ep": 4}}
+    (case,) = cases_from([{**OPEN, **fields}], "f.yaml", Path())
+    served = scenario_of(case, load_catalog()).deployments["served"]
+    spread = served.parallelism
+    assert (served.replicas, spread.tp, spread.dp, spread.ep) == (1, 2, 2, 4)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,6 @@ def test_a_file_without_cases_is_an_error(text: str, tmp_path: Path) -> None:
         ({"gpu": "h1000"}, "unknown accelerator"),
         ({"model": "lama"}, "unknown model"),
         ({"parallelism": {"tp": 2, "pp": 2}}, "pipeline parallelism"),
-        ({"model": "qwen3-30b-a3b", "parallelism": {"tp": 2, "dp": 2}}, "attention data"),
         ({"parallelism": {"tp": 1}}, "does not fit"),
         ({"load": {"kind": "open", "requests": 3}}, "load.rate"),
         ({"parallelism": {"tp": 64}}, "scale-up domain"),

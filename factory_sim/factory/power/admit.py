@@ -10,7 +10,7 @@ from factory_sim.scenario.site import Power
 
 
 class Admit:
-    """A share is the part of max_num_seqs that a replica may run at once, the same for all.
+    """A share is the part of its sequences that a replica may run at once, the same for all.
 
     Over the limit it goes a step below what runs now; well under it, a step up a period.
     Running sequences are never thrown out, so it acts as they finish.
@@ -18,7 +18,7 @@ class Admit:
 
     def __init__(self, power: Power, fleets: list[Fleet]) -> None:
         self._margin, self._step = power.margin, power.step
-        self._least = 1.0 / min(fleet.max_num_seqs for fleet in fleets)
+        self._least = 1.0 / min(fleet.slots for fleet in fleets)
 
     def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return the share of each batch that may be filled."""
@@ -32,4 +32,4 @@ class Admit:
 
     def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Bound the running sequences of a replica."""
-        replica.set_max_running(max(1, round(share * fleet.max_num_seqs)))
+        replica.set_max_running(max(1, round(share * fleet.slots)))

@@ -1,0 +1,90 @@
+"""How long a step takes where attention is data-parallel: a rank's own part, and what all share.
+
+With attention-DP every rank of `tp` GPUs attends to sequences of its own, and routed experts are
+dealt out over the GPUs of all ranks. So a step is the slowest rank's own part and, together, the
+experts' work on the tokens of all ranks with the two collectives around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Chip, Host, Shard
+from factory_sim.physics.step_time import Array, Chunk, Cost, Roofline, StepTime
+
+
+class RankTime(StepTime, Protocol):
+    """The step time of one rank without what all ranks do together."""
+
+    def together(self, tokens: int) -> Cost:
+        """Return what all ranks do together in a step with `tokens` tokens in all of them."""
+
+
+class RankRoofline(Roofline):
+    """The roofline of a rank: as that of a whole replica, but for routed experts."""
+
+    def __init__(
+        self,
+        chip: Chip,
+        shard: Shard,
+        host: Host,
+        clock: float,
+        max_sequences: int,
+        max_tokens: int,
+    ) -> None:
+        super().__init__(chip, shard, host, clock, max_sequences, max_tokens)
+        self._together: dict[int, Cost] = {}
+
+    def together(self, tokens: int) -> Cost:
+        """See `RankTime.together`."""
+        found = self._together.get(tokens)
+        if found is None:
+            terms = self._routed(np.array([float(tokens)]))
+            found = self._together[tokens] = Cost._make(float(term[0]) for term in terms)
+        return found
+
+    def _routed(self, tokens: Array) -> list[Array]:
+        """Return the Cost terms of routed experts, and of tokens on their way to and from them."""
+        shard, model = self._shard, self._shard.model
+        routed, moe, gpus = shard.busiest, work.moe_layers(model), shard.gpus
+        assert routed is not None and model.moe is not None
+        columns = 3.0 * model.moe.active * model.moe.intermediate / gpus * shard.imbalance
+        # Every GPU takes in a copy of each token of other GPUs that chose one of its experts or
+        # slices: 1 - (1 - 1/ep)^k of all where k experts are chosen evenly.
+        chosen = min(1.0, (1.0 - (1.0 - 1.0 / shard.ep) ** model.moe.active) * shard.imbalance)
+        copies = tokens * chosen * (gpus - 1) / gpus
+        bytes_out = min(work.ACTIVATION_BYTES, max(1.0, shard.bytes_per_weight))
+        there = self._collective(tokens, copies * model.hidden * bytes_out)
+        back = self._collective(tokens, copies * model.hidden * work.ACTIVATION_BYTES)
+        parts = (self._experts(routed, tokens), self._elementwise(tokens * columns), there, back)
+        return [moe * np.sum(terms, axis=0) for terms in zip(*parts, strict=True)]
+
+
+class Lockstep:
+    """The step time of `ranks` ranks that all carry the same, as a `StepTime` of one of them."""
+
+    def __init__(self, rank: RankTime, ranks: int) -> None:
+        self._rank, self._ranks = rank, ranks
+        self.window = rank.window
+        self.per_context, self.per_windowed = rank.per_context, rank.per_windowed
+
+    def decode(self, sequences: int) -> Cost:
+        """See `StepTime.decode`."""
+        return plus(self._rank.decode(sequences), self._rank.together(self._ranks * sequences))
+
+    def mixed(
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+    ) -> Cost:
+        """See `StepTime.mixed`."""
+        own = self._rank.mixed(sequences, context, windowed, chunks, sampled)
+        tokens = sequences + sum(chunk.length for chunk in chunks)
+        return plus(own, self._rank.together(self._ranks * tokens))
+
+
+def plus(one: Cost, other: Cost) -> Cost:
+    """Return the cost of both, one after the other."""
+    return Cost._make(a + b for a, b in zip(one, other, strict=True))

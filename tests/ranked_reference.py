@@ -1,0 +1,143 @@
+"""Ranks of data-parallel attention step by step: replicas of the plain reference, tied together.
+
+Every rank plans for itself, as the reference of one replica does. Then all take one step, which
+lasts as long as the slowest rank's own part and what they do together; ranks without work come
+along. A step starts when the one before has ended at every rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from tests.reference import (
+    _POLICIES,
+    SAME_TIME_S,
+    Physics,
+    ReferenceRecord,
+    ReferenceRequest,
+    ReferenceRun,
+    ReferenceStep,
+    _Plan,
+    _Replica,
+)
+
+Together = Callable[[int], float]
+
+
+def run_ranks(
+    requests: Sequence[ReferenceRequest],
+    *,
+    ranks: int,
+    policy: str,
+    max_num_seqs: int,
+    max_num_batched_tokens: int,
+    blocks: int,
+    block_tokens: int,
+    physics_by_clock: Mapping[float, Physics],
+    together_by_clock: Mapping[float, Together],
+    clock_changes: Sequence[tuple[float, float]],
+    max_queue: int | None = None,
+    async_scheduling: bool = False,
+) -> ReferenceRun:
+    """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
+
+    together_by_clock: seconds of the part that all share, from the tokens of all. A request goes to
+    the rank with the lowest 4 * waiting + running, the first of equals after the last that got one.
+    """
+    run = ReferenceRun(ReferenceRecord(request) for request in requests)
+    arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
+    most = math.inf if max_queue is None else max_queue
+    crew = [
+        _Replica(
+            max_num_seqs=max_num_seqs,
+            budget=max_num_batched_tokens,
+            blocks=blocks,
+            block_tokens=block_tokens,
+            max_queue=most,
+        )
+        for _ in range(ranks)
+    ]
+    plans = [_Plan() for _ in crew]
+    changes = list(clock_changes)
+    _, clock = changes.pop(0)
+    turn = 0
+
+    def arrive() -> None:
+        nonlocal turn
+        best = None
+        for offset in range(ranks):
+            number = (turn + offset) % ranks
+            score = 4 * len(crew[number].waiting) + len(crew[number].running)
+            if best is None or score < best[0]:
+                best = (score, number)
+        assert best is not None
+        turn = (best[1] + 1) % ranks
+        crew[best[1]].join(*arrivals.pop(0))
+
+    now = 0.0
+    while True:
+        while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
+            arrive()
+        for replica, plan in zip(crew, plans, strict=True):
+            replica.finish(plan, now)
+        while changes and changes[0][0] <= now + SAME_TIME_S:
+            _, clock = changes.pop(0)
+        for replica in crew:
+            replica.time_out(now)
+        while arrivals and arrivals[0][1].request.arrival_s <= now + SAME_TIME_S:
+            arrive()
+        plans = []
+        for replica in crew:
+            replica.check()
+            ahead = async_scheduling and replica.running
+            replica.looked_s = run.steps[-1].start_s if ahead else math.inf
+            plans.append(_POLICIES[policy](replica, now))
+        if all(plan.empty for plan in plans):
+            while arrivals and crew[0].refuses(arrivals[0][1].request):
+                arrive()  # all queues are empty: what one rank refuses, all do
+            if not arrivals:
+                return run
+            now = arrivals[0][1].request.arrival_s
+            continue
+        step = _step(crew, plans, now, clock, physics_by_clock[clock], together_by_clock[clock])
+        run.steps.append(step)
+        now = step.end_s
+
+
+def _step(
+    crew: list[_Replica],
+    plans: list[_Plan],
+    now: float,
+    clock: float,
+    physics: Physics,
+    together: Together,
+) -> ReferenceStep:
+    slowest_s, tokens, sampled = 0.0, 0, 0
+    chunks: list[tuple[int, int]] = []
+    for plan in plans:
+        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+        own = [(sequence.kv, length) for sequence, length in plan.chunks]
+        emitted = len(contexts)
+        emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
+        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted))
+        tokens += len(contexts) + sum(length for _, length in own)
+        sampled += emitted
+        chunks += own
+    duration_s = slowest_s + together(tokens)
+    return ReferenceStep(
+        start_s=now,
+        end_s=now + duration_s,
+        clock=clock,
+        decoded=tuple(s.index for plan in plans for s in plan.decoded),
+        prefilled=tuple(s.index for plan in plans for s, _ in plan.chunks),
+        context=0,
+        chunks=tuple(chunks),
+        sampled=sampled,
+        running=sum(len(replica.running) for replica in crew),
+        waiting=sum(len(replica.waiting) for replica in crew),
+        known=0,
+        blocks_in_use=sum(replica.blocks - replica.free for replica in crew),
+        energy_j=math.nan,
+        made=sampled,
+    )
