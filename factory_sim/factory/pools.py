@@ -13,6 +13,7 @@ from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
+from factory_sim.factory.drafted_kv import DraftedBlocks
 from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
@@ -29,7 +30,6 @@ from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
 from factory_sim.factory.speculating_batch import (
     AsyncSpeculatingBatch,
-    DraftedBlocks,
     SpeculatingBatch,
 )
 from factory_sim.factory.timetable import Timetable

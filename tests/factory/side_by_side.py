@@ -14,6 +14,7 @@ from functools import partial
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.drafted_kv import DraftedBlocks
 from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
@@ -26,7 +27,6 @@ from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.request import Request
 from factory_sim.factory.speculating_batch import (
     AsyncSpeculatingBatch,
-    DraftedBlocks,
     SpeculatingBatch,
 )
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
