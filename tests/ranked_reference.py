@@ -139,4 +139,5 @@ def _step(
         known=0,
         blocks_in_use=sum(replica.blocks - replica.free for replica in crew),
         energy_j=math.nan,
+        made=sampled,
     )

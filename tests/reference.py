@@ -28,26 +28,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
 from typing import Protocol
 
 SAME_TIME_S = 1e-9
 Chunk = tuple[int, int]
+DrawSteps = Callable[[int, int, int], int]
 Content = tuple[int, int]
 
 
 class Physics(Protocol):
     """Step time and power of one replica at one clock.
 
-    contexts: KV tokens after the step of every sequence decoded. chunks: (start, length) of
-    each stretch of prompt, start being the tokens already in KV. sampled: tokens emitted at
-    the end of the step.
+    contexts: KV tokens after the step of every sequence decoded; with drafts, what one of its
+    tokens sees in the mean. chunks: (start, length) of each stretch of prompt, start being the
+    tokens already in KV. sampled: tokens emitted at the end of the step.
     """
 
-    def step_s(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_s(self, contexts: Sequence[float], chunks: Sequence[Chunk], sampled: int) -> float:
         """Return the duration of the step in seconds."""
         ...
 
-    def step_power_w(self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int) -> float:
+    def step_power_w(
+        self, contexts: Sequence[float], chunks: Sequence[Chunk], sampled: int
+    ) -> float:
         """Return the power of one GPU during the step in watts."""
         ...
 
@@ -125,8 +130,9 @@ class ReferenceRecord:
 
     @property
     def gaps_s(self) -> list[float]:
-        """Return the inter-token latencies: seconds between consecutive emissions."""
-        return [b - a for a, b in zip(self.emissions_s, self.emissions_s[1:], strict=False)]
+        """Return the inter-token latencies: seconds between emissions, of one token or several."""
+        times = sorted(set(self.emissions_s))
+        return [b - a for a, b in pairwise(times)]
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,8 @@ class ReferenceStep:
     """One iteration: who took part (by index of the request) and what it cost.
 
     chunks belong to `prefilled`, one each. blocks_in_use and running hold during the step.
-    known: how many of the waiting the plan knew of. energy_j is of one GPU.
+    known: how many of the waiting the plan knew of. energy_j is of one GPU. made: tokens emitted at
+    the end, by their mean where drafts are verified.
     """
 
     start_s: float
@@ -142,7 +149,7 @@ class ReferenceStep:
     clock: float
     decoded: tuple[int, ...]
     prefilled: tuple[int, ...]
-    context: int
+    context: float
     chunks: tuple[Chunk, ...]
     sampled: int
     running: int
@@ -150,6 +157,7 @@ class ReferenceStep:
     known: int
     blocks_in_use: int
     energy_j: float
+    made: float
 
     @property
     def tokens(self) -> int:
@@ -179,6 +187,12 @@ class _Sequence:
     shared: list[Content] = field(default_factory=list)
     lost: int = 0
     seen: bool = False
+    # With drafts: KV tokens at its first decode step, tokens to make from there, the steps that
+    # takes and those it has taken.
+    began: int = 0
+    to_make: int = 0
+    steps: int = 0
+    done: int = 0
 
     @property
     def blocks(self) -> int:
@@ -197,6 +211,13 @@ class _Sequence:
     @property
     def prefilled(self) -> bool:
         return self.kv >= self.target
+
+    @property
+    def exact_kv(self) -> Fraction:
+        """Return its KV tokens, if it went on evenly from its first decode step to its last."""
+        if not self.steps:
+            return Fraction(self.kv)
+        return self.began + Fraction(self.done * self.to_make, self.steps)
 
 
 @dataclass
@@ -234,11 +255,13 @@ class _Replica:
         blocks: int,
         block_tokens: int,
         max_queue: float,
-        order: Order,
-        host_blocks: int,
-        move_s: float,
+        order: Order | None = None,
+        host_blocks: int = 0,
+        move_s: float = 0.0,
+        drafts: int = 0,
+        draw_steps: DrawSteps | None = None,
     ) -> None:
-        self.order, self.host_blocks, self.move_s = order, host_blocks, move_s
+        self.order, self.host_blocks, self.move_s = order or Order(), host_blocks, move_s
         self.counters: dict[int, int] = {}  # tokens served to each tenant, weighted
         self.last_tenant: int | None = None
         self.preempted = False  # somebody was, in the plan being made
@@ -248,6 +271,8 @@ class _Replica:
         self.blocks = blocks
         self.block_tokens = block_tokens
         self.max_queue = max_queue
+        self.drafts = drafts
+        self.draw_steps = draw_steps
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
@@ -297,6 +322,7 @@ class _Replica:
         self.unused += [content for content in reversed(sequence.shared) if content not in still]
         sequence.own, sequence.shared = 0, []
         sequence.kv = sequence.target = 0
+        sequence.steps = sequence.done = 0
 
     def blocks_for(self, tokens: int) -> int:
         return math.ceil(tokens / self.block_tokens)
@@ -306,13 +332,14 @@ class _Replica:
     def finish(self, plan: _Plan, now: float) -> None:
         emitting = sorted(plan.decoded, key=lambda sequence: sequence.index)
         for sequence in plan.decoded:
-            sequence.kv += 1
+            self.move_on(sequence)
         for sequence, length in plan.chunks:
             sequence.kv += length
             if sequence.prefilled:
                 emitting.append(sequence)
         for sequence in emitting:
-            sequence.record.emissions_s.append(now)
+            made = sequence.kv - sequence.prompt_with_emitted + 1
+            sequence.record.emissions_s += [now] * made
             request = sequence.record.request
             self.charge(request.tenant, self.order.weights[1])
             if sequence.record.emitted == request.output:
@@ -320,6 +347,24 @@ class _Replica:
             elif request.sends_s is not None:
                 self.sending.append((now + request.sends_s, sequence.blocks))
                 self.leave(sequence, "sent", now)
+
+    def move_on(self, sequence: _Sequence) -> None:
+        """Take a decoded sequence one step on: by a token, or by what its drafts come to."""
+        if not self.drafts:
+            sequence.kv += 1
+            return
+        sequence.done += 1
+        sequence.kv = math.ceil(sequence.exact_kv)
+
+    def set_out(self, decoded: Sequence[_Sequence]) -> None:
+        """Draw the steps of sequences that decode for the first time since they were computed."""
+        for sequence in decoded:
+            if self.drafts and not sequence.steps:
+                assert self.draw_steps is not None
+                made = sequence.record.emitted
+                sequence.began = sequence.kv
+                sequence.to_make = sequence.record.request.output - made
+                sequence.steps = self.draw_steps(sequence.index, made, sequence.to_make)
 
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
@@ -362,7 +407,8 @@ class _Replica:
     def refuses(self, request: ReferenceRequest) -> bool:
         if request.sends_s is not None:
             return self.blocks_for(request.prompt) > self.blocks
-        never_fits = self.blocks_for(request.prompt + request.output - 1) > self.blocks
+        longest = request.prompt + request.output - 1 + self.drafts
+        never_fits = self.blocks_for(longest) > self.blocks
         return never_fits or len(self.waiting) >= self.max_queue
 
     def too_late(self, newcomer: _Sequence) -> bool:
@@ -471,8 +517,12 @@ class _Replica:
                 sequence.record.admitted_s = now
             self.running.append(sequence)
 
+    def short_of(self, sequence: _Sequence) -> int:
+        """Return the blocks a sequence lacks for its next token and the drafts after it."""
+        return self.blocks_for(sequence.kv + 1 + self.drafts) - sequence.blocks
+
     def needed_to_grow(self) -> int:
-        return sum(s.prefilled and s.kv % self.block_tokens == 0 for s in self.running)
+        return sum(self.short_of(s) for s in self.running if s.prefilled)
 
     def admit(self, now: float) -> _Sequence:
         sequence = self.waiting.pop(0)
@@ -529,13 +579,13 @@ class _Replica:
         preempted = False
         while True:
             decoding = [sequence for sequence in self.running if sequence.prefilled]
-            growing = [s for s in decoding if s.kv % self.block_tokens == 0]
-            if len(growing) <= self.free:
+            if sum(self.short_of(sequence) for sequence in decoding) <= self.free:
                 break
             self.preempt_last()
             preempted = True
-        for sequence in growing:
-            sequence.own += 1
+        for sequence in decoding:
+            sequence.own += self.short_of(sequence)
+        self.set_out(decoding)
         self.forget()
         return decoding, preempted
 
@@ -548,7 +598,8 @@ class _Replica:
         for sequence in self.running:
             if sequence.prefilled:
                 assert sequence.kv == sequence.prompt_with_emitted - 1
-                assert sequence.blocks == self.blocks_for(sequence.kv)
+                ahead = self.blocks_for(sequence.kv + self.drafts)
+                assert self.blocks_for(sequence.kv) <= sequence.blocks <= ahead
             else:
                 assert sequence.blocks == self.blocks_for(sequence.target)
 
@@ -557,7 +608,7 @@ def _plan_chunked(replica: _Replica, now: float) -> _Plan:
     """Decode first; prompt chunks fill what is left of the token budget."""
     decoded, preempted = replica.decode_all()
     plan = _Plan(decoded)
-    left = replica.budget - len(decoded)
+    left = replica.budget - len(decoded) * (1 + replica.drafts)
     for sequence in replica.running:
         if not sequence.prefilled and left > 0:
             left -= replica.schedule(plan, sequence, left)
@@ -616,6 +667,8 @@ def run_reference(
     order: Order | None = None,
     host_blocks: int = 0,
     move_s: float = 0.0,
+    drafts: int = 0,
+    draw_steps: DrawSteps | None = None,
 ) -> ReferenceRun:
     """Serve `requests` until all have left; return their records, and `.steps`.
 
@@ -624,13 +677,16 @@ def run_reference(
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
     async_scheduling: whether a step is planned while the one before runs. order: of the queue.
     host_blocks: KV blocks of victims that fit into host memory; to move one there or back delays
-    the next step by move_s.
+    the next step by move_s. drafts: tokens drafted of
+    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
+    tokens it has made) makes so many more. In between it is where even steps bring it, and what it
+    has emitted is that, rounded up.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
         assert not (request.cached and request.hashes)
     assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
-    assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs
+    assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs * (1 + drafts)
     assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])
     plan_step = _POLICIES[policy]
     replica = _Replica(
@@ -639,9 +695,11 @@ def run_reference(
         blocks=blocks,
         block_tokens=block_tokens,
         max_queue=math.inf if max_queue is None else max_queue,
-        order=order or Order(),
+        order=order,
         host_blocks=host_blocks,
         move_s=move_s,
+        drafts=drafts,
+        draw_steps=draw_steps,
     )
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -694,7 +752,13 @@ def run_reference(
 def _measure(
     replica: _Replica, plan: _Plan, now: float, clock: float, physics: Physics
 ) -> ReferenceStep:
-    contexts = [sequence.kv + 1 for sequence in plan.decoded]
+    if replica.drafts:
+        sees = Fraction(sum(range(1, replica.drafts + 2)), replica.drafts + 1)
+        contexts = [float(sequence.exact_kv + sees) for sequence in plan.decoded]
+        made = float(sum(Fraction(s.to_make, s.steps) for s in plan.decoded))
+    else:
+        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+        made = len(plan.decoded)
     chunks = tuple((sequence.kv, length) for sequence, length in plan.chunks)
     finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
     sampled = len(plan.decoded) + finishing
@@ -719,4 +783,5 @@ def _measure(
             physics.paused_power_w(*work, moving_s) if moving_s else physics.step_power_w(*work)
         )
         * duration_s,
+        made=made + finishing,
     )

@@ -6,6 +6,7 @@ with a finger; times and energies are sums of binary fractions and compared exac
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -560,3 +561,28 @@ def test_requests_tokens_and_time_are_conserved(
             assert step.tokens <= max_num_seqs + extra_budget
         else:
             assert not step.decoded or not step.prefilled
+
+
+def test_drafts_take_a_sequence_forward_evenly() -> None:
+    """Five tokens after the first in three steps: at 5/3, 10/3 and 5, and out when rounded up."""
+    asked = []
+
+    def draw(index: int, made: int, left: int) -> int:
+        asked.append((index, made, left))
+        return 3
+
+    per_context = {1.0: Linear(per_context=1.0)}
+    run = serve(
+        ask(0.0, 3, 6), max_num_seqs=1, drafts=2, draw_steps=draw, physics_by_clock=per_context
+    )
+    assert asked == [(0, 1, 5)]
+    # A token of a step sees the context before it, and of the three the mean one two more.
+    starts = [5.0, 5.0 + 5 / 3, 5.0 + 10 / 3]
+    assert [step.context for step in run.steps] == pytest.approx([0.0, *starts])
+    assert [step.sampled for step in run.steps] == [1, 1, 1, 1]
+    # Three tokens of prompt, then room for three more of each step, kept.
+    assert [step.blocks_in_use for step in run.steps] == [1, 2, 2, 3]
+    ends = [step.end_s for step in run.steps]
+    (record,) = run
+    assert record.emissions_s == [ends[0], ends[1], ends[1], ends[2], ends[2], ends[3]]
+    assert record.gaps_s == [b - a for a, b in itertools.pairwise(ends)]

@@ -209,6 +209,7 @@ class Shape(Frozen):
     attention_gate: the output of full attention is gated, with a projection as wide as the
     query's. mlp_matrices: 3 for a gated MLP, 2 for a plain one. intermediate: width of the
     dense MLP (of the dense layers, where the model is sparse). With `mla`, kv_heads is 1.
+    mtp_layers: more layers, in none of these counts, that predict the token after the next.
     """
 
     layers: PositiveInt
@@ -227,6 +228,7 @@ class Shape(Frozen):
     linear: Linear | None = None
     attention_gate: bool = False
     mlp_layers: PositiveInt | None = None
+    mtp_layers: NaturalInt = 0
 
     @model_validator(mode="after")
     def _layers_add_up(self) -> Shape:

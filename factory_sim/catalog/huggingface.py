@@ -109,6 +109,7 @@ def _shape(config: Config) -> dict[str, Any]:
         "moe": _moe(config, layers, hybrid),
         "mla": mla,
         "window": _window(config, layers, context),
+        "mtp_layers": maybe(config, "num_nextn_predict_layers") or 0,
         **(hybrid.shape if hybrid else {}),
     }
 

@@ -59,7 +59,9 @@ def clocks(
     batch = most  # of one that only decodes
     if fleet.phases != ("decode",):
         step_time = even_step_time(fleet, 1.0)
-        batch = ideal(step_time, prompt, output, cached, most, fleet.max_step_tokens).batch
+        batch = ideal(
+            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
+        ).batch
     rack = layout.site.rack(fleet.replicas[0][0].index)
     lowest = fleet.power_curve.clock_floor.value
     steps = int((1.0 - lowest) / STEP + 1e-9)
@@ -88,7 +90,7 @@ def _point(
     return Point(
         clock,
         _phase(layout, rack, fleet, clock, prefill, fleet.max_step_tokens),
-        _phase(layout, rack, fleet, clock, decode, batch),
+        _phase(layout, rack, fleet, clock, decode, batch * fleet.tokens_per_step),
     )
 
 
@@ -108,7 +110,7 @@ def _phase(
     fleet: Fleet,
     clock: float,
     cost_of: Callable[[StepTime], Cost],
-    tokens: int,
+    tokens: float,
 ) -> Phase:
     lowest = fleet.power_curve.clock_floor.value
     while True:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
@@ -105,6 +105,9 @@ class Batch:
     ahead: ClassVar[int] = 0
     """Steps by which plans are made ahead: an arrival joins so many boundaries later."""
 
+    tokens_each = 1
+    """Tokens of each decoding sequence in a step, of which drafts may be some."""
+
     def __init__(
         self,
         policy: Batching,
@@ -124,7 +127,7 @@ class Batch:
         self.due: list[tuple[float, int, Request]] = []  # time-outs, a heap
         self.prefilling: list[Request] = []
         self.decoding = 0
-        self.context = 0  # tokens in the KV cache of the decoding sequences
+        self.context: float = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
         self.ledger = Ledger()
         self.stretch = Stretch(step_time, power)
@@ -340,8 +343,8 @@ class Batch:
         for request in self.running:
             made = request.emitted
             if request.finish_step >= 0:
-                made = self._stored(request) - request.prompt + 1
-                made += int(steps) if self._decodes else 0
+                done = int(steps) if self._decodes else 0
+                made = self._stored(request, done) - request.prompt + 1
             self.lost_tokens += made
         self.lost_tokens += sum(request.emitted for request in self.waiting)
         lost = [*self.running, *self.waiting]
@@ -365,16 +368,12 @@ class Batch:
         For debug runs: this is what conservation of requests, tokens and KV blocks means.
         """
         decoding = [r for r in self.running if r.finish_step >= 0]
-        stored = [self._stored(r) for r in decoding]
         assert len(decoding) == self.decoding, "sequences are lost"
         assert len(decoding) + len(self.prefilling) == len(self.running), "sequences are lost"
-        assert sum(stored) == self.context, "context tokens are lost"
+        self._check_context(decoding)
         held = self._held_blocks() + self._sent_blocks()
         assert held + self.kv.free == self.kv.total, "KV blocks are lost"
         assert self.kv.free >= 0, "more KV blocks are in use than there are"
-        if self.windows is not None:
-            inside = sum(min(tokens, self.windows.tokens) for tokens in stored)
-            assert inside == self.windows.context, "window tokens are lost"
 
     # -- inside ------------------------------------------------------------------------
 
@@ -390,9 +389,17 @@ class Batch:
         """Return the KV blocks of requests that have left and not given them back."""
         return 0
 
-    def _stored(self, request: Request) -> int:
-        """Return the tokens that a decoding request has in the KV cache."""
-        return request.prompt + request.output - (request.finish_step - self._step) - 1
+    def _check_context(self, decoding: Sequence[Request]) -> None:
+        """Recount the tokens in the KV cache of the decoding requests."""
+        stored = [self._stored(request) for request in decoding]
+        assert sum(stored) == self.context, "context tokens are lost"
+        if self.windows is not None:
+            inside = sum(min(tokens, self.windows.tokens) for tokens in stored)
+            assert inside == self.windows.context, "window tokens are lost"
+
+    def _stored(self, request: Request, ahead: int = 0) -> int:
+        """Return the tokens that a decoding request has in the KV cache, so many steps ahead."""
+        return request.prompt + request.output - (request.finish_step - self._step - ahead) - 1
 
     def _held_blocks(self) -> int:
         """Return the KV blocks that the running requests hold."""
@@ -432,7 +439,7 @@ class Batch:
     def _plan_mixed(self, n: int) -> None:
         """Plan a step with prompt chunks and `n` decoding sequences, all or none."""
         stretch, chunks, tokens = self.stretch, self.chunks, n + self._completing
-        context = windowed = 0
+        context, windowed = 0.0, 0
         if n:
             context = self.context + n
             if self.windows is not None:

@@ -53,7 +53,11 @@ from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
-    """Return the roofline of a fleet, or of one of its ranks, at a clock."""
+    """Return the roofline of a fleet with its drafts, or of one of its ranks, at a clock."""
+    if fleet.drafting is not None:
+        return fleet.drafting.step_time(
+            fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
+        )
     return (Roofline if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
@@ -105,11 +109,11 @@ def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
 
 
 def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
-    """Return a seed for the workloads, one for the routers and one for what fails.
+    """Return a seed for the workloads, one for routers, one for what fails and one for drafts.
 
     Every subsystem has its own stream, so that changing one does not reshuffle the others.
     """
-    return np.random.SeedSequence(scenario.seed).spawn(3)
+    return np.random.SeedSequence(scenario.seed).spawn(4)
 
 
 class Factory:
@@ -126,7 +130,7 @@ class Factory:
         self.env = env = Timetable()
         self.layout = layout
         self.caching = {fleet.name for fleet in layout.fleets if caches_prefixes(scenario, fleet)}
-        pools = open_pools(env, layout, self.caching, step_time, _seeds(scenario)[1], debug)
+        pools = open_pools(env, layout, self.caching, step_time, _seeds(scenario)[1::2], debug)
         self.gateways, self.fronts, self.links, self.gaps = pools
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
         lines = []

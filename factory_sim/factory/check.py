@@ -193,6 +193,11 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         ),
     }
     rows |= _scaling(fleet)
+    if fleet.drafting is not None:
+        rows["speculation"] = (
+            f"{fleet.drafting.tokens} tokens drafted a step, {fleet.tokens_per_step:.2f} made in "
+            "the mean"
+        )
     if lengths is None:
         return rows
     prompt, output, cached = lengths
@@ -208,7 +213,9 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     most = max(1, min(fleet.max_num_seqs, int(held)))
     step_time = even_step_time(fleet, 1.0)
     if spec.prefill is None:
-        best = ideal(step_time, prompt, output, cached, most, fleet.max_step_tokens)
+        best = ideal(
+            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
+        )
     else:
         best = ideal_decoding(step_time, prompt, output, most)
     rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision, System
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.drafting import Drafting, drafting_of
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.balance import imbalance
@@ -55,6 +56,7 @@ class Fleet:
     replicas: tuple[tuple[Gpu, ...], ...]
     represented: int
     like: Mapping[str, str]
+    drafting: Drafting | None = None
 
     @property
     def deployment(self) -> str:
@@ -82,7 +84,13 @@ class Fleet:
     def longest(self) -> int:
         """Return the most tokens, prompt and answer, of a request that a replica can serve."""
         longest = self.spec.engine.max_model_len or self.model.context_max
-        return min(longest, self.memory.tokens + 1)
+        drafts = self.drafting.tokens if self.drafting else 0
+        return min(longest, self.memory.tokens + 1 - drafts)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Return the tokens that a sequence makes in a step, in the mean."""
+        return self.drafting.spec.tokens_per_step if self.drafting else 1.0
 
     @property
     def plans_ahead(self) -> bool:
@@ -153,6 +161,9 @@ def make_fleet(
         max_tokens,
         engine.defaults.block_tokens,
     )
+    drafting = drafting_of(where, spec.engine.speculation, facts, shard, memory.block_tokens)
+    if drafting is not None:
+        memory = drafting.beside(memory, shard, max_num_seqs)
     if memory.blocks < 1:
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
@@ -187,6 +198,7 @@ def make_fleet(
         replicas=replicas,
         represented=len(placed),
         like=like,
+        drafting=drafting,
     )
 
 
@@ -283,13 +295,16 @@ def _limits(where: str, spec: Deployment, engine: Engine) -> tuple[str, int, int
     max_num_seqs = spec.engine.max_num_seqs or engine.defaults.max_num_seqs
     if batching == "static":
         return batching, max_num_seqs, STATIC_STEP_TOKENS
-    usual = max(engine.defaults.max_num_batched_tokens, max_num_seqs)
+    speculation = spec.engine.speculation
+    each = 1 + speculation.num_speculative_tokens if speculation else 1
+    usual = max(engine.defaults.max_num_batched_tokens, max_num_seqs * each)
     max_tokens = spec.engine.max_num_batched_tokens or usual
-    if max_tokens < max_num_seqs:
+    if max_tokens < max_num_seqs * each:
+        drafts = f" times {each}, a token and its drafts" if each > 1 else ""
         raise InputError(
             Problem(
                 f"{where}.engine.max_num_batched_tokens",
-                f"must be at least max_num_seqs ({max_num_seqs}), not {max_tokens}",
+                f"must be at least max_num_seqs ({max_num_seqs}){drafts}, not {max_tokens}",
             )
         )
     return batching, max_num_seqs, max_tokens

@@ -37,7 +37,7 @@ class WaitingStretch(Stretch):
 
     pause_s: float
 
-    def one(self, cost: Cost, sequences: int, tokens: int) -> None:
+    def one(self, cost: Cost, sequences: int, tokens: float) -> None:
         """Make it one step with prompt chunks."""
         if self.pause_s:
             cost = cost._replace(
@@ -45,7 +45,9 @@ class WaitingStretch(Stretch):
             )
         super().one(cost, sequences, tokens)
 
-    def decode(self, steps: int, n: int, context: int, windowed: int = 0, filling: int = 0) -> None:
+    def decode(
+        self, steps: int, n: int, context: float, windowed: int = 0, filling: int = 0
+    ) -> None:
         """Make it `steps` decode steps of `n` sequences, or one that waits."""
         super().decode(1 if self.pause_s else steps, n, context, windowed, filling)
         if self.pause_s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch
 from factory_sim.factory.batching import BATCHING, Batching
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
+from factory_sim.factory.drafted_kv import DraftedBlocks
+from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.host_memory import NO_HOST_MEMORY, HostMemory
@@ -37,6 +39,10 @@ from factory_sim.factory.scheduled_batch import (
     Settling,
 )
 from factory_sim.factory.scheduling import SCHEDULING
+from factory_sim.factory.speculating_batch import (
+    AsyncSpeculatingBatch,
+    SpeculatingBatch,
+)
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.memory import prompt_cache_bytes
@@ -61,12 +67,13 @@ def open_pools(
     layout: Layout,
     caching: set[str],
     step_time: StepTimes,
-    seed: np.random.SeedSequence,
+    seeds: Sequence[np.random.SeedSequence],
     debug: bool,
 ) -> Pools:
     """Open every pool of a factory.
 
-    caching: those with a prefix cache. seed: of the routers. debug: recount at every boundary.
+    caching: those with a prefix cache. seeds: of the routers and of drafts. debug: recount at every
+    boundary.
     """
     network = layout.scenario.network
     links = {
@@ -77,7 +84,8 @@ def open_pools(
     gaps = {name: GapHistogram() for name in fleets}
     gateways: dict[str, Gateway] = {}
     # A pool that computes prompts comes after the one that decodes, which it sends to.
-    for fleet, own in zip(layout.fleets, seed.spawn(len(fleets)), strict=True):
+    routing, drafting = (seed.spawn(len(fleets)) for seed in seeds)
+    for fleet, own, drawn in zip(layout.fleets, routing, drafting, strict=True):
         spec = fleet.spec
         router = ROUTING[spec.router.policy](np.random.default_rng(own))
         batch: Callable[[Speed], Batch]
@@ -90,6 +98,11 @@ def open_pools(
         elif spec.prefill is not None:
             gateway = _decode_gateway(env, router, fleet, links)
             batch = partial(_joining_batch, fleet, gaps[fleet.name])
+        elif fleet.drafting is not None:
+            opened = Gateway if spec.autoscaling is None else ScaledGateway
+            gateway = opened(env, router, spec.router.staleness)
+            batch = partial(_speculating_batch, fleet, drawn, gaps[fleet.name])
+            kind = Replica
         else:
             opened = Gateway if spec.autoscaling is None else ScaledGateway
             gateway = opened(env, router, spec.router.staleness)
@@ -199,6 +212,26 @@ def host_memory(fleet: Fleet) -> HostMemory:
             )
         bandwidth = fleet.accelerator.host_bandwidth.value
     return HostMemory(room, block_bytes / bandwidth)
+
+
+def _speculating_batch(
+    fleet: Fleet, seed: np.random.SeedSequence, gaps: GapHistogram, speed: Speed
+) -> Batch:
+    drafting = fleet.drafting
+    assert drafting is not None
+    acceptance, tokens = drafting.spec.acceptance, drafting.tokens
+    return (AsyncSpeculatingBatch if fleet.plans_ahead else SpeculatingBatch)(
+        BATCHING[fleet.batching](fleet.max_step_tokens),
+        *speed,
+        DraftedBlocks(fleet.memory.blocks, fleet.memory.block_tokens, tokens),
+        fleet.max_num_seqs,
+        _queue(fleet),
+        gaps,
+        fleet.longest,
+        drafts=Drafts(
+            tokens, acceptance.mean, acceptance.deviation, int(seed.generate_state(1)[0])
+        ),
+    )
 
 
 def _joining_batch(fleet: Fleet, gaps: GapHistogram, speed: Speed) -> Batch:

@@ -44,6 +44,14 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
                 "'prefix_caching: false'",
             )
         )
+    if caches and fleet.drafting is not None:
+        raise InputError(
+            Problem(
+                f"deployments.{fleet.name}.engine.prefix_caching",
+                "replicas that draft keep no prefixes yet; say 'prefix_caching: false', or leave "
+                "out 'speculation'",
+            )
+        )
     problems = [*_of_hashes(scenario, fleet, hashed, caches), *_of_router(scenario, fleet, caches)]
     if problems:
         raise InputError(problems)

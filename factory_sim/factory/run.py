@@ -259,6 +259,7 @@ def _share(
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
         * fleet.gpus_per_replica,
+        draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
 
 

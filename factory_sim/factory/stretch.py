@@ -22,9 +22,10 @@ class Stretch:
 
     cost: of a step, but for the context in decode steps. sequences: in each step, decoding or
     with a chunk. prompt_time, prompt_power: of steps with chunks, where these run at a clock of
-    their own. tokens: made in each step. context, windowed: tokens attended to in the first
-    decode step, in layers with full attention and in those with a sliding window, of which
-    `filling` windows grow. kv_blocked: work waits for blocks.
+    their own. tokens: made in each step, by which the context of decode steps grows. context,
+    windowed: tokens attended to in the first decode step, in layers with full attention and in
+    those with a sliding window, of which `filling` windows grow. kv_blocked: work waits for
+    blocks.
     """
 
     __slots__ = (
@@ -51,12 +52,14 @@ class Stretch:
         self.step_time, self.power = step_time, power
         self.prompt_time, self.prompt_power = step_time, power
         self.start_s = self.end_s = self.first_s = self.growth_s = 0.0
-        self.steps = self.sequences = self.tokens = 0
-        self.context = self.windowed = self.filling = 0
+        self.steps = self.sequences = 0
+        self.tokens: float = 0
+        self.context: float = 0
+        self.windowed = self.filling = 0
         self.cost = Cost(0.0)
         self.mixed = self.kv_blocked = False
 
-    def one(self, cost: Cost, sequences: int, tokens: int) -> None:
+    def one(self, cost: Cost, sequences: int, tokens: float) -> None:
         """Make it one step with prompt chunks."""
         self.mixed, self.steps, self.cost = True, 1, cost
         self.first_s = step_s = cost[0]
@@ -64,7 +67,9 @@ class Stretch:
         self.end_s = self.start_s + step_s
         self.sequences, self.tokens = sequences, tokens
 
-    def decode(self, steps: int, n: int, context: int, windowed: int = 0, filling: int = 0) -> None:
+    def decode(
+        self, steps: int, n: int, context: float, windowed: int = 0, filling: int = 0
+    ) -> None:
         """Make it `steps` decode steps of `n` sequences."""
         self.mixed = False
         step_time = self.step_time
@@ -124,7 +129,7 @@ class Stretch:
         else:
             n = self.sequences
             ledger.steps[n] += steps
-            ledger.context += steps * (self.context + n * half)
+            ledger.context += steps * (self.context + self.tokens * half)
             if self.windowed:
                 ledger.windowed += steps * (self.windowed + self.filling * half)
 
@@ -138,7 +143,7 @@ class Stretch:
         if self.mixed:
             return steps * self.prompt_power.energy_j(cost[0], cost[5], cost[6])
         half = (steps - 1) / 2
-        grown = self.sequences * half
+        grown = self.tokens * half
         if grown > 0.05 * self.context:
             return self._simpson(steps)
         context, far = self.context + grown, self.step_time.per_context
@@ -173,7 +178,7 @@ class Stretch:
 
     def _steps_to_double(self, start: float) -> float:
         """Return the steps after step `start` in which contexts, windowed or not, double."""
-        steps = self.context / self.sequences + start
+        steps = self.context / self.tokens + start
         if self.filling:
             steps = min(steps, self.windowed / self.filling + start)
         return steps
@@ -182,7 +187,7 @@ class Stretch:
         """Return the joules of decode step `number`, on each GPU."""
         cost = self.cost
         far, near = self.step_time.per_context, self.step_time.per_windowed
-        context = self.context + self.sequences * number
+        context = self.context + self.tokens * number
         windowed = self.windowed + self.filling * number
         return self.power.energy_j(
             self.first_s + self.growth_s * number,

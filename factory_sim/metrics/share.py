@@ -21,6 +21,7 @@ class Share:
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts. scaling: what autoscaling did.
     swapped_bytes: KV cache moved to host memory and back, of all GPUs.
+    draft_tokens: drafted for a sequence in a step.
     """
 
     deployment: str
@@ -43,6 +44,7 @@ class Share:
     prefix_caching: bool = False
     scaling: ScalingCounts | None = None
     swapped_bytes: float = 0.0
+    draft_tokens: int = 0
 
     @property
     def gpus(self) -> int:

@@ -33,6 +33,7 @@ CAUSES = {
     "loading": "loading_s",
     "stopped": "stopped_s",
     "waiting_for_transfer": "transfer_s",
+    "drafting": "drafting_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
 
@@ -127,7 +128,7 @@ def _service(
     swapped = sum(share.swapped_bytes for share in shares)
     if swapped:
         summary["swapped_gb"] = swapped / 1e9
-    summary |= _prefix_cache(requests, shares)
+    summary |= _prefix_cache(requests, shares) | _speculation(shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
 
@@ -147,6 +148,25 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             "hit_rate": found / asked,
             "found_tokens": round(found),
             "prompt_tokens": round(asked),
+        }
+    }
+
+
+def _speculation(shares: Sequence[Share]) -> Summary:
+    """Return how drafts fared in the window: of all steps of all sequences with them."""
+    steps = drafted = accepted = 0.0
+    for share in shares:
+        steps += share.totals.verified
+        drafted += share.totals.verified * share.draft_tokens
+        accepted += share.totals.accepted
+    if not steps:
+        return {}
+    return {
+        "speculation": {
+            "mean_acceptance_length": 1.0 + accepted / steps,
+            "draft_acceptance_rate": accepted / drafted,
+            "draft_tokens": round(drafted),
+            "rejected_draft_tokens": round(drafted - accepted),
         }
     }
 

@@ -18,7 +18,9 @@ class Totals(NamedTuple):
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
     or of blocks that hold one. rank_wait_s: busy, but waiting for the slowest rank of data-parallel
     attention, and then in no other cause. stopped_s: not wanted, by autoscaling; starting_s: the
-    part of loading_s after that, not after a failure.
+    part of loading_s after that, not after a failure. drafting_s: busy with drafts, whatever bounds
+    them, and in no other cause; verified: steps of every sequence with drafts, summed; accepted:
+    drafts that were right.
     """
 
     busy_s: float = 0.0
@@ -40,6 +42,9 @@ class Totals(NamedTuple):
     rank_wait_s: float = 0.0
     stopped_s: float = 0.0
     starting_s: float = 0.0
+    drafting_s: float = 0.0
+    verified: float = 0.0
+    accepted: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

@@ -16,29 +16,46 @@ class Ideal(NamedTuple):
 
 
 def ideal(
-    step_time: StepTime, prompt: float, output: float, cached: float, most: int, max_tokens: int
+    step_time: StepTime,
+    prompt: float,
+    output: float,
+    cached: float,
+    most: int,
+    max_tokens: int,
+    per_step: float = 1.0,
 ) -> Ideal:
     """Return the best steady state with batches of 1 to `most` sequences, a power of two or most.
 
     prompt, output, cached: mean tokens of a request; max_tokens: the token budget of a step. In
     a steady batch of n every sequence makes a token a step, so n / (output - 1) requests end in
     each, and as many prompts are computed beside: gathered in steps that use the whole budget,
-    since a step with prompts has an overhead of its own.
+    since a step with prompts has an overhead of its own. per_step: tokens that a sequence makes in
+    a step in the mean, with drafts; those of drafts that are wrong take little of the budget, and
+    are left out of it.
     """
     sizes = {most} | {2**power for power in range(most.bit_length())}
     return max(
-        (_steady(step_time, prompt, output, cached, n, max_tokens) for n in sorted(sizes)),
+        (
+            _steady(step_time, prompt, output, cached, n, max_tokens, per_step)
+            for n in sorted(sizes)
+        ),
         key=lambda state: state.requests_per_s,
     )
 
 
 def _steady(
-    step_time: StepTime, prompt: float, output: float, cached: float, n: int, max_tokens: int
+    step_time: StepTime,
+    prompt: float,
+    output: float,
+    cached: float,
+    n: int,
+    max_tokens: int,
+    per_step: float,
 ) -> Ideal:
     context = round(n * (prompt + output / 2))
     windowed = round(n * min(prompt + output / 2, step_time.window))
     new = prompt - cached
-    steps = max(1.0, output - 1.0)  # the first token comes with the prompt
+    steps = max(1.0, (output - 1.0) / per_step)  # the first token comes with the prompt
     needed = n * new / steps
     share = min(1.0, needed / max(1, max_tokens - n))
     length = needed / share

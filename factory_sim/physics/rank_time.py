@@ -77,7 +77,7 @@ class Lockstep:
         return plus(self._rank.decode(sequences), self._rank.together(self._ranks * sequences))
 
     def mixed(
-        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         own = self._rank.mixed(sequences, context, windowed, chunks, sampled)

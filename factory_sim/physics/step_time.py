@@ -47,6 +47,11 @@ class Cost(NamedTuple):
     busy_compute_s: float = 0.0
     busy_memory_s: float = 0.0
 
+    @property
+    def drafting_s(self) -> float:
+        """Return the seconds at the reference clock, beside these four, that drafts took."""
+        return 0.0
+
 
 class Chunk(NamedTuple):
     """A piece of a prompt: `length` tokens computed after `start` that are in the KV cache."""
@@ -76,7 +81,7 @@ class StepTime(Protocol):
         """Return what a step of `sequences` decoding sequences costs besides their context."""
 
     def mixed(
-        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """Return the cost of a step that carries prompt chunks beside `sequences` decodes.
 
@@ -91,6 +96,8 @@ class Roofline:
     max_sequences, max_tokens: sizes of the tables made once, at construction; a larger step
     is computed when it comes.
     """
+
+    _queries = 1  # tokens of each decoding sequence in a step
 
     def __init__(
         self,
@@ -115,14 +122,15 @@ class Roofline:
         self._state = self._keep_state()
         eager_s = work.blocks(shard.model) * host.eager_per_layer_s
         self._mixed_host_s = host.per_step_s + eager_s
-        self._most = most = max(max_tokens, max_sequences)
+        queries = max_sequences * self._queries
+        self._most = most = max(max_tokens, queries)
         self._body = _table(self._per_token(np.arange(most + 1, dtype=float)))
-        self._head = _table(self._output_head(np.arange(max_sequences + 1, dtype=float)))
+        self._head = _table(self._output_head(np.arange(queries + 1, dtype=float)))
         # Asked for at every boundary: the table's own look-up is the method.
         self.decode = [self._decode_cost(n) for n in range(max_sequences + 1)].__getitem__
 
     def mixed(
-        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         host_s = self._mixed_host_s + self._host.per_sequence_s * (sequences + len(chunks))
@@ -158,8 +166,8 @@ class Roofline:
                 duration_s += scaled_s if scaled_s > moving_s else moving_s
         if tokens <= self._most:
             body = _row(self._body, tokens * _ROW_BYTES)
-        else:  # beyond the table, as static batching makes them
-            body = _row(_table(self._per_token(np.array([float(tokens)]))), 0)
+        else:
+            body = self._layers_of(tokens)
         head = _row(self._head, sampled * _ROW_BYTES)
         return make_cost(
             (
@@ -173,10 +181,21 @@ class Roofline:
             )
         )
 
+    def _layers_of(self, tokens: int) -> tuple[float, ...]:
+        """Return the Cost terms of all layers for so many tokens."""
+        if tokens <= self._most:
+            return _row(self._body, tokens * _ROW_BYTES)
+        # Beyond the table, as static batching makes them.
+        return _row(_table(self._per_token(np.array([float(tokens)]))), 0)
+
+    def _head_of(self, sampled: int) -> tuple[float, ...]:
+        """Return the Cost terms of the output head for so many tokens."""
+        return _row(self._head, sampled * _ROW_BYTES)
+
     def _decode_cost(self, n: int) -> Cost:
         host_s = self._host.per_step_s + self._host.per_sequence_s * n
-        body, head = _row(self._body, n * _ROW_BYTES), _row(self._head, n * _ROW_BYTES)
-        parts = [body, head, Cost(host_s, host_s=host_s)]
+        queries = n * self._queries
+        parts = [self._layers_of(queries), self._head_of(queries), Cost(host_s, host_s=host_s)]
         if self._state is not None:
             parts.append(Cost._make(n * term for term in self._state))
         return Cost._make(map(sum, zip(*parts, strict=True)))
@@ -304,7 +323,7 @@ class Roofline:
     def _attend(self, layers: int) -> Cost:
         """Return the cost of a context token that a decoding sequence attends to."""
         chip, shard = self._chip, self._shard
-        flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
+        flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers * self._queries
         moved = shard.kv_bytes_per_token_layer * layers
         terms = self._operator(
             np.array([flops / (chip.flops_bf16 * chip.attention_compute)]),

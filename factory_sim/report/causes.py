@@ -38,6 +38,9 @@ CAUSES = {
     "kv_full": Cause(
         "waiting, KV cache full", "KV memory is the limit: more HBM, smaller weights or KV"
     ),
+    "drafting": Cause(
+        "drafting tokens", "drafts set the pace: a smaller draft, fewer of them, or none"
+    ),
     "waiting_for_transfer": Cause(
         "waiting for KV transfer", "the link between the pools is the limit: more bandwidth"
     ),

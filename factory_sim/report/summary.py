@@ -183,6 +183,11 @@ def _requests(summary: Figures) -> Iterator[str]:
         cache = summary["prefix_cache"]
         found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
         yield from entry("prefix cache", f"{found} found")
+    if "speculation" in summary:
+        drafts = summary["speculation"]
+        rate = percent(drafts["draft_acceptance_rate"])
+        length = number(drafts["mean_acceptance_length"])
+        yield from entry("speculation", f"{length} tokens a step, {rate} of the drafts right")
     if "recomputed_tokens" in summary:
         yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
     if "swapped_gb" in summary:

@@ -11,6 +11,7 @@ from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.scenario.scheduling import Scheduling
+from factory_sim.scenario.speculation import Speculation
 from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
@@ -68,7 +69,7 @@ class EngineSpec(Frozen):
     which do). scheduling: who is served next (default: first come). preemption: whether requests
     that lose their KV blocks are computed again (default) or moved to host memory, of which each
     GPU has swap_space (default: vLLM's 4 GiB) at swap_bandwidth in each direction (default: the
-    host link in the catalogue).
+    host link in the catalogue). speculation: speculative decoding (default: none).
     """
 
     profile: EngineName = "vllm"
@@ -84,6 +85,7 @@ class EngineSpec(Frozen):
     preemption: Literal["recompute", "swap"] | None = None
     swap_space: Annotated[Bytes, Field(gt=0)] | None = None
     swap_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    speculation: Speculation | None = None
 
     @model_validator(mode="after")
     def _options_have_a_use(self) -> EngineSpec:
@@ -242,6 +244,33 @@ class Deployment(Frozen):
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
     autoscaling: Autoscaling | None = None
+
+    @model_validator(mode="after")
+    def _drafts_are_modelled(self) -> Deployment:
+        if self.engine.speculation and not self.engine.plain:
+            raise ValueError(
+                "replicas that draft serve first come, first served, and compute victims again; "
+                "leave out engine.speculation, or engine.scheduling and engine.preemption"
+            )
+        drafts = self.engine.speculation or (
+            self.prefill and self.prefill.engine and self.prefill.engine.speculation
+        )
+        if drafts and self.prefill is not None:
+            raise ValueError(
+                "the pools of disaggregated prefill do not draft yet; leave out "
+                "engine.speculation, or 'prefill'"
+            )
+        if drafts and self.parallelism.dp > 1:
+            raise ValueError(
+                "ranks of data-parallel attention do not draft yet; leave out "
+                "engine.speculation, or parallelism.dp"
+            )
+        if drafts and self.step_time == "aiconfigurator":
+            raise ValueError(
+                "step_time 'aiconfigurator' has no steps that verify drafts; leave out "
+                "engine.speculation, or take 'roofline'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _pools_fit_together(self) -> Deployment:

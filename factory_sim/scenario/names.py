@@ -6,7 +6,7 @@ in Python, piece by piece) names are checked when the factory is laid out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo
@@ -14,7 +14,7 @@ from pydantic import AfterValidator, ValidationInfo
 from factory_sim.errors import InputError
 
 
-def _known(section: str) -> Any:
+def _checked(section: str) -> Callable[[str, ValidationInfo], str]:
     def check(name: str, info: ValidationInfo) -> str:
         catalog = info.context.get("catalog") if isinstance(info.context, Mapping) else None
         if catalog is not None:
@@ -24,7 +24,15 @@ def _known(section: str) -> Any:
                 raise ValueError("; ".join(map(str, error.problems))) from None
         return name
 
-    return AfterValidator(check)
+    return check
+
+
+def _known(section: str) -> Any:
+    return AfterValidator(_checked(section))
+
+
+known_model = _checked("model")
+"""Return the name of a model; ValueError if a catalogue is at hand and does not have it."""
 
 
 SystemName = Annotated[str, _known("system")]

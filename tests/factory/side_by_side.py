@@ -15,6 +15,8 @@ from typing import Any
 from factory_sim.factory.async_batch import AsyncBatch
 from factory_sim.factory.batch import Batch, Batching
 from factory_sim.factory.batching import BATCHING
+from factory_sim.factory.drafted_kv import DraftedBlocks
+from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.host_memory import HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
@@ -37,6 +39,10 @@ from factory_sim.factory.scheduling.edf import Edf
 from factory_sim.factory.scheduling.fair import Fair
 from factory_sim.factory.scheduling.fcfs import Fcfs
 from factory_sim.factory.scheduling.priority import Priority
+from factory_sim.factory.speculating_batch import (
+    AsyncSpeculatingBatch,
+    SpeculatingBatch,
+)
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
@@ -81,7 +87,7 @@ class Toy:
         return self.mixed(sequences, 0, 0, [], sequences)
 
     def mixed(
-        self, sequences: int, context: int, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         tokens = sequences + sum(chunk.length for chunk in chunks)
         pairs = sum(chunk.length * (chunk.start + chunk.length / 2) for chunk in chunks)
@@ -107,12 +113,12 @@ class Plain:
     speed: Speed
 
     def step_s(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self._cost(contexts, chunks, sampled).duration_s
 
     def step_power_w(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
 
@@ -127,7 +133,7 @@ class Plain:
         return self.speed.power.power_w(cost._replace(duration_s=cost.duration_s + paused_s))
 
     def _cost(
-        self, contexts: Sequence[int], chunks: Sequence[tuple[int, int]], sampled: int
+        self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> Cost:
         model: StepTime = self.speed.step_time
         attended = sum(contexts)
@@ -157,6 +163,7 @@ class Case:
     max_queue: int | None = None
     async_scheduling: bool = False
     role: str = ""
+    drafts: Drafts | None = None
     ranks: int = 1
     order: Order = FCFS
     host_blocks: int = 0
@@ -172,6 +179,7 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "hashed": (PrefixBatch, AsyncPrefixBatch),
     "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
     "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
+    "drafts": (SpeculatingBatch, AsyncSpeculatingBatch),
 }
 
 
@@ -195,6 +203,9 @@ def reference(case: Case) -> ReferenceRun:
     if case.ranks > 1:
         together = {clock: _together(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
+    if case.drafts is not None:
+        drafts, draw_steps = case.drafts.tokens, case.drafts.steps
+        run = partial(run, drafts=drafts, draw_steps=draw_steps)
     return run(
         case.requests,
         policy=case.policy,
@@ -237,6 +248,14 @@ def engine(case: Case) -> EngineRun:
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
 
+    if case.drafts is not None:
+        kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
+
+    def blocks_of() -> KvBlocks:
+        if case.drafts is not None:
+            return DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
+        return (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
+
     def batch_of() -> Batch:
         policy: Batching = BATCHING[case.policy](case.max_num_batched_tokens)
         front: list[Any] = []
@@ -249,7 +268,7 @@ def engine(case: Case) -> EngineRun:
             *front,
             policy,
             *case.speed_at(1.0),
-            (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens),
+            blocks_of(),
             case.max_num_seqs,
             math.inf if case.max_queue is None else case.max_queue,
             gaps,

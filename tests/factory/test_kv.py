@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factory_sim.factory.drafted_kv import ENDLESS, DraftedBlocks, Stay
 from factory_sim.factory.kv import KvBlocks
 
 
@@ -55,3 +56,46 @@ def test_blocks_of_tokens(tokens: int, blocks: int) -> None:
 def test_an_empty_cache_is_refused(total: int, block_tokens: int) -> None:
     with pytest.raises(ValueError, match="must be > 0"):
         KvBlocks(total, block_tokens)
+
+
+@given(
+    stays=st.lists(
+        st.tuples(st.integers(1, 70), st.integers(1, 90), st.integers(0, 89)),
+        min_size=1,
+        max_size=6,
+    ),
+    drafts=st.integers(1, 3),
+    block_tokens=st.sampled_from([4, 5, 16]),
+    start=st.integers(0, 40),
+    free=st.integers(0, 60),
+)
+def test_blocks_of_drafts_are_those_of_every_step(
+    stays: list[tuple[int, int, int]], drafts: int, block_tokens: int, start: int, free: int
+) -> None:
+    """What is due in a step is what a count of each sequence, before it and after, says."""
+    kv = DraftedBlocks(1000, block_tokens, drafts)
+    begun = []
+    for stored, left, fewer in stays:
+        fewest = -(-left // (drafts + 1))
+        steps = max(fewest, left - fewer)
+        begun.append(Stay(start, stored, left, steps))
+        kv.begin(begun[-1])
+    last = max(stay.steps for stay in begun)
+    taken = []
+    for step in range(start, start + last):
+        here = [stay for stay in begun if step < start + stay.steps]
+        now = [kv.blocks(s.stored + s.emitted(step) + drafts + 1) for s in here]
+        taken.append(sum(now) - sum(kv.held(stay, step) for stay in here))
+        assert kv.need(step, 1, len(here)) == taken[-1]
+    assert kv.need(start, last, len(begun)) == sum(taken)
+    kv.free = free
+    fits = kv.steps_that_fit(start, len(begun))
+    if sum(taken) <= free:
+        assert fits == ENDLESS
+    else:
+        assert sum(taken[:fits]) <= free < sum(taken[: fits + 1])
+
+
+def test_drafts_must_be_fewer_than_a_block_holds() -> None:
+    with pytest.raises(ValueError, match=r'"drafts" must be fewer than "block_tokens"\.'):
+        DraftedBlocks(10, 4, 4)

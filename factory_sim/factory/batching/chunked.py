@@ -19,7 +19,7 @@ class Chunked:
     def fill(self, batch: Batch) -> None:
         """Decode everyone, carry on unfinished prompts, then admit while tokens are left."""
         batch.make_room()
-        budget = self.max_tokens - batch.decoding
+        budget = self.max_tokens - batch.decoding * batch.tokens_each
         for request in batch.prefilling:
             if budget <= 0:
                 return
