@@ -56,6 +56,13 @@ class LinkedReplica(Replica):
         self._settle()
         return super().totals()._replace(transfer_s=self._waited_s)
 
+    def _instant_over(self, call: int) -> None:
+        """Let go who gives up in this very instant: requests may wait here while it rests."""
+        if call == self._next:
+            for request in self.batch.expire(self._boundary_s):
+                self._leave(self, request, self._boundary_s, "timed_out")
+        super()._instant_over(call)
+
     def _plan(self) -> None:
         super()._plan()
         self._settle()

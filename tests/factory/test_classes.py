@@ -229,6 +229,7 @@ def test_victims_are_of_the_lowest_class() -> None:
     assert victims["bulk"] > 20 * max(1, victims["gold"])
 
 
+@pytest.mark.slow
 def test_swapping_computes_nothing_again_and_costs_by_its_bandwidth() -> None:
     found = {}
     for name, engine in {

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.factory.side_by_side import Case
-from tests.factory.test_exactness import TICK_S, TOYS, assert_same, replica_of, times
+from tests.factory.test_exactness import (
+    TICK_S,
+    TOYS,
+    assert_same,
+    replica_of,
+    speed_of,
+    times,
+)
 from tests.reference import ReferenceRequest
 
 
@@ -63,4 +71,22 @@ def test_requests_that_come_with_their_kv_cache(case: Case) -> None:
 @settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(cases("prompts"))
 def test_requests_that_leave_with_their_first_token(case: Case) -> None:
+    assert_same(case)
+
+
+def test_who_gives_up_in_the_instant_in_which_another_comes_leaves_in_it() -> None:
+    """The blocks that the third has sent come back at 0.44 s; the fourth waits for them."""
+    at_once = partial(ReferenceRequest, prompt=1, sends_s=0.05)
+    case = Case(
+        (
+            at_once(0.05, output=2, sends_s=0.38),
+            at_once(0.42, output=1, deadline_s=0.44),
+            at_once(0.44 - 4e-10, output=1),
+        ),
+        partial(speed_of, "constant"),
+        max_num_seqs=1,
+        max_num_batched_tokens=1,
+        blocks=1,
+        role="prompts",
+    )
     assert_same(case)

@@ -306,6 +306,7 @@ def stops_of(run: Run) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_without_a_window_chance_opens_and_closes_replicas_and_users_wait_for_cold_starts() -> None:
     poisson = {"process": "poisson", "rate": "2 /s"}
     nervous = served(poisson, 8, outstanding=3, stabilisation="0 s")
@@ -321,6 +322,7 @@ def test_without_a_window_chance_opens_and_closes_replicas_and_users_wait_for_co
     assert mean[0] < 0.6 * mean[1]  # that is what calm costs
 
 
+@pytest.mark.slow
 def test_a_target_above_what_a_replica_can_run_swings_for_ever() -> None:
     # Three slots and a target of four: with enough replicas none has four, so that some are
     # stopped; then the queue grows while others start. The window only slows that down.

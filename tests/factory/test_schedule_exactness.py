@@ -99,7 +99,7 @@ def tight_cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(tight_cases())
 def test_every_order_where_memory_is_short(case: Case) -> None:
     assert_same(case)
@@ -110,13 +110,13 @@ def prefix_of(hashes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(hash(hashes[: i + 1]) for i in range(len(hashes)))
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_every_order_and_swapping(case: Case) -> None:
     assert_same(case)
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
 @given(cases(hashed=True))
 def test_every_order_with_a_prefix_cache(case: Case) -> None:
     assert_same(case)

@@ -127,6 +127,7 @@ class TestCap:
         assert run.timeseries["battery_mw"].min() == pytest.approx(-0.0123, abs=2e-4)
         assert run.summary["clock"]["lowest"] == 1.0
 
+    @pytest.mark.slow
     def test_a_battery_that_fills_or_gives_slows_nobody(self) -> None:
         for start in ("0 %", "100 %"):
             battery = {"energy": "50 kWh", "power": "40 kW", "start": start}
@@ -168,6 +169,7 @@ class TestCap:
         assert clocks[0][55] < 1.0
         assert np.abs(clocks[0] - clocks[1]).max() <= 0.05 + 1e-9
 
+    @pytest.mark.slow
     def test_own_generation_moves_the_limit_and_not_the_policy(self) -> None:
         def clock(**site: Any) -> Any:
             more = {"duration": "30 s", "provisioning": {"oversubscribe": 4.0}}
@@ -178,6 +180,7 @@ class TestCap:
         assert made.mean() == pytest.approx(metered.mean(), abs=0.03)
         assert np.ptp(made) <= 0.1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("policy", ["clock", "decode-first"])
     def test_boards_that_run_slower_already_are_not_counted_as_full(self, policy: str) -> None:
         racks = [{"system": "dgx-h100", "count": 2, "gpu_power_limit": "400 W"}]
@@ -188,6 +191,7 @@ class TestCap:
         assert grid_kw(run, 30.0, 36.0).max() <= 40.0 * 1.05
         assert grid_kw(run, 31.0, 36.0).max() <= 40.0
 
+    @pytest.mark.slow
     def test_a_preference_is_kept_while_it_is_dear_and_paid_for_while_it_is_not(self) -> None:
         price = {"steps": [["0 s", "20 USD/MWh"], ["30 s", "90 USD/MWh"]]}
         preference = {"limit": "45 kW", "price": price, "worth": "50 USD/MWh"}
@@ -427,6 +431,7 @@ class TestHeat:
 
 
 class TestRepresented:
+    @pytest.mark.slow
     def test_a_few_racks_stand_for_many(self) -> None:
         arrivals = {"process": "poisson", "rate": "800 /s"}
         load = {"w": {"deployment": "d", "arrivals": arrivals, "lengths": CHAT}}

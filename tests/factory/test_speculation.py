@@ -115,6 +115,7 @@ def test_speedup_of_one_user_is_leviathans(draft: Any) -> None:
     assert speedup == pytest.approx(length / (1 + 3 * cost), rel=0.02)
 
 
+@pytest.mark.slow
 def test_speedup_falls_with_the_batch_and_a_poor_draft_loses() -> None:
     batches = (1, 16, 64, 256)
     before = [rate(users(count, {})) for count in batches]

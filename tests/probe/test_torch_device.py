@@ -133,6 +133,7 @@ def test_calls_go_round_the_copies(device: TorchDevice) -> None:
     assert seen == [0, 1, 0, 1, 0, 1]
 
 
+@pytest.mark.slow
 def test_two_processes_reduce_and_the_first_tells() -> None:
     found = all_reduce("cpu", 2, [4096, 16 * MIB], 0.05)
     assert [r.moved for r in found] == [4096, 16 * MIB]
