@@ -75,6 +75,13 @@ ABOUT = {
         "our comparison is not verified by MLCommons",
         "MLCommons result terms",
     ),
+    "wide": About(
+        "InferenceX, wide",
+        "https://github.com/ai-dynamo/aiconfigurator",
+        "mixtures of experts with data-parallel attention, or with prompts computed apart; none of "
+        "these is fitted to",
+        "Apache-2.0",
+    ),
 }
 COMMAND = "factory-sim validate --data ../shared/data --page docs/validation.md"
 

@@ -19,7 +19,7 @@ from factory_sim.frozen import Frozen, validate
 from factory_sim.scenario.deployment import EngineSpec
 from factory_sim.scenario.load import scenario_from
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.units import PositiveWatts
+from factory_sim.units import BytesPerSecond, PositiveWatts
 
 Metric = Literal[
     "ttft_mean_ms",
@@ -61,6 +61,24 @@ class Parallelism(Frozen):
     ep: Count = 1
     dp: Count = 1
 
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs that it spreads over."""
+        return max(self.tp * self.dp, self.ep)
+
+    def spread(self, experts: bool) -> dict[str, int]:
+        """Return it as a scenario has it, for a model with or without experts."""
+        return {"tp": self.gpus // self.dp, "dp": self.dp if experts else 1, "ep": self.ep}
+
+
+class CasePrefill(Frozen):
+    """Who computes prompts, where that is done apart. workers: replicas. link: what KV caches on
+    their way to those that decode have together."""
+
+    workers: Count = 1
+    parallelism: Parallelism = Parallelism()
+    link: Annotated[BytesPerSecond, Field(gt=0)]
+
 
 class CaseEngine(EngineSpec):
     """The engine as it was started.
@@ -77,8 +95,9 @@ class Case(Frozen):
     load: `kind` and the keys of a scenario's arrivals; `timeout` is the client's, `steady`
     takes rates, power and ITL while the load is held, without its ramps. measured: readings
     by metric. precision: fp16 counts as bf16, fp4 as the 4-bit format the model is released in,
-    or nvfp4. gpu: an accelerator; system: the server it sat in, where that matters (watts at
-    the wall). gpu_power_limit: of each board, where it was set below that of its kind.
+    or nvfp4. workers: replicas, as `parallelism` spreads each. prefill: a pool that computes
+    prompts for them. gpu: an accelerator; system: the server it sat in, where that matters (watts
+    at the wall). gpu_power_limit: of each board, where it was set below that of its kind.
     round_trip: network time between client and engine.
     """
 
@@ -89,6 +108,8 @@ class Case(Frozen):
     precision: Precision | Literal["fp16", "fp4"] = "bf16"
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
     parallelism: Parallelism = Parallelism()
+    workers: Count = 1
+    prefill: CasePrefill | None = None
     engine: CaseEngine = CaseEngine()
     load: dict[str, Any]
     lengths: dict[str, Any] | str | None = None
@@ -125,9 +146,14 @@ class Case(Frozen):
 
     @property
     def gpus(self) -> int:
-        """Return the GPUs of all copies of the model."""
-        parallel = self.parallelism
-        return max(parallel.tp * parallel.dp, parallel.ep)
+        """Return the GPUs of one worker: of all copies of the model that `dp` makes."""
+        return self.parallelism.gpus
+
+    @property
+    def all_gpus(self) -> int:
+        """Return the GPUs of all workers."""
+        prompts = self.prefill.workers * self.prefill.parallelism.gpus if self.prefill else 0
+        return self.workers * self.gpus + prompts
 
 
 LOADS = ("open", "closed", "offline", "static", "trace")
@@ -197,10 +223,10 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     problems = list(_not_simulated(case, facts))
     if problems:
         raise InputError(problems)
-    gpus, dp = case.gpus, case.parallelism.dp
-    ranks = _ranks(case, facts)
+    experts = facts.model(case.model).moe is not None
+    copies = case.workers * (1 if experts else case.parallelism.dp)
     system = _system(case, facts)
-    servers = -(-gpus // system.gpus_per_server)
+    servers = -(-case.all_gpus // system.gpus_per_server)
     sent: dict[str, Any] = {"deployment": "served", "arrivals": _arrivals(case.load)}
     sent |= {key: case.load[key] for key in ("timeout", "round_trip") if key in case.load}
     lengths = case.lengths
@@ -236,14 +262,21 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
                 "model": case.model,
                 "precision": case.weights(facts),
                 "kv_precision": case.kv_precision,
-                "parallelism": {"tp": gpus // dp, "dp": ranks, "ep": case.parallelism.ep},
-                "replicas": dp // ranks,
+                "parallelism": case.parallelism.spread(experts),
+                "replicas": copies,
                 "engine": engine,
                 "system": system.name,
             }
         },
         "workload": {"sent": sent},
     }
+    if case.prefill is not None:
+        given["network"] = {"links": {"kv": {"bandwidth": f"{case.prefill.link} B/s"}}}
+        given["deployments"]["served"]["prefill"] = {
+            "replicas": case.prefill.workers,
+            "parallelism": case.prefill.parallelism.spread(experts),
+            "kv_link": "kv",
+        }
     try:
         return scenario_from(given).on(facts)
     except InputError as error:
@@ -265,17 +298,13 @@ def _not_simulated(case: Case, facts: Catalog) -> list[Problem]:
     return problems
 
 
-def _ranks(case: Case, facts: Catalog) -> int:
-    """Return the ranks of a replica: dp of them where they share experts."""
-    return 1 if facts.model(case.model).moe is None else case.parallelism.dp
-
-
 def _system(case: Case, facts: Catalog) -> System:
     """Return the server of a case: the one it names, or the first that holds its GPU."""
     if case.system is not None:
         return facts.system(case.system)
     gpu = facts.accelerator(case.gpu).name
-    needed = case.gpus * _ranks(case, facts) // case.parallelism.dp
+    experts = facts.model(case.model).moe is not None
+    needed = case.gpus if experts else case.gpus // case.parallelism.dp
     for system in facts.systems.values():
         if system.accelerator == gpu and system.scaleup_gpus >= needed:
             return system

@@ -15,6 +15,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, roofline
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.pools import StepTimes
+from factory_sim.factory.replica import Replica
 from factory_sim.metrics.requests import Promise, request_table
 from factory_sim.metrics.totals import Totals
 from factory_sim.validation.case import FOREVER_S, Case, of_case, scenario_of
@@ -31,7 +32,7 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
     except InputError as error:
         raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
     factory = Factory(layout, step_time)
-    gateway = factory.gateways["served"]
+    gateway = factory.fronts["served"]
     window = _play(factory, case)
     raw = gateway.table()
     back_s = scenario.workload["sent"].round_trip / 2
@@ -57,7 +58,8 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
         output, prompt = float(done["output_tokens"].sum()), float(done["prompt_tokens"].sum())
     found["output_tok_s"] = output / window.seconds
     found["total_tok_s"] = (output + prompt) / window.seconds
-    found |= _watts(factory, case, window, output)
+    if case.prefill is None:
+        found |= _watts(factory, case, window, output)
     return {name: found[name] for name in case.measured if name in found}
 
 
@@ -72,7 +74,7 @@ class _Window(NamedTuple):
 
 def _play(factory: Factory, case: Case) -> _Window:
     """Run until the last answer, with the stopwatch of the case."""
-    env, gateway = factory.env, factory.gateways["served"]
+    env, gateway = factory.env, factory.fronts["served"]
     if not case.load.get("steady"):
         while env.peek() < FOREVER_S / 2:
             env.step()
@@ -109,19 +111,23 @@ def _read(factory: Factory, start_s: float, end_s: float, before: Totals, prompt
 
 def _ended_s(factory: Factory) -> float:
     """Return when the last request left (a stale event may tick after it)."""
-    rows = factory.gateways["served"].table()
+    rows = factory.fronts["served"].table()
     return float(rows["end_s"].max()) if len(rows) else factory.env.now
 
 
 def _totals(factory: Factory) -> Totals:
     totals = Totals()
-    for replica in factory.gateways["served"].replicas:
+    for replica in _replicas(factory):
         totals = totals.plus(replica.totals())
     return totals
 
 
 def _prompts(factory: Factory) -> int:
-    return sum(replica.batch.input_tokens for replica in factory.gateways["served"].replicas)
+    return sum(replica.batch.input_tokens for replica in _replicas(factory))
+
+
+def _replicas(factory: Factory) -> list[Replica]:
+    return [replica for gateway in factory.gateways.values() for replica in gateway.replicas]
 
 
 def _watts(factory: Factory, case: Case, window: _Window, output: float) -> dict[str, float]:

@@ -135,3 +135,25 @@ def test_what_cannot_be_simulated_is_listed_with_its_reason(
     (outcome,) = run_cases(cases_from([{**OPEN, **changes}], "f.yaml", Path()))
     assert not outcome.simulated
     assert reason in outcome.reason
+
+
+def test_prompts_computed_apart_are_a_pool_with_a_link() -> None:
+    fields = {
+        "model": "qwen3-30b-a3b",
+        "parallelism": {"tp": 2, "ep": 2},
+        "workers": 2,
+        "prefill": {"workers": 3, "parallelism": {"tp": 1, "dp": 2, "ep": 2}, "link": "50 GB/s"},
+        "measured": {"tpot_mean_ms": 10.0, "ttft_mean_ms": 20.0},
+        "load": {"kind": "closed", "concurrency": 4, "requests": 8},
+        "lengths": {"prompt": 100, "output": 10},
+        "gpu": "b200-sxm",
+    }
+    (case,) = cases_from([{**OPEN, **fields}], "f.yaml", Path())
+    assert case.all_gpus == 10
+    scenario = scenario_of(case, load_catalog())
+    served, network = scenario.deployments["served"], scenario.network
+    assert served.prefill is not None and network is not None
+    assert (served.replicas, served.prefill.replicas) == (2, 3)
+    assert network.links["kv"].bandwidth == 50e9
+    (outcome,) = run_cases([case])
+    assert set(outcome.simulated) == {"tpot_mean_ms", "ttft_mean_ms"}

@@ -19,6 +19,7 @@ from factory_sim.validation.sources import (
     mlperf,
     openloop,
     splitwise,
+    wide,
 )
 
 SOURCES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
@@ -28,6 +29,7 @@ SOURCES: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "splitwise": splitwise.cases,
     "llmservingsim": llmservingsim.cases,
     "mlperf": mlperf.cases,
+    "wide": wide.cases,
 }
 
 

@@ -19,7 +19,6 @@ SOURCE = (
     "https://github.com/SemiAnalysisAI/InferenceX (benchmarks/*.sh)"
 )
 CLEAN = "measured; clean agg config"
-RANKED = "measured; agg DP-attention"
 PROFILES = {"vllm": "vllm-tuned"}
 STEP_TOKENS = {"vllm": 8192, "trtllm": 8192, "sglang": 16384}
 REQUESTS_PER_CLIENT = 10
@@ -31,18 +30,16 @@ def cases(folder: Path) -> list[dict[str, Any]]:
     # Rows of one model do not say which precision they ran in. Those of 512 clients on H100 ran
     # with an unknown, small max_num_seqs: their TPOT is that of 4 to 64 clients, their TTFT is
     # of minutes.
-    # Those with data-parallel attention name all their GPUs, and some count the ranks twice.
-    ranked = (table["quality"] == RANKED) & table["num_gpus"].notna()
-    table.loc[ranked, "dp"] = table["num_gpus"] // table["tp"]
-    table = table[((table["quality"] == CLEAN) | ranked) & table["precision"].notna()]
+    table = table[(table["quality"] == CLEAN) & table["precision"].notna()]
     table = table[(table["gpu"] != "H100") | (table["batch_or_concurrency"] < 512)]
     repeats = table.groupby("id").cumcount()
     return [
-        _case(row, repeat) for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
+        case_of(row, repeat) for row, repeat in zip(table.to_dict("records"), repeats, strict=True)
     ]
 
 
-def _case(row: Row, repeat: int) -> dict[str, Any]:
+def case_of(row: Row, repeat: int) -> dict[str, Any]:
+    """Return the case of one row."""
     clients = int(row["batch_or_concurrency"])
     prompt, output = int(row["input_tokens"]), int(row["output_tokens"])
     return {
