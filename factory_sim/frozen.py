@@ -67,14 +67,19 @@ def _joined(messages: list[str]) -> list[str]:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem]:
     """Yield one Problem per pydantic error: dotted path, and a sentence that helps."""
     for item in error.errors(include_url=False):
-        path, names = _walk(model, item["loc"])
+        path, names, here = _walk(model, item["loc"])
+        if item["type"] == "union_tag_not_found":
+            key = item["ctx"]["discriminator"].strip("'")
+            kinds = ", ".join(f"'{kind}'" for kind in _kinds(here, key))
+            yield Problem(".".join([*path, key]), f"is required but missing; it is one of {kinds}")
+            continue
         yield Problem(".".join(path), _sentence(item, names))
 
 
-def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[str]]:
+def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[str], list[Any]]:
     """Follow an error location, dropping the union tags pydantic puts in between.
 
-    Return the path as a person would write it and the keys known where it ends.
+    Return the path as a person would write it, the keys known where it ends, and the types there.
     """
     path: list[str] = []
     here: list[Any] = [model]
@@ -99,7 +104,14 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[s
         else:
             path.append(str(part))
             here = [_element(c) for c in _containers(here) if get_args(c)]
-    return path, known
+    return path, known, here
+
+
+def _kinds(here: list[Any], key: str) -> Iterator[str]:
+    """Yield what `key` may say, of models of which it tells which is meant."""
+    for model in _expand(here):
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            yield from get_args(model.model_fields[key].annotation)
 
 
 def _element(container: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from math import ceil
 
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision, System
 from factory_sim.errors import InputError, Problem
@@ -221,12 +222,20 @@ def _check_scaling(where: str, spec: Reactive | Scheduled, placed: int) -> None:
                 "more 'replicas'",
             )
         )
-    if isinstance(spec, Reactive) and spec.min == placed:
+    if isinstance(spec, Scheduled) and not many:
         raise InputError(
             Problem(
-                f"{where}.min",
-                f"keeps all {placed} replicas up, so that nothing is scaled; lower it, or leave "
-                "out 'autoscaling'",
+                f"{where}.replicas",
+                "wants no replica at any time, so that nobody is served; give at least one at some",
+            )
+        )
+    least = spec.min if isinstance(spec, Reactive) else spec.replicas.min_over(0.0, float("inf"))
+    if ceil(least - 1e-9) >= placed:
+        kept = f"all {placed} replicas" if placed > 1 else "the only replica"
+        raise InputError(
+            Problem(
+                f"{where}.{'min' if isinstance(spec, Reactive) else 'replicas'}",
+                f"keeps {kept} up, so that nothing is scaled; lower it, or leave out 'autoscaling'",
             )
         )
 

@@ -233,7 +233,8 @@ class Ranks:
     def max_running(self, sequences: int) -> None:
         many = len(self.ranks)
         for number, rank in enumerate(self.ranks):
-            rank.max_running = (sequences + many - 1 - number) // many
+            # One at the least: requests stay at their rank, and would wait there for ever.
+            rank.max_running = max(1, (sequences + many - 1 - number) // many)
 
     # -- the moves of a replica --------------------------------------------------------------
 

@@ -226,14 +226,15 @@ def _share(
     front = factory.gateways[name]
     serves = factory.fronts[fleet.deployment] is front  # clients see it, with what is behind it
     rows = raw[fleet.deployment][: None if serves else 0]
-    accepted = rows[rows["outcome"] != OUTCOMES.index("rejected")]
-    ends = np.where(np.isnan(accepted["end_s"]), factory.env.now, accepted["end_s"])
+    ends = np.where(np.isnan(rows["end_s"]), factory.env.now, rows["end_s"])
+    inside_s = ends - rows["arrival_s"] - lags[rows["stream"]]
+    # Who is refused on arrival was never inside; who was lost with a replica first, was.
+    accepted = inside_s[(rows["outcome"] != OUTCOMES.index("rejected")) | (inside_s > 1e-6)]
     scaling = None
     lost = after.lost_tokens[name] - before.lost_tokens[name]
     if name in after.scaling:
         scaling = after.scaling[name].minus(before.scaling[name])
         lost -= scaling.lost_tokens
-    inside_s = ends - accepted["arrival_s"] - lags[accepted["stream"]]
     return Share(
         deployment=fleet.deployment,
         name=name,
@@ -249,7 +250,7 @@ def _share(
         promise=_promise(fleet.spec.slo),
         percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
         request_seconds=front.request_seconds(),
-        system_seconds=float(inside_s.sum()),
+        system_seconds=float(accepted.sum()),
         accepted=len(accepted),
         prefix_caching=name in factory.caching,
         lost_tokens=scale * lost,

@@ -33,7 +33,10 @@ def scaling_summary(
 
     totals: of all its replicas, over `seconds`.
     """
-    up_s = replicas * seconds - totals.down_s - totals.loading_s - totals.stopped_s
+    in_all_s = replicas * seconds
+    up_s = in_all_s - totals.down_s - totals.loading_s - totals.stopped_s
+    if up_s < 1e-9 * in_all_s:
+        up_s = 0.0  # what is left is rounding
     found: dict[str, Any] = {
         "starts": counts.starts,
         "stops": counts.stops,

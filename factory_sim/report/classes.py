@@ -11,7 +11,7 @@ from factory_sim.report.text import duration, number, percent
 Figures = Mapping[str, Any]
 
 MOST = 6
-"""Tenants that are shown; the run folder has all."""
+"""Tenants that are shown, those with most tokens first; the run folder has all."""
 
 
 def classes(summary: Figures) -> Iterator[str]:
@@ -29,19 +29,26 @@ def classes(summary: Figures) -> Iterator[str]:
     if found:
         yield from table(rows)
     if paid:
-        yield from entry("revenue", f"{number(summary['revenue_usd'])} USD in the window")
+        dollars = number(summary["revenue_usd"])
+        yield from entry("revenue", f"{dollars} USD, of requests that arrived in the window")
     yield from _tenants(summary.get("tenants", {}))
+
+
+def _tokens(tenant: Figures) -> int:
+    return int(tenant["input_tokens"] + tenant["output_tokens"])
 
 
 def _tenants(tenants: Figures) -> Iterator[str]:
     rows = [["tenant", "completed", "tokens", "TTFT p50", "TTFT p99"]]
-    for name, part in list(tenants.items())[:MOST]:
+    most = sorted(tenants, key=lambda name: -_tokens(tenants[name]))
+    for name in most[:MOST]:
+        part = tenants[name]
         waited = part.get("ttft_ms", {})
         rows.append(
             [
                 name,
                 f"{part['requests_completed']:,}",
-                f"{part['input_tokens'] + part['output_tokens']:,}",
+                f"{_tokens(part):,}",
                 *(duration(waited[p] / 1e3) if p in waited else "" for p in ("p50", "p99")),
             ]
         )

@@ -60,10 +60,10 @@ class Parallelism(Frozen):
 class EngineSpec(Frozen):
     """The serving engine of each replica. What is left out comes from the engine profile.
 
-    max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step. With
-    data-parallel attention both are those of one rank.
+    max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
     max_model_len: the longest request, prompt and answer (default: the model's context).
-    max_queue: requests that may wait at a replica; more are rejected (default: no bound).
+    max_queue: requests that may wait at a replica; more are rejected (default: no bound). With
+    data-parallel attention max_num_seqs, max_num_batched_tokens and max_queue are of one rank.
     async_scheduling: whether each step is planned while the one before runs. prefix_caching:
     whether blocks of prompts are kept for others that begin alike (default: where a workload says
     which do). scheduling: who is served next (default: first come). preemption: whether requests

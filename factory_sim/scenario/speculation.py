@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
@@ -38,7 +39,15 @@ class Acceptance(Frozen):
 
 
 def _known_draft(name: str, info: ValidationInfo) -> str:
-    return name if name in OWN_DRAFTS else known_model(name, info)
+    if name in OWN_DRAFTS:
+        return name
+    try:
+        return known_model(name, info)
+    except ValueError as error:
+        close = difflib.get_close_matches(name.lower(), OWN_DRAFTS, n=1)
+        if not close:
+            raise
+        raise ValueError(f"unknown draft '{name}'; did you mean '{close[0]}'?") from error
 
 
 OWN_DRAFTS = ("mtp", "eagle", "eagle3", "ngram")

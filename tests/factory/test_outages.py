@@ -19,8 +19,10 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Absence
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
+from factory_sim.frozen import validate
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.facility.sites import building, site_of
+from tests.factory.small import small_scenario
 
 
 def failing(*schedule: dict[str, Any], **changes: Any) -> Scenario:
@@ -441,3 +443,17 @@ def test_what_the_site_does_not_have_is_refused() -> None:
                 },
             )
         )
+
+
+def test_littles_law_counts_those_who_were_lost_and_then_refused() -> None:
+    """Of two replicas with short queues one fails: the other cannot take all that it had."""
+    schedule = {"at": "5 s", "what": "rack-0/server-0/gpu-0"}
+    engine = {"max_num_seqs": 4, "max_queue": 3}
+    small = small_scenario(replicas=2, engine=engine, rate="100 /s").model_dump(exclude_none=True)
+    run = simulate(validate(Scenario, small | {"failures": {"schedule": [schedule]}}))
+    refused = run.requests[run.requests["outcome"] == "rejected"]
+    assert (refused["retries"] > 0).any()
+    assert (refused["retries"] == 0).any()
+    law = run.summary["littles_law"]
+    inside = law["arrival_rate_per_s"] * law["time_in_system_s"]
+    assert inside == pytest.approx(law["requests_in_system"], rel=1e-9)

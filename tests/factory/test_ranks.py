@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory_sim.factory.ranks import Ranks
 from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, EngineRun, Toy, engine, reference, toy_power
 from tests.factory.test_exactness import (
@@ -99,3 +100,15 @@ def test_requests_go_to_the_rank_with_the_fewest() -> None:
     run = engine(case)
     # Eight slots in all, two a rank: everybody is in by the second step after the last arrival.
     assert max(request.admitted_s for request in run.requests) <= 0.021
+
+
+def test_a_bound_below_the_ranks_leaves_each_a_sequence() -> None:
+    """Else who is queued at a rank without a slot would wait until the bound is lifted."""
+    case = Case(
+        (ReferenceRequest(0.0, 16, 2),), lambda clock: Speed(Toy(), toy_power(clock)), ranks=4
+    )
+    ranks = engine(case).batch
+    assert isinstance(ranks, Ranks)
+    for bound, each in ((1, [1, 1, 1, 1]), (6, [2, 2, 1, 1]), (8, [2, 2, 2, 2])):
+        ranks.max_running = bound
+        assert [rank.max_running for rank in ranks.ranks] == each

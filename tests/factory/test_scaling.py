@@ -20,6 +20,8 @@ from factory_sim.factory.scaling import Look
 from factory_sim.factory.scaling.reactive import Reactive
 from factory_sim.factory.timetable import ARRIVAL
 from factory_sim.frozen import validate
+from factory_sim.metrics.scaling import ScalingCounts, scaling_summary
+from factory_sim.metrics.totals import Totals
 from factory_sim.scenario.autoscaling import Reactive as ReactiveSpec
 from factory_sim.scenario.load import scenario_from, to_yaml
 from factory_sim.scenario.scenario import Scenario
@@ -187,7 +189,7 @@ def test_servers_that_were_off_boot_first_and_only_when_nobody_is_on_them() -> N
 
 def test_a_failed_replica_is_replaced_where_another_can_start() -> None:
     failures = {"schedule": [{"at": "20 s", "what": "rack-0/server-0/gpu-0", "lasts": "10 s"}]}
-    always_two = timetable(("0 s", 2))
+    always_two = timetable(("0 s", 2), ("1 h", 1))
     log = acts(scaled(always_two, 3, failures=failures, link="16 GB/s"), 300.0)
     assert log == [
         (30.0, 2, "start"),
@@ -509,7 +511,7 @@ def test_it_scales_beside_a_policy_that_parks() -> None:
 
 def test_what_failed_lowers_availability_and_what_was_stopped_does_not() -> None:
     failures = {"schedule": [{"at": "60 s", "what": "rack-0/server-0/gpu-0", "lasts": "5 min"}]}
-    run = simulate(scaled(timetable(("0 s", 2)), 2, link=None, failures=failures))
+    run = simulate(scaled(timetable(("0 s", 2), ("1 h", 1)), 2, link=None, failures=failures))
     asked_s, away_s = 2 * 1200.0, 300.0 + WEIGHTS / 8e9 + START_S
     assert run.summary["availability"] == pytest.approx(1.0 - away_s / asked_s, rel=1e-9)
     # With a third in stock they are one short until the next look, at 75 s. Then that one starts,
@@ -537,7 +539,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             **draw(st.sampled_from([{"outstanding": 2}, {"kv_use": "40 %"}])),
         }
     else:
-        steps = [[f"{90 * n} s", draw(st.integers(0, replicas))] for n in range(6)]
+        steps = [[f"{90 * n} s", draw(st.integers(0, replicas))] for n in range(5)]
+        steps += [["450 s", 1]]  # else it might want all of them always, or none
         scaling = {"policy": "scheduled", "replicas": {"steps": steps}}
     what = st.sampled_from(
         ["rack-0/server-0/gpu-0", "rack-0/server-0", "rack-0", "storage", "feed"]
@@ -627,7 +630,19 @@ def test_whatever_happens_requests_time_and_energy_are_conserved(scenario: Scena
         ({"policy": "scheduled", "replicas": 5}, {}, "replicas: asks for 5 replicas, and 4"),
         ({"policy": "scheduled", "replicas": -1}, {}, "replicas: must be .*0"),
         ({"policy": "scheduled", "replicas": 1, "min": 1}, {}, "min: "),
+        ({"policy": "scheduled", "replicas": 3.5}, {}, "replicas: keeps all 4 replicas up"),
+        ({"policy": "scheduled", "replicas": 0}, {}, "replicas: wants no replica at any time"),
+        (
+            {"policy": "scheduled", "replicas": 1},
+            {"replicas": 1},
+            "replicas: keeps the only replica up",
+        ),
         ({"policy": "hourly"}, {}, "policy.*reactive"),
+        (
+            {"outstanding": 4},
+            {},
+            "autoscaling.policy: is required but missing; it is one of 'reactive', 'scheduled'",
+        ),
         ({"policy": "scheduled", "replicas": 1, "boot": "1 min"}, {}, "need no 'boot'"),
         (
             {"policy": "scheduled", "replicas": 1, "per_replica": "1 GB/s"},
@@ -661,6 +676,13 @@ def test_bad_input_is_named_with_its_mend(
 ) -> None:
     with pytest.raises(InputError, match=problem):
         lay_out(scaled(scaling, **changes))
+
+
+def test_replicas_that_never_opened_were_up_for_no_time() -> None:
+    totals = Totals(down_s=0.1, loading_s=0.7, stopped_s=0.1)
+    found = scaling_summary(ScalingCounts(), totals, 1, 0.9)
+    assert 0.9 - 0.1 - 0.7 - 0.1 != 0.0, "rounding leaves nothing"
+    assert (found["replica_hours"], found["replicas_mean"]) == (0.0, 0.0)
 
 
 def test_weights_and_kv_caches_do_not_share_a_link() -> None:

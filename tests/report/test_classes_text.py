@@ -39,5 +39,14 @@ def test_few_of_many_tenants() -> None:
     assert found[-1].split()[-3:] == [f"{40 - MOST},", "in", "summary.json"]
 
 
+def test_tenants_with_most_tokens_come_first() -> None:
+    served = {
+        f"t{n}": {"requests_completed": 1, "input_tokens": 10 * n, "output_tokens": 0}
+        for n in range(9)
+    }
+    found = [line.split()[0] for line in classes({"tenants": served})]
+    assert found[1 : MOST + 1] == [f"t{n}" for n in (8, 7, 6, 5, 4, 3)]
+
+
 def test_nothing_to_tell() -> None:
     assert list(classes({})) == []

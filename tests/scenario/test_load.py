@@ -54,6 +54,12 @@ def test_every_problem_is_said_at_once() -> None:
             "deployments.chat.parallelism={tp: 2, ep: 2, redundant_experts: 2}",
             "deployments.chat.parallelism: redundant_experts only cost memory",
         ),
+        (
+            "deployments.chat.engine.speculation="
+            "{num_speculative_tokens: 1, acceptance: 0.5, draft: eagel3}",
+            "deployments.chat.engine.speculation.draft: unknown draft 'eagel3'; did you mean "
+            "'eagle3'?",
+        ),
         ("workload.chat.deployment=x", "workload.chat.deployment: there is no deployment 'x'"),
         ("deployments.chat.engine.max_num_batched_tokens=8", "deployments.chat.engine: max_num_ba"),
         ("racks.0.count=0", "racks.0.count: must be greater than 0, or 'fill', not 0"),
