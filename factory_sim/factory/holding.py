@@ -106,7 +106,7 @@ def hold(
     efficiency = facts.efficiency_of(accelerator, spec.precision)
     rhythm = _rhythm(spec, where, parameters, active, peak)
     write_s = _write_s(spec, parameters)
-    restart_s = spec.failures.restart + write_s if spec.failures else 0.0
+    restart_s = write_s + (spec.failures.restart if spec.failures else 0.0)  # and read it back
     mtbf_s = _mtbf_s(spec, system.gpus_per_server)
     steps = ceil(spec.tokens / spec.global_batch)
     curve = facts.power_curve(accelerator.family)
@@ -240,14 +240,16 @@ def _watts(
     """Return the watts of a GPU that computes, communicates and writes a checkpoint.
 
     By the power model: arithmetic as busy as the MFU asks for while computing, bytes on their way
-    for the rest of it; bytes alone while communicating; hardly more than kernels while writing.
+    for the rest of it; while communicating and writing, neither: kernels that run at all. In
+    production GPUs come near their limit in the one and near idle in the others (Choukse et al.
+    2025, arXiv:2508.14318).
     """
     at = power.at(1.0)
     ideal_s = physics.training_flops(active, spec.global_batch) / (peak * spec.gpus)
     busy = min(1.0, ideal_s / rhythm.computing_s / efficiency.gemm_compute.value)
     models = {
         "computing": at.energy_j(1.0, busy, 1.0 - busy),
-        "communicating": at.energy_j(1.0, 0.0, 1.0),
+        "communicating": at.energy_j(1.0, 0.0, 0.0),
         "checkpointing": at.energy_j(1.0, 0.0, 0.0),
     }
     found = []

@@ -113,7 +113,11 @@ def lay_out(scenario: Scenario) -> Layout:
         try:
             holdings.append(hold(scenario, name, job, free, {rack.name: rack for rack in racks}))
         except InputError as error:
-            problems += [p for p in error.problems if not (racks_short and p.path.endswith("gpus"))]
+            problems += [
+                Problem(p.path or f"training.{name}", p.message)
+                for p in error.problems
+                if not (racks_short and p.path.endswith(".gpus"))  # that follows
+            ]
     # Pools that count their replicas choose first; 'fill' takes what is left.
     pools = pools_of(scenario)
     for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):

@@ -92,6 +92,15 @@ class Job:
             self._undo()
             self._enter(HELD)
 
+    def fail(self) -> None:
+        """Lose the work since the last checkpoint, and restart, unless it stands still anyway."""
+        if self._state in (HELD, FINISHED):
+            return
+        self._settle()
+        self._undo()
+        self._kept = self._kept._replace(failures=self._kept.failures + 1.0)
+        self._enter(RESTARTING)
+
     def release(self, why: str) -> None:
         """Restart, unless something else that it needs has failed too."""
         self._held_by.discard(why)
@@ -169,16 +178,11 @@ class Job:
 
     def _await_failure(self) -> None:
         wait_s = float(self._rng.exponential(self.holding.mtbf_s))
-        self._env.call(self._env.now + wait_s, CONTROL, self._fail)
+        self._env.call(self._env.now + wait_s, CONTROL, self._fail_by_chance)
 
-    def _fail(self, number: int) -> None:
+    def _fail_by_chance(self, number: int) -> None:
         self._await_failure()
-        if self._state in (HELD, FINISHED):
-            return
-        self._settle()
-        self._undo()
-        self._kept = self._kept._replace(failures=self._kept.failures + 1.0)
-        self._enter(RESTARTING)
+        self.fail()
 
     # -- its books ---------------------------------------------------------------------
 
