@@ -113,9 +113,9 @@ CENSUS = ("replicas_up", "replicas_starting", "replicas_draining")
 """Columns of a deployment that is scaled: replicas that take requests, that are on their way to
 it, and that still serve but take none, at the end of the period."""
 
-WORKS = ("gpu_power_mw", "computing", "clock")
-"""Columns of a training job: the means of what its boards draw while it works and of the share of
-time in which they compute, and its clock at the end of the period."""
+WORKS = ("gpu_power_mw", "clock")
+"""Columns of a training job: the mean of what its boards draw while it works or restarts, and its
+clock at the end of the period."""
 
 
 def census(replicas: Sequence[Replica]) -> tuple[int, int, int]:
@@ -237,7 +237,7 @@ class Meter:
                 own_j[bay] = gpus * totals.above_rest_j
                 bay_j[bay] += own_j[bay]
             line_j.append(own_j)
-            works += (totals.energy_j, totals.computing_s + totals.throttled_s, job.clock)
+            works += (totals.energy_j, job.clock)
         facility = self.facility
         facility.advance(now, bay_j)
         self._raw += self._row.pack(
@@ -381,13 +381,9 @@ class Meter:
         names = [f"{line.fleet.name}.{name}" for line in self._scaled for name in CENSUS]
         columns |= dict(zip(names, counted.T, strict=True))
         for index, job in enumerate(self.jobs):
-            joules, computing, clock = worked[:, len(WORKS) * index : len(WORKS) * (index + 1)].T
+            joules, clock = worked[:, len(WORKS) * index : len(WORKS) * (index + 1)].T
             watts = np.diff(joules, prepend=0.0) / seconds
-            values = (
-                len(job.holding.gpus) * watts / 1e6,
-                np.diff(computing, prepend=0.0) / seconds,
-                clock,
-            )
+            values = (len(job.holding.gpus) * watts / 1e6, clock)
             own = zip(WORKS, values, strict=True)
             columns |= {f"{job.holding.name}.{name}": value for name, value in own}
         return columns

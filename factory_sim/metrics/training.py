@@ -97,7 +97,8 @@ def training_summary(share: TrainingShare) -> dict[str, Any]:
         peak = share.peak_flops * gpus
         found["mfu"] = totals.steps * share.flops_per_step / (totals.useful_s * peak)
     if trained > 0.0:
-        whole_s = share.tokens / trained * seconds
+        # A job that has ended kept its pace until then.
+        whole_s = share.tokens / trained * (seconds - totals.finished_s)
         found["whole_run"] = {
             "days": whole_s / DAY_S,
             "gpu_hours": gpus * whole_s / 3600.0,

@@ -16,7 +16,7 @@ def training(summary: Figures) -> Iterator[str]:
     jobs: Mapping[str, Figures] = summary.get("training", {})
     if not jobs:
         return
-    rows = [["", "GPUs", "tokens/s", "MFU", "goodput", "checkpoints", "failures", "MWh"]]
+    rows = [["", "GPUs", "tokens/s", "MFU", "goodput", "saves", "failures", "MWh"]]
     for name, job in jobs.items():
         rows.append(
             [
@@ -31,7 +31,9 @@ def training(summary: Figures) -> Iterator[str]:
             ]
         )
     yield from table(rows)
-    yield from entry("goodput", "share of the time in steps that count; MWh of its GPU boards")
+    yield from entry(
+        "goodput", "share of the time in steps that count; saves: checkpoints; MWh of GPU boards"
+    )
     for name, job in jobs.items():
         if job["lost_to_failures_s"]:
             yield from entry(f"{name}, lost", f"{duration(job['lost_to_failures_s'])} of work")

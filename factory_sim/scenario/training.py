@@ -22,7 +22,8 @@ Rate = Annotated[BytesPerSecond, Field(gt=0)]
 
 class Spread(Frozen):
     """How a job is dealt out among its GPUs. tp, pp: GPUs that share a layer, and stages of layers;
-    the rest is data parallelism. micro_batches: that a pipeline takes a step in. zero: the stage of
+    the rest is data parallelism. micro_batches: that a pipeline takes a step
+    in, which its bubble depends on. zero: the stage of
     ZeRO, which deals out the optimizer (1), gradients (2), weights (3) among data-parallel ranks.
     """
 
@@ -30,17 +31,6 @@ class Spread(Frozen):
     pp: Count = 1
     micro_batches: Count | None = None
     zero: Literal[0, 1, 2, 3] = 1
-
-    @model_validator(mode="after")
-    def _pipeline_is_whole(self) -> Spread:
-        if self.pp > 1 and self.micro_batches is None:
-            raise ValueError(
-                f"a pipeline of {self.pp} stages needs 'micro_batches', such as {4 * self.pp}: "
-                "its bubble depends on them"
-            )
-        if self.pp == 1 and self.micro_batches is not None:
-            raise ValueError("without a pipeline there are no 'micro_batches'; leave them out")
-        return self
 
 
 class Gradients(Frozen):
@@ -149,6 +139,27 @@ class Training(Frozen):
         if self.parallelism.zero > 1 and self.data_ranks == 1:
             raise ValueError(
                 "one data-parallel rank has nobody to deal out to; leave out parallelism.zero"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pipeline_is_whole(self) -> Training:
+        spread = self.parallelism
+        if spread.micro_batches is None:
+            if spread.pp > 1 and self.kernel_mfu is not None:
+                raise ValueError(
+                    f"a pipeline of {spread.pp} stages needs parallelism.micro_batches, such as "
+                    f"{4 * spread.pp}: its bubble depends on them"
+                )
+        elif spread.pp == 1:
+            raise ValueError(
+                "without a pipeline there are no parallelism.micro_batches; leave them out, or "
+                "give parallelism.pp"
+            )
+        elif self.mfu is not None:
+            raise ValueError(
+                "an 'mfu' as measured has the bubble in it; leave out parallelism.micro_batches, "
+                "or give 'kernel_mfu'"
             )
         return self
 

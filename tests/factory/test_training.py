@@ -370,8 +370,8 @@ class TestOutages:
         ({"system": "dgx-b200"}, "system", "no rack holds 'dgx-b200'"),
         ({"precision": "nvfp4"}, "precision", "'bf16' or 'fp8'"),
         ({"parallelism": {"tp": 3}}, "training.t", "must be a multiple of parallelism.tp"),
-        ({"parallelism": {"pp": 2}}, "parallelism", "needs 'micro_batches', such as 8"),
-        ({"parallelism": {"micro_batches": 2}}, "parallelism", "there are no 'micro_batches'"),
+        ({"parallelism": {"pp": 2, "micro_batches": 8}}, "training.t", "has the bubble in it"),
+        ({"parallelism": {"micro_batches": 2}}, "training.t", "there are no parallelism.micro"),
         ({"parallelism": {"zero": 4}}, "parallelism.zero", "0, 1, 2 or 3"),
         ({"parallelism": {"tp": 8, "zero": 2}}, "training.t", "nobody to deal out to"),
         ({"parallelism": {"zero": 0}}, "parallelism", "need 128"),
@@ -408,6 +408,12 @@ def test_what_is_wrong_with_a_job_is_said(job: dict[str, Any], path: str, messag
     assert [p for p in caught.value.problems if path in p.path and message in p.message], (
         caught.value
     )
+
+
+def test_a_pipelines_bubble_is_asked_for() -> None:
+    job = {key: value for key, value in JOB.items() if key != "mfu"}
+    with pytest.raises(InputError, match=r"needs parallelism\.micro_batches, such as 8"):
+        beside(job | {"kernel_mfu": 0.5, "parallelism": {"pp": 2}})
 
 
 def test_a_job_where_it_would_change_nothing_or_cannot_stand() -> None:

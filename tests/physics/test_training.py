@@ -75,6 +75,12 @@ def test_dalys_interval_is_the_best_one(write_s: float, restart_s: float, mtbf_s
     assert abs(best_s - young_s) <= write_s
 
 
+@pytest.mark.parametrize(("mtbf_min", "best_min"), [(24 * 60, 117.0), (6 * 60, 57.0), (15, 9.1)])
+def test_dalys_own_examples(mtbf_min: float, best_min: float) -> None:
+    # Five minutes to write (Daly 2006, figures 3 to 5).
+    assert daly_interval_s(5 * 60, mtbf_min * 60) / 60 == pytest.approx(best_min, rel=0.01)
+
+
 def test_failures_too_frequent_to_save_in_time() -> None:
     assert daly_interval_s(100.0, 50.0) == 50.0
     whole = expected_s(10.0, 5.0, 1.0, 2.0, 20.0)
