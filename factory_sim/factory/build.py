@@ -38,6 +38,7 @@ from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.scaling.scaler import Scaler
 from factory_sim.factory.servers import Servers, Stand
 from factory_sim.factory.timetable import Timetable
+from factory_sim.factory.training import Job
 from factory_sim.factory.weights import FromStorage, OverLink, Road
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
@@ -109,11 +110,11 @@ def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
 
 
 def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
-    """Return a seed for the workloads, one for routers, one for what fails and one for drafts.
+    """Return a seed for the workloads, for routers, for what fails, for drafts and for training.
 
     Every subsystem has its own stream, so that changing one does not reshuffle the others.
     """
-    return np.random.SeedSequence(scenario.seed).spawn(4)
+    return np.random.SeedSequence(scenario.seed).spawn(5)
 
 
 class Factory:
@@ -147,14 +148,17 @@ class Factory:
         def allowed_w(now: float) -> float:
             return allowance.at(now) + facility.reserve_w(allowance.lead_s)
 
-        self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()))
-        policy = POLICIES[scenario.power.policy](scenario.power, list(layout.fleets))
+        self.jobs = self._jobs()
+        self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()), self.jobs)
+        policy = POLICIES[scenario.power.policy](
+            scenario.power, list(layout.fleets), layout.holdings
+        )
         self.presence = self._presence(lines)
         self.outages = self._outages()
         guards = [self.outages.look]
         if scenario.site.cooling is not None:
             outages = self.outages
-            governor = Governor(env, self.meter, lines, outages.overheat, outages.cooled)
+            governor = Governor(env, self.meter, lines, outages.overheat, outages.cooled, self.jobs)
             outages.cooling_changed = governor.mind
             guards.append(governor.look)
         self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, guards)
@@ -163,6 +167,21 @@ class Factory:
             self._limit_boards(line)
         self.scalers = self._scale(lines)
         self.streams = _streams(env, scenario, layout, self.fronts, self.caching)
+
+    def _jobs(self) -> list[Job]:
+        """Start the training jobs."""
+        layout = self.layout
+        building, names = layout.building, [rack.name for rack in layout.site.racks]
+        seeds = _seeds(layout.scenario)[4].spawn(len(layout.holdings))
+        jobs = []
+        for holding, seed in zip(layout.holdings, seeds, strict=True):
+            bays = {
+                building.bay_of[index]: holding.gpus_in[name]
+                for index, name in enumerate(names)
+                if name in holding.gpus_in
+            }
+            jobs.append(Job(self.env, holding, bays, seed))
+        return jobs
 
     def _presence(self, lines: list[Line]) -> Presence:
         """Make what keeps replicas from serving, and lets them come back."""
@@ -189,7 +208,7 @@ class Factory:
     def _outages(self) -> Outages:
         """Make what breaks and mends, and set its failures going."""
         spec = self.layout.scenario.failures
-        outages = Outages(self.env, self.meter, self.presence, self.layout.period_s)
+        outages = Outages(self.env, self.meter, self.presence, self.layout.period_s, self.jobs)
         if spec is not None:
             set_going(self.env, outages, self.layout, spec, _seeds(self.layout.scenario)[2])
         return outages

@@ -9,12 +9,14 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.pools import host_memory
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.memory import prompt_cache_bytes
+from factory_sim.physics.training import daly_interval_s, expected_s, training_flops
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
@@ -87,6 +89,8 @@ def check(scenario: Scenario) -> Check:
                         "or give the replicas more memory or another model",
                     )
                 )
+    for holding in layout.holdings:
+        found[f"Training {holding.name}"] = _training(holding)
     return Check(found | sections, tuple(problems))
 
 
@@ -228,6 +232,40 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         f"({rate * fleet.represented:,.1f} requests/s), with batches of "
         f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
     )
+    return rows
+
+
+def _training(holding: Holding) -> Section:
+    """Return what a training job comes to, alone and with every watt it wants."""
+    spec, step_s = holding.spec, holding.rhythm.step_at(holding.clock)
+    interval_s = holding.between_checkpoints * step_s
+    flops = training_flops(holding.active_parameters, spec.tokens)
+    share = 1.0
+    rows = {
+        "gpus": f"{len(holding.gpus):,} {holding.accelerator.title}: {spec.data_ranks:,} "
+        f"data-parallel ranks of {spec.parallelism.tp} x {spec.parallelism.pp}",
+        "run": f"{flops:.3g} flops: {spec.tokens:.4g} tokens through "
+        f"{holding.active_parameters / 1e9:,.1f} billion parameters, in {holding.steps:,} steps",
+        "step": f"{step_s:,.3f} s, {holding.rhythm.communicating_s:,.3f} s of it communicating; "
+        f"MFU {holding.mfu:.1%}",
+        "watts of a GPU": f"{holding.computing_w:,.0f} computing, {holding.communicating_w:,.0f} "
+        f"communicating, {holding.writing_w:,.0f} writing a checkpoint"
+        + (f"; at a clock of {holding.clock:.0%}" if holding.clock < 1.0 else ""),
+    }
+    if spec.checkpoint is not None:
+        share = interval_s / (interval_s + holding.write_s)
+        rows["checkpoint"] = f"{holding.write_s:,.1f} s after every {interval_s:,.0f} s of work"
+    if spec.failures is not None:
+        best_s = daly_interval_s(holding.write_s, holding.mtbf_s)
+        share = 1.0 / expected_s(
+            1.0, interval_s, holding.write_s, holding.restart_s, holding.mtbf_s
+        )
+        rows["checkpoint"] += f" ({best_s:,.0f} s would be best)"
+        rows["failures"] = (
+            f"one every {holding.mtbf_s / 3600:,.2f} h; {holding.restart_s:,.0f} s to restart"
+        )
+    days = spec.tokens / spec.global_batch * step_s / share / 86400
+    rows["expected"] = f"{share:.1%} of the time counts; the run takes {days:,.1f} days"
     return rows
 
 

@@ -14,6 +14,7 @@ from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
 from factory_sim.factory.fleet import Fleet, make_fleet, path_of, pools_of
+from factory_sim.factory.holding import Holding, hold
 from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
 from factory_sim.factory.site import Gpu, Rack, Site
 from factory_sim.physics.psychrometrics import Ambient
@@ -25,7 +26,8 @@ BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
 
 @dataclass(frozen=True)
 class Layout:
-    """The factory before it runs. hottest: the worst weather it will see."""
+    """The factory before it runs. hottest: the worst weather it will see. holdings: training jobs
+    on their GPUs."""
 
     scenario: Scenario
     site: Site
@@ -33,11 +35,13 @@ class Layout:
     climate: Climate
     hottest: Ambient
     fleets: tuple[Fleet, ...]
+    holdings: tuple[Holding, ...] = ()
 
     @property
     def spare_gpus(self) -> int:
-        """Return the GPUs that no replica uses; they draw idle power."""
+        """Return the GPUs that no replica and no job uses; they draw idle power."""
         used = sum(fleet.represented * fleet.gpus_per_replica for fleet in self.fleets)
+        used += sum(len(holding.gpus) for holding in self.holdings)
         return len(self.site.gpus) - used
 
     def flow(self, gpu_w: Callable[[Rack], float], ambient: Ambient | None = None) -> Flow:
@@ -101,8 +105,19 @@ def lay_out(scenario: Scenario) -> Layout:
     for rack in racks:
         gpus = free.setdefault(rack.system.name, [])
         gpus += [gpu for server in rack.servers for gpu in server.gpus]
-    fleets = []
+    fleets: list[Fleet] = []
     racks_short = bool(problems)
+    # Jobs stand on the last racks, so that replicas stand where they would without them.
+    holdings: list[Holding] = []
+    for name, job in (scenario.training or {}).items():
+        try:
+            holdings.append(hold(scenario, name, job, free, {rack.name: rack for rack in racks}))
+        except InputError as error:
+            problems += [
+                Problem(p.path or f"training.{name}", p.message)
+                for p in error.problems
+                if not (racks_short and p.path.endswith(".gpus"))  # that follows
+            ]
     # Pools that count their replicas choose first; 'fill' takes what is left.
     pools = pools_of(scenario)
     for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):
@@ -115,10 +130,11 @@ def lay_out(scenario: Scenario) -> Layout:
                 if not (racks_short and p.path.endswith(".replicas"))  # that follows
             ]
     problems += _unlike(racks, fleets)
+    problems += _crowded(fleets, holdings)
     building = None
     if not racks_short:
         try:
-            building = design(scenario, racks, _bays(scenario, racks, fleets), hottest)
+            building = design(scenario, racks, _bays(scenario, racks, fleets, holdings), hottest)
         except InputError as error:
             problems += error.problems
     if problems or building is None:
@@ -131,6 +147,7 @@ def lay_out(scenario: Scenario) -> Layout:
         climate,
         hottest,
         tuple(sorted(fleets, key=lambda f: order.index(f.name))),
+        tuple(holdings),
     )
     _check_idle(found)
     if scenario.failures is not None and any(fleet.like for fleet in fleets):
@@ -162,19 +179,34 @@ def _unlike(racks: list[Rack], fleets: list[Fleet]) -> Iterator[Problem]:
                 break
 
 
-def _bays(scenario: Scenario, racks: list[Rack], fleets: list[Fleet]) -> list[int]:
+def _crowded(fleets: list[Fleet], holdings: list[Holding]) -> Iterator[Problem]:
+    """Yield a problem for each job in a rack that stands for others, or that another stands for."""
+    shown = {name for fleet in fleets for pair in fleet.like.items() for name in pair}
+    for holding in holdings:
+        if shown.intersection(holding.gpus_in):
+            yield Problem(
+                f"{holding.where}.gpus",
+                "some of them share a rack with replicas that stand for many; give the job whole "
+                "racks of its own, or simulate every replica ('replicas: N')",
+            )
+
+
+def _bays(
+    scenario: Scenario, racks: list[Rack], fleets: list[Fleet], holdings: list[Holding]
+) -> list[int]:
     """Return, for each rack, the index of the one that stands for it: mostly itself.
 
-    Racks of one row without any replica are alike.
+    Racks of one row without any replica are alike, if jobs have as many GPUs in each.
     """
     index = {rack.name: number for number, rack in enumerate(racks)}
     stands = {index[rack]: index[like] for fleet in fleets for rack, like in fleet.like.items()}
     used = {gpus[0].rack for fleet in fleets for gpus in fleet.replicas}
-    empty: dict[tuple[str, int, float, float], int] = {}
+    empty: dict[tuple[object, ...], int] = {}
     for number, rack in enumerate(racks):
         # What may fail must be there by itself.
         if scenario.failures is None and rack.name not in used and number not in stands:
-            kind = (rack.system.name, len(rack.servers), rack.gpu_limit_w, rack.liquid_share)
+            held = tuple(holding.gpus_in.get(rack.name, 0) for holding in holdings)
+            kind = (rack.system.name, len(rack.servers), rack.gpu_limit_w, rack.liquid_share, held)
             stands[number] = empty.setdefault(kind, number)
     return [stands.get(number, number) for number in range(len(racks))]
 

@@ -17,6 +17,7 @@ from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.link import Link
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 
 Floats = NDArray[np.float64]
 Allowed = Callable[[float], float]
@@ -43,7 +44,8 @@ class Reading(NamedTuple):
     limit_w: allowed at the end, what a battery can give included. clocks: of each line, the means
     of its replicas behind this level, in decode steps and in those with prompts; boards_w: what
     these drew above rest; prompt_shares: how much of the line's energy so far went into steps with
-    prompts. batch_share: running sequences over the most a replica may run, of the fullest.
+    prompts. After the lines each training job, which has one clock; all it does is arithmetic, as
+    prompts are. batch_share: running sequences over the most a replica may run, of the fullest.
     """
 
     watts: float
@@ -111,6 +113,10 @@ CENSUS = ("replicas_up", "replicas_starting", "replicas_draining")
 """Columns of a deployment that is scaled: replicas that take requests, that are on their way to
 it, and that still serve but take none, at the end of the period."""
 
+WORKS = ("gpu_power_mw", "clock")
+"""Columns of a training job: the mean of what its boards draw while it works or restarts, and its
+clock at the end of the period."""
+
 
 def census(replicas: Sequence[Replica]) -> tuple[int, int, int]:
     """Return how many of them are up, starting and draining."""
@@ -143,14 +149,17 @@ class Meter:
         lines: list[Line],
         allowance: Allowed,
         links: Sequence[Link] = (),
+        jobs: Sequence[Job] = (),
     ) -> None:
         self.env, self.facility, self.lines, self.links = env, facility, lines, links
+        self.jobs = jobs
         self._allowed = [allowance, *(limit.watts.at for limit in facility.limits[1:])]
         self._raw = bytearray()
         self._head = 1 + len(SUMS) + len(STATES)
         self._scaled = [line for line in lines if line.fleet.spec.autoscaling is not None]
         width = self._head + len(FLOOR) * len(lines) + len(links)
-        self._row = Struct(f"={width + len(CENSUS) * len(self._scaled)}d")
+        width += len(CENSUS) * len(self._scaled)
+        self._row = Struct(f"={width + len(WORKS) * len(jobs)}d")
         # Of each line: the most a replica may run, for how many each stands, and of each of its
         # replicas where to look: itself, its GPUs, their watts at rest, and its bay.
         self._looks = [
@@ -169,7 +178,7 @@ class Meter:
         self._last_s = 0.0
         self._last_carried_j = list(facility.carried_j)
         self._last_battery_j = self._last_generation_j = 0.0
-        self._last_line_j = [[0.0] * len(self._bay_j) for _ in lines]
+        self._last_line_j = [[0.0] * len(self._bay_j) for _ in (*lines, *jobs)]
 
     def account(self) -> None:
         """Have the facility book everything until now."""
@@ -178,6 +187,10 @@ class Meter:
             for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, _ = replica.drawn()
                 bay_j[bay] += gpus * (energy_j - idle_w * busy_s)
+        for job in self.jobs:
+            joules = job.totals().above_rest_j
+            for bay, gpus in job.bays.items():
+                bay_j[bay] += gpus * joules
         self.facility.advance(self.env.now, bay_j)
 
     def read(self) -> list[Reading]:
@@ -185,7 +198,7 @@ class Meter:
         now = self.env.now
         bay_j = [0.0] * len(self._bay_j)
         line_j: list[list[float]] = []
-        several = len(self.lines) > 1
+        several = len(self.lines) + len(self.jobs) > 1
         clocks = fullest = 0.0
         present = 0
         floors: list[float] = []
@@ -216,6 +229,15 @@ class Meter:
             waiting += len(gateway.stranded)
             floors += (scale * waiting, scale * running, free, scale * made, scale * prompts)
             fullest = max(fullest, most / slots)
+        works: list[float] = []
+        for job in self.jobs:
+            totals = job.totals()
+            own_j = [0.0] * len(bay_j)
+            for bay, gpus in job.bays.items():
+                own_j[bay] = gpus * totals.above_rest_j
+                bay_j[bay] += own_j[bay]
+            line_j.append(own_j)
+            works += (totals.energy_j, job.clock)
         facility = self.facility
         facility.advance(now, bay_j)
         self._raw += self._row.pack(
@@ -231,6 +253,7 @@ class Meter:
             *floors,
             *[link.carried_bytes() for link in self.links],
             *[many for line in self._scaled for many in census(line.replicas)],
+            *works,
         )
         seconds = now - self._last_s
         readings = self._readings(now, line_j, fullest)
@@ -289,7 +312,7 @@ class Meter:
             many = len(here)
             decode = sum(r.clock for r in here) / many if here else 1.0
             found.append((decode, sum(r.prompt_clock for r in here) / many if here else 1.0))
-        return found
+        return found + [(job.clock, job.clock) for job in self.jobs]
 
     def _prompt_shares(self) -> list[float]:
         """Return, of each line, the share of its energy so far in steps with prompts."""
@@ -298,7 +321,7 @@ class Meter:
             ledgers = [replica.batch.ledger for replica in line.replicas]
             spent_j = sum(ledger.energy_j for ledger in ledgers)
             found.append(sum(ledger.prefill_j for ledger in ledgers) / spent_j if spent_j else 0.0)
-        return found
+        return found + [1.0] * len(self.jobs)
 
     def close(self) -> None:
         """Record the last, shorter period, if there is one."""
@@ -349,12 +372,20 @@ class Meter:
             own = zip(FLOOR, floor, strict=True)
             columns |= {f"{line.fleet.name}.{name}": column for name, column in own}
         after = self._head + len(FLOOR) * len(self.lines)
-        sent, counted = np.split(raw[:, after:], [len(self.links)], axis=1)
+        counts = len(CENSUS) * len(self._scaled)
+        ends = [len(self.links), len(self.links) + counts]
+        sent, counted, worked = np.split(raw[:, after:], ends, axis=1)
         for link, carried in zip(self.links, sent.T, strict=True):
             use = np.diff(carried, prepend=0.0) / seconds / link.bytes_per_s
             columns[f"link/{link.name}.use"] = use
         names = [f"{line.fleet.name}.{name}" for line in self._scaled for name in CENSUS]
         columns |= dict(zip(names, counted.T, strict=True))
+        for index, job in enumerate(self.jobs):
+            joules, clock = worked[:, len(WORKS) * index : len(WORKS) * (index + 1)].T
+            watts = np.diff(joules, prepend=0.0) / seconds
+            values = (len(job.holding.gpus) * watts / 1e6, clock)
+            own = zip(WORKS, values, strict=True)
+            columns |= {f"{job.holding.name}.{name}": value for name, value in own}
         return columns
 
     def _floor(self, line: Line, raw: Floats, seconds: Floats) -> list[Floats]:

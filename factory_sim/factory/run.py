@@ -23,6 +23,7 @@ from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, Tier, request_table
 from factory_sim.metrics.scaling import ScalingCounts
@@ -37,6 +38,7 @@ from factory_sim.metrics.site import (
 )
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.totals import Totals
+from factory_sim.metrics.training import TrainingShare, TrainingTotals
 from factory_sim.scenario.deployment import Slo
 from factory_sim.scenario.facility import PowerChainSpec
 from factory_sim.scenario.scenario import Scenario
@@ -100,7 +102,9 @@ def simulate(
     lags = np.array([stream.lag_s for stream in factory.streams])
     shares = [_share(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
     window = _window(factory, before, after, timeseries)
-    summary = summarise(requests, timeseries, window, shares, tiers)
+    sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
+    jobs = [_training(scenario, *each) for each in sums]
+    summary = summarise(requests, timeseries, window, shares, tiers, jobs)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
     return Run(scenario, summary, requests, timeseries, record)
 
@@ -115,6 +119,7 @@ class _Reading(NamedTuple):
     moved_blocks: dict[str, int]
     carried_bytes: dict[str, float]
     scaling: dict[str, ScalingCounts]
+    jobs: list[TrainingTotals]
     books: Books
 
 
@@ -177,6 +182,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
+        [job.totals() for job in factory.jobs],
         factory.facility.books(),
     )
 
@@ -261,6 +267,27 @@ def _share(
         * fleet.memory.block_tokens
         * fleet.gpus_per_replica,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
+    )
+
+
+def _training(
+    scenario: Scenario, job: Job, before: TrainingTotals, after: TrainingTotals
+) -> TrainingShare:
+    holding = job.holding
+    both_w = (holding.computing_w, holding.communicating_w)
+    return TrainingShare(
+        name=holding.name,
+        gpus=len(holding.gpus),
+        totals=after.minus(before),
+        seconds=scenario.duration - scenario.warmup,
+        tokens=holding.spec.tokens,
+        tokens_per_step=holding.spec.global_batch,
+        flops_per_step=holding.flops_per_step,
+        peak_flops=holding.peak_flops,
+        phases_w=tuple(holding.watts_at(watts, holding.clock) for watts in both_w)
+        if holding.rhythm.communicating_s
+        else (),
+        step_s=holding.rhythm.step_at(holding.clock),
     )
 
 
@@ -412,6 +439,9 @@ def _kinds(layout: Layout) -> dict[str, int]:
         for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
             found.update(_kinds_in(part))
         found.update(_kinds_in(fleet.power_curve))
+    for holding in layout.holdings:
+        for entry in (holding.accelerator, holding.efficiency, holding.power_curve):
+            found.update(_kinds_in(entry))
     return dict(sorted(found.items()))
 
 

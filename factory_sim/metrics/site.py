@@ -257,11 +257,12 @@ def _chain(window: Window) -> Summary:
     return found
 
 
-def uses_of(window: Window, shares: Sequence[Share]) -> Summary:
+def uses_of(window: Window, shares: Sequence[Share], training_j: float = 0.0) -> Summary:
     """Return MWh by what they were for, and, where known, kg of carbon; they sum to what came in.
 
     A step that carries prompt chunks is prefill, another decode; of both, the share of their time
     that GPUs spend exchanging data is communication. The carbon of GPUs is split as their joules.
+    training_j: of the boards of training jobs while they work.
     """
     prefill = decode = communication = 0.0
     for share in shares:
@@ -272,6 +273,8 @@ def uses_of(window: Window, shares: Sequence[Share]) -> Summary:
         communication += gpus * totals.energy_j * talking
     boards_j = window.parts_j["gpus"]
     phases = {"prefill": prefill, "decode": decode, "communication": communication}
+    if training_j:
+        phases["training"] = training_j
     phases["idle"] = boards_j - sum(phases.values())
     split = {name: joules / boards_j for name, joules in phases.items()} if boards_j else {}
     found: Summary = {"energy_use_mwh": _by_use(window.parts_j, split, 3.6e9)}

@@ -19,6 +19,7 @@ from factory_sim.metrics.service import by_tenant, revenue
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Window, power_of_site, uses_of
 from factory_sim.metrics.statistics import describe, half_widths
+from factory_sim.metrics.training import TrainingShare, training_joules, training_summary
 
 CAUSES = {
     "compute": "compute_s",
@@ -46,10 +47,11 @@ def summarise(
     window: Window,
     shares: Sequence[Share],
     tiers: Mapping[str, Tier] | None = None,
+    jobs: Sequence[TrainingShare] = (),
 ) -> Summary:
     """Return the summary of a run from its tables and what its deployments did.
 
-    tiers: of every workload, by its name, where workloads have classes.
+    tiers: of every workload, by its name, where workloads have classes. jobs: of training.
     """
     parts = _by_deployment(shares)
     tiers = tiers or {}
@@ -64,7 +66,7 @@ def summarise(
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
-    summary |= uses_of(window, shares)
+    summary |= uses_of(window, shares, training_joules(jobs))
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
@@ -72,6 +74,8 @@ def summarise(
     }
     if tiers or requests["workload"].nunique() > 1:
         summary["classes"] = _by_class(requests, window, shares, tiers)
+    if jobs:
+        summary["training"] = {job.name: training_summary(job) for job in jobs}
     if "tenant" in requests:
         summary["tenants"] = by_tenant(requests)
     return summary

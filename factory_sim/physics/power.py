@@ -35,6 +35,15 @@ class PowerModel:
             return float(clock**self.clock_exponent)
         return float(self.voltage_floor**self.clock_exponent) * clock / self.voltage_floor
 
+    def clock_for(self, factor: float) -> float:
+        """Return the clock, at most the reference, whose dynamic power over that is `factor`."""
+        if factor >= 1.0:
+            return 1.0
+        lowest = self.clock_factor(self.voltage_floor)
+        if factor < lowest:
+            return self.voltage_floor * factor / lowest
+        return float(factor ** (1.0 / self.clock_exponent))
+
     def at(self, clock: float) -> StepPower:
         """Return the power of steps run at `clock`, where compute is busy for longer."""
         return StepPower(

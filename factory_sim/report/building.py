@@ -15,6 +15,7 @@ USES = {
     "prefill": "GPUs: prefill",
     "decode": "GPUs: decode",
     "communication": "GPUs: exchanging data",
+    "training": "GPUs: training jobs",
     "idle": "GPUs: idle",
     "hosts": "hosts, fans, switches",
     "losses": "losses of the chain",

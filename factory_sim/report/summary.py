@@ -19,6 +19,7 @@ from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
 from factory_sim.report.scaling import autoscaling
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
+from factory_sim.report.training import training
 
 LATENCIES = {
     "ttft": "time to first token",
@@ -73,6 +74,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Use of the factory": _use(summary),
         _pools_heading(summary): pools(summary),
         "Autoscaling": autoscaling(summary),
+        "Training": training(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),

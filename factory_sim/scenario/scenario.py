@@ -19,6 +19,7 @@ from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
 from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
+from factory_sim.scenario.training import Training
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
 
@@ -32,8 +33,8 @@ class Scenario(Frozen):
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
     measured. network: links that KV caches and weights cross. classes: tiers of service that
-    workloads name. seed: every random stream of the run is spawned from it. catalog: a folder with
-    entries of the user's own.
+    workloads name. training: jobs beside inference. seed: every random stream of the run
+    is spawned from it. catalog: a folder with entries of the user's own.
     """
 
     name: Name
@@ -51,6 +52,7 @@ class Scenario(Frozen):
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     classes: Annotated[dict[Name, ServiceClass], Field(min_length=1)] | None = None
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
+    training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
     catalog: str | None = None
     _facts: Catalog | None = PrivateAttr(None)
 
@@ -107,6 +109,14 @@ class Scenario(Frozen):
             if deployment.prefill is not None and deployment.prefill.system is not None:
                 found += self._without_gpus(
                     f"deployments.{name}.prefill", deployment.prefill.system
+                )
+        for name, job in (self.training or {}).items():
+            found += self._without_gpus(f"training.{name}", job.system)
+            if name in self.deployments:
+                found.append(
+                    Problem(
+                        f"training.{name}", "a deployment has the same name; give the job another"
+                    )
                 )
         found += self._links()
         if sum(racks.count == "fill" for racks in self.racks) > 1:
@@ -184,6 +194,13 @@ class Scenario(Frozen):
                 f"policy '{policy}' treats all deployments alike; give all the same priority, or "
                 "take power.policy clock, decode-first or park",
             )
+        for name, job in (self.training or {}).items():
+            if job.power_priority and policy not in ("clock", "decode-first"):
+                yield Problem(
+                    f"training.{name}.power_priority",
+                    f"policy '{policy}' slows no training; leave it out, or take power.policy "
+                    "clock or decode-first",
+                )
         if self.site.cooling is None:
             for index, racks in enumerate(self.racks):
                 if racks.liquid_share is not None:

@@ -6,13 +6,14 @@ second while anything is warm or has failed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Protocol
 
 from simpy import Environment, Event
 
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.meter import Line, Meter
-from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job, in_bays
 from factory_sim.physics.power import PowerModel
 
 STEP = 0.05
@@ -29,6 +30,17 @@ PERIOD_S = 1.0
 """How often it looks while anything is warm: short beside the tens of seconds of coolant."""
 
 
+class Clocked(Protocol):
+    """GPUs of a bay that run at one clock: a replica's, or a job's."""
+
+    @property
+    def clock(self) -> float:
+        """Return their clock."""
+
+    def hold_clock(self, by: str, clock: float) -> None:
+        """Run at `clock` at most."""
+
+
 class Governor:
     """Holds the clocks of each bay at what its temperature allows.
 
@@ -42,6 +54,7 @@ class Governor:
         lines: list[Line],
         overheat: Callable[[int], None],
         cooled: Callable[[int], None],
+        jobs: Sequence[Job] = (),
     ) -> None:
         self._env, self._meter, self._watching = env, meter, False
         self._facility: Facility = meter.facility
@@ -52,13 +65,17 @@ class Governor:
         ]
         self._steps = [0] * len(bays)  # down from the reference clock
         self._stopped: set[int] = set()
-        self._running: list[list[tuple[Replica, PowerModel]]] = [[] for _ in bays]
+        self._running: list[list[tuple[Clocked, PowerModel]]] = [[] for _ in bays]
         self._last = [0] * len(bays)
         for line in lines:
             last = int((1.0 - line.fleet.power_curve.clock_floor.value) / STEP + 1e-9)
             for replica, bay in zip(line.replicas, line.bays, strict=True):
                 self._running[bay].append((replica, line.fleet.power))
                 self._last[bay] = max(self._last[bay], last)
+        for bay, gpus, holding in in_bays(jobs):
+            last = int((1.0 - holding.power_curve.clock_floor.value) / STEP + 1e-9)
+            self._running[bay].append((gpus, holding.power))
+            self._last[bay] = max(self._last[bay], last)
 
     def look(self) -> None:
         """Compare every bay with its limits, and go on doing so while there is cause to."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.failures.domains import CUTS, FEEDS, STOPS, Domain
 from factory_sim.factory.meter import Meter
 from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.timetable import Timetable
+from factory_sim.factory.training import Job
 
 
 class Tally:
@@ -22,10 +23,19 @@ class Tally:
 class Outages:
     """Strikes domains and mends them.
 
-    presence: of every replica. period_s: how often `look` is called.
+    presence: of every replica. jobs: of training, which stop with any of their GPUs. period_s: how
+    often `look` is called.
     """
 
-    def __init__(self, env: Timetable, meter: Meter, presence: Presence, period_s: float) -> None:
+    def __init__(
+        self,
+        env: Timetable,
+        meter: Meter,
+        presence: Presence,
+        period_s: float,
+        jobs: Sequence[Job] = (),
+    ) -> None:
+        self._jobs = jobs
         self._env, self._meter, self._period_s = env, meter, period_s
         self._presence, self._places = presence, presence.places
         self._facility: Facility = meter.facility
@@ -66,6 +76,8 @@ class Outages:
             for index, place in enumerate(self._places):
                 if self._needs(place, domain):
                     self._presence.release(index, domain.name)
+            for job in self._jobs_behind(domain):
+                job.release(domain.name)
 
     def overheat(self, bay: int) -> None:
         """Switch a bay off that is too hot."""
@@ -76,6 +88,9 @@ class Outages:
         self._presence.settle()
         behind = [index for index, place in enumerate(self._places) if place.bay == bay]
         self._stop(behind, "heat", False, tally)
+        for job in self._jobs:
+            if bay in job.bays:
+                job.stop(f"heat in bay {bay}")
 
     def cooled(self, bay: int) -> None:
         """Switch a bay on again that has cooled down, and start its replicas."""
@@ -85,6 +100,9 @@ class Outages:
         for index, place in enumerate(self._places):
             if place.bay == bay:
                 self._presence.release(index, "heat")
+        for job in self._jobs:
+            if bay in job.bays:
+                job.release(f"heat in bay {bay}")
 
     # -- inside ------------------------------------------------------------------------
 
@@ -101,6 +119,16 @@ class Outages:
         self._effect(domain, True)
         behind = [i for i, place in enumerate(self._places) if self._needs(place, domain)]
         self._stop(behind, domain.name, domain.kind in CUTS, tally)
+        for job in self._jobs_behind(domain):
+            job.stop(domain.name)
+
+    def _jobs_behind(self, domain: Domain) -> list[Job]:
+        """Return the jobs that cannot go on without a domain."""
+        if domain.kind in FEEDS:
+            return [job for job in self._jobs if not domain.bays.isdisjoint(job.bays)]
+        if domain.kind in STOPS or domain.kind in CUTS:
+            return [job for job in self._jobs if job.holds(domain.gpus)]
+        return []
 
     @staticmethod
     def _needs(place: Place, domain: Domain) -> bool:

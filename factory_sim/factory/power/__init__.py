@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.power.admit import Admit
 from factory_sim.factory.power.clock import Clock
 from factory_sim.factory.power.decode_first import DecodeFirst
@@ -13,7 +14,7 @@ from factory_sim.factory.power.protocol import Policy
 from factory_sim.factory.power.watch import Watch
 from factory_sim.scenario.site import Power
 
-POLICIES: dict[str, Callable[[Power, list[Fleet]], Policy]] = {
+POLICIES: dict[str, Callable[[Power, list[Fleet], Sequence[Holding]], Policy]] = {
     "clock": Clock,
     "decode-first": DecodeFirst,
     "admit": Admit,

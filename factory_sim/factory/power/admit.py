@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.power.protocol import Shares
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 from factory_sim.scenario.site import Power
 
 
@@ -16,7 +20,7 @@ class Admit:
     Running sequences are never thrown out, so it acts as they finish.
     """
 
-    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
+    def __init__(self, power: Power, fleets: list[Fleet], holdings: Sequence[Holding] = ()) -> None:
         self._margin, self._step = power.margin, power.step
         self._least = 1.0 / min(fleet.slots for fleet in fleets)
 
@@ -33,3 +37,6 @@ class Admit:
     def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Bound the running sequences of a replica."""
         replica.set_max_running(max(1, round(share * fleet.slots)))
+
+    def slow(self, job: Job, share: float) -> None:
+        """A job admits nobody: it goes on, and inference makes room."""

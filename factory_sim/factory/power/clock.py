@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.power.ladder import Ladder, Rung
 from factory_sim.scenario.site import Power
 
@@ -10,8 +13,8 @@ from factory_sim.scenario.site import Power
 class Clock(Ladder):
     """One clock for all steps, down to the lowest useful one."""
 
-    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
-        super().__init__(power, fleets, _ladder)
+    def __init__(self, power: Power, fleets: list[Fleet], holdings: Sequence[Holding] = ()) -> None:
+        super().__init__(power, [*fleets, *holdings], _ladder)
 
 
 def _ladder(step: float, steps: int) -> list[Rung]:

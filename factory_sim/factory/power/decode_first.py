@@ -6,7 +6,10 @@ taken to change their clock between two steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.power.ladder import Ladder, Rung
 from factory_sim.scenario.site import Power
 
@@ -15,8 +18,8 @@ class DecodeFirst(Ladder):
     """The upper half of the ladder lowers the clock of decode steps from the reference to the
     lowest useful one, the lower half that of steps with prompts."""
 
-    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
-        super().__init__(power, fleets, _ladder)
+    def __init__(self, power: Power, fleets: list[Fleet], holdings: Sequence[Holding] = ()) -> None:
+        super().__init__(power, [*fleets, *holdings], _ladder)
 
 
 def _ladder(step: float, steps: int) -> list[Rung]:

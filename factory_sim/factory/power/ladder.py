@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.power.protocol import Shares
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 from factory_sim.scenario.site import Power
 
 
@@ -33,7 +35,7 @@ class Ladder:
     def __init__(
         self,
         power: Power,
-        fleets: list[Fleet],
+        fleets: Sequence[Fleet | Holding],
         ladder: Callable[[float, int], list[Rung]],
     ) -> None:
         self._margin, self._fleets = power.margin, fleets
@@ -85,6 +87,11 @@ class Ladder:
         """Set both clocks of a replica."""
         index = self._place_of[fleet.name]
         replica.hold_clock("power", *self._rungs[index][self._step(index, share)])
+
+    def slow(self, job: Job, share: float) -> None:
+        """Set the clock of a job: that of steps with prompts, which are arithmetic as well."""
+        index = self._place_of[job.holding.name]
+        job.hold_clock("power", self._rungs[index][self._step(index, share)].prompts)
 
     def _step(self, index: int, share: float) -> int:
         """Return how many rungs down a share stands."""

@@ -16,8 +16,9 @@ from factory_sim.scenario.site import Power
 class Manager:
     """Runs a policy on the readings of every limited level, one each `period_s`, with their delays.
 
-    shares: what each level allows each deployment; a replica gets the least of the levels that
-    stand between it and the feed. guards: who else looks at the site after each reading.
+    shares: what each level allows each deployment, and after them each training job; a replica gets
+    the least of the levels that stand between it and the feed, a job that of all its GPUs. guards:
+    who else looks at the site after each reading.
     """
 
     def __init__(
@@ -31,7 +32,8 @@ class Manager:
     ) -> None:
         self.env, self.meter, self.policy, self._guards = env, meter, policy, guards
         self._limits = meter.facility.limits
-        self.shares: list[Shares] = [(1.0,) * len(meter.lines) for _ in self._limits]
+        everyone = len(meter.lines) + len(meter.jobs)
+        self.shares: list[Shares] = [(1.0,) * everyone for _ in self._limits]
         self._period_s = period_s
         self._late_s = power.telemetry_delay + power.actuation_delay
         behind = [frozenset(limit.bays) for limit in self._limits]
@@ -78,6 +80,10 @@ class Manager:
             standing = self._standing[index][replica.number]
             beyond = any(at >= share - 1e-9 for at, share in zip(standing, allowed, strict=True))
             self.policy.order(replica, fleet, min(allowed), beyond)
+        for index, job in enumerate(self.meter.jobs, start=len(self.meter.lines)):
+            if not job.bays.keys().isdisjoint(self._limits[level].bays):
+                above_any = {above for bay in job.bays for above in self._above[bay]}
+                self.policy.slow(job, min(self.shares[above][index] for above in above_any))
 
     def _behind(self, level: int) -> Iterator[tuple[int, int, Replica, Fleet]]:
         """Yield the replicas behind a level, each with its deployment's index and its bay."""

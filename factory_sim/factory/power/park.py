@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.holding import Holding
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.power.protocol import Shares
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 from factory_sim.scenario.site import Power
 
 
@@ -17,7 +21,7 @@ class Park:
     are parked first. One replica of each is never parked.
     """
 
-    def __init__(self, power: Power, fleets: list[Fleet]) -> None:
+    def __init__(self, power: Power, fleets: list[Fleet], holdings: Sequence[Holding] = ()) -> None:
         self._margin, self._step = power.margin, power.step
         self._order = sorted(range(len(fleets)), key=lambda i: fleets[i].spec.power_priority)
         self._least = [1.0 / len(fleet.replicas) for fleet in fleets]
@@ -41,3 +45,6 @@ class Park:
     def order(self, replica: Replica, fleet: Fleet, share: float, beyond: bool) -> None:
         """Open a replica to new requests, or close it: the last ones are closed first."""
         replica.set_open("parked", not beyond)
+
+    def slow(self, job: Job, share: float) -> None:
+        """A job is never parked: it goes on, and inference makes room."""

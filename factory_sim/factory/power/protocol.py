@@ -7,9 +7,11 @@ from typing import Protocol
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.training import Job
 
 Shares = tuple[float, ...]
-"""Of each deployment, how much of its full pace it is allowed, between 0 and 1 (1: all)."""
+"""Of each deployment, and after them of each training job, how much of its full pace it is allowed,
+between 0 and 1 (1: all)."""
 
 
 class Policy(Protocol):
@@ -23,3 +25,6 @@ class Policy(Protocol):
 
         beyond: it is none of the first `share` of its deployment's replicas behind a level.
         """
+
+    def slow(self, job: Job, share: float) -> None:
+        """Tell a training job what its share means for it."""

@@ -33,10 +33,11 @@ _USES = {
     "prefill": style.BLUE,
     "decode": style.SKY,
     "communication": style.GREEN,
+    "training": style.PURPLE,
     "idle": style.PALE,
 }
-WORK = ("prefill", "decode", "communication")
-"""What GPUs do for requests; what else they draw is idling."""
+WORK = ("prefill", "decode", "communication", "training")
+"""What GPUs do for requests and for training jobs; what else they draw is idling."""
 
 _COLUMNS = (0.12, 0.12, 2.5, 5.0, 7.9)
 _COLUMNS_WITH_SOURCES = (0.12, 1.95, 3.95, 6.1, 8.55)

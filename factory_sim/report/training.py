@@ -1,0 +1,53 @@
+"""What training jobs did: tokens and MFU, the share of time that counts, what failures cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import duration, number
+
+Figures = Mapping[str, Any]
+
+
+def training(summary: Figures) -> Iterator[str]:
+    """Yield a row for each job, and what its swing and its whole run come to."""
+    jobs: Mapping[str, Figures] = summary.get("training", {})
+    if not jobs:
+        return
+    rows = [["", "GPUs", "tokens/s", "MFU", "goodput", "saves", "failures", "MWh"]]
+    for name, job in jobs.items():
+        rows.append(
+            [
+                name,
+                f"{job['gpus']:,}",
+                number(job["tokens_per_s"]),
+                f"{job['mfu']:.1%}" if "mfu" in job else "",
+                f"{job['goodput']:.1%}",
+                f"{job['checkpoints']:,}",
+                f"{job['failures']:,}",
+                number(job["energy_mwh"]),
+            ]
+        )
+    yield from table(rows)
+    yield from entry(
+        "goodput", "share of the time in steps that count; saves: checkpoints; MWh of GPU boards"
+    )
+    for name, job in jobs.items():
+        if job["lost_to_failures_s"]:
+            yield from entry(f"{name}, lost", f"{duration(job['lost_to_failures_s'])} of work")
+        swing = job.get("power_swing")
+        if swing is not None:
+            yield from entry(
+                f"{name}, swing",
+                f"{number(swing['amplitude_mw'])} MW at the boards every "
+                f"{duration(swing['period_s'])}",
+            )
+        whole = job.get("whole_run")
+        if whole is not None:
+            yield from entry(
+                f"{name}, all tokens",
+                f"{number(whole['days'])} days and {number(whole['gpu_energy_mwh'])} MWh at this "
+                "pace",
+            )
