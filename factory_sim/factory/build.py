@@ -36,7 +36,9 @@ from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.scaling import SCALING
 from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.scaling.scaler import Scaler
+from factory_sim.factory.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.servers import Servers, Stand
+from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable
 from factory_sim.factory.weights import FromStorage, OverLink, Road
 from factory_sim.physics import aiconfigurator
@@ -49,7 +51,7 @@ from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
-from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks
+from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks, scripts
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
@@ -162,7 +164,9 @@ class Factory:
         for line in lines:
             self._limit_boards(line)
         self.scalers = self._scale(lines)
-        self.streams = _streams(env, scenario, layout, self.fronts, self.caching)
+        drawn = any(spec.sessions for spec in scenario.workload.values())
+        self.sessions = SessionBook() if drawn else None
+        self.streams = _streams(env, scenario, layout, self.fronts, self.caching, self.sessions)
 
     def _presence(self, lines: list[Line]) -> Presence:
         """Make what keeps replicas from serving, and lets them come back."""
@@ -260,6 +264,7 @@ def _streams(
     layout: Layout,
     gateways: dict[str, Gateway],
     caching: set[str],
+    book: SessionBook | None,
 ) -> list[Stream]:
     blocks_of = {fleet.name: fleet.memory.block_tokens for fleet in layout.fleets}
     # The last pool of a deployment is the one that requests come to.
@@ -277,6 +282,8 @@ def _streams(
         each = 0
         if spec.deployment in caching:
             each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
+            if spec.sessions is not None:
+                each = WHOLE_SESSION
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
         stream = kind(env, gateway, index, lag_s, timeout_s, numbers, many, each)
@@ -284,18 +291,34 @@ def _streams(
             _tell_apart(stream, scenario, name, seeds[name])
         streams.append(stream)
         arrivals = spec.arrivals
+        sessions = None
+        if spec.sessions is not None:
+            assert book is not None
+            drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
+            longest = _longest(layout, spec.deployment)
+            sessions = Sessions(
+                stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
+            )
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(
                 spec, scenario.facts, scenario.duration, seeds[name], Path(), where
             )
-            open_stream(stream, blocks)
+            if sessions is not None:
+                starts = (start_s for block in blocks for start_s in block.arrival_s.tolist())
+                env.process(open_sessions(sessions, starts))
+            else:
+                open_stream(stream, blocks)
             continue
         lengths_seed, think_seed = seeds[name].spawn(2)
-        lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         thinking = thinking_times(
             arrivals.think_time, arrivals.thinking == "exponential", think_seed
         )
         budget = sending(arrivals.requests)
+        if sessions is not None:
+            for _ in range(arrivals.concurrency):
+                env.process(session_client(sessions, thinking, budget))
+            continue
+        lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         for _ in range(arrivals.concurrency):
             env.process(
                 closed_client(
@@ -303,3 +326,10 @@ def _streams(
                 )
             )
     return streams
+
+
+def _longest(layout: Layout, deployment: str) -> tuple[int, int]:
+    """Return the most tokens of a request, and of a prompt, that a deployment takes."""
+    fleets = [fleet for fleet in layout.fleets if fleet.deployment == deployment]
+    whole = min(fleet.longest for fleet in fleets if not fleet.computes_prompts)
+    return whole, min(fleet.longest - 1 for fleet in fleets)

@@ -26,6 +26,7 @@ from factory_sim.factory.replica import Replica
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, Tier, request_table
 from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import (
     LevelUse,
@@ -96,11 +97,16 @@ def simulate(
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
     )
+    sessions = factory.sessions.rows() if factory.sessions else None
+    if sessions is not None:
+        requests = with_sessions(requests, sessions)
     timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
     shares = [_share(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
     window = _window(factory, before, after, timeseries)
     summary = summarise(requests, timeseries, window, shares, tiers)
+    if sessions is not None:
+        summary |= sessions_summary(sessions, scenario.warmup)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
     return Run(scenario, summary, requests, timeseries, record)
 
