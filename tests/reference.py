@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Protocol
@@ -74,6 +74,10 @@ class ReferenceRequest:
     much later.
     priority, tenant, promised_s: what orders of the queue go by; the last is when its first token
     is promised.
+    session: in place of hashes, whose words its blocks hold, prompt and answer; who asks for
+    something of a session asks for all that was said in it before. follows: the request (by index)
+    after whose last token it is sent, so many seconds (arrival_s); it then waits for deadline_s;
+    it is never sent if that one is not completed.
     """
 
     arrival_s: float
@@ -88,9 +92,18 @@ class ReferenceRequest:
     priority: int = 0
     tenant: int = 0
     promised_s: float = math.inf
+    session: int | None = None
+    follows: int | None = None
+
+    @property
+    def shareable(self) -> bool:
+        """Whether others may know what its blocks hold."""
+        return bool(self.hashes) or self.session is not None
 
     def content(self, block: int) -> Content | None:
         """Return what the block of this number holds; None if nobody else can know."""
+        if self.session is not None:
+            return self.session, block
         place = block // self.hash_blocks
         if place >= len(self.hashes):
             return None
@@ -104,7 +117,7 @@ class ReferenceRecord:
     outcome: completed, timed_out, rejected, or sent (on, after its first token). emissions_s: the
     time of every emitted token. recomputed: tokens lost from the KV cache by preemptions, known
     prefix apart (with hashes: those of them not found again). found: prompt tokens found when it
-    was first admitted.
+    was first admitted. outcome is empty if it was never sent.
     """
 
     request: ReferenceRequest
@@ -278,6 +291,7 @@ class _Replica:
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
         self.sending: list[tuple[float, int]] = []  # when so many blocks come back
         self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
+        self.answered: list[int] = []  # who was, since somebody last asked
 
     @property
     def free(self) -> int:
@@ -300,7 +314,7 @@ class _Replica:
         while (content := sequence.record.request.content(len(found))) in here:
             assert content is not None
             found.append(content)
-        if sequence.record.request.hashes:
+        if sequence.record.request.shareable:
             most = (sequence.prompt_with_emitted - 1) // self.block_tokens
             sequence.cached = min(len(found), most) * self.block_tokens
         return found
@@ -369,6 +383,8 @@ class _Replica:
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
         sequence.record.left_s = now
+        if outcome == "completed":
+            self.answered.append(sequence.index)
         if sequence in self.running:
             self.stop(sequence)
         elif sequence in self.waiting:
@@ -563,7 +579,7 @@ class _Replica:
         if sequence.prefilled and sequence.blocks <= self.host_blocks - in_host:
             self.moved += sequence.blocks
             sequence.carried = sequence.kv
-        elif sequence.record.request.hashes:
+        elif sequence.record.request.shareable:
             sequence.lost = sequence.kv
         else:
             sequence.record.recomputed += sequence.kv - sequence.cached
@@ -684,7 +700,7 @@ def run_reference(
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
-        assert not (request.cached and request.hashes)
+        assert not (request.cached and request.shareable)
     assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
     assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs * (1 + drafts)
     assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])
@@ -702,7 +718,8 @@ def run_reference(
         draw_steps=draw_steps,
     )
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
-    arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
+    arrivals = [item for item in enumerate(run) if item[1].request.follows is None]
+    arrivals.sort(key=lambda item: item[1].request.arrival_s)
     changes = list(clock_changes)
     _, clock = changes.pop(0)
     plan = _Plan()
@@ -713,11 +730,27 @@ def run_reference(
             replica.join(*arrivals.pop(0))
         return arrivals[0][1].request.arrival_s if arrivals else None
 
+    def go_on() -> None:
+        """Let those send who have waited for the answers that are there now."""
+        while replica.answered:
+            before = replica.answered.pop(0)
+            for index, record in enumerate(run):
+                request = record.request
+                if request.follows == before:
+                    sent_s = now + request.arrival_s
+                    patience_s = request.deadline_s
+                    record.request = replace(
+                        request, arrival_s=sent_s, deadline_s=sent_s + patience_s, follows=None
+                    )
+                    arrivals.append((index, record))
+        arrivals.sort(key=lambda item: item[1].request.arrival_s)
+
     now = next_accepted_s()
     while now is not None:
         while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
             replica.join(*arrivals.pop(0))
         replica.finish(plan, now)
+        go_on()
         while changes and changes[0][0] <= now + SAME_TIME_S:
             _, clock = changes.pop(0)
         replica.get_back(now)

@@ -18,6 +18,7 @@ from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.workload.sessions import mean_turns
 from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
 
 Section = dict[str, str]
@@ -73,7 +74,9 @@ def check(scenario: Scenario) -> Check:
         if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
             try:
                 if caches_prefixes(scenario, fleet):
-                    found[heading]["prefix cache"] = "on: prompts carry hashes"
+                    sessions = any(spec.sessions for _, spec in sent_to(scenario, fleet))
+                    known = "sessions go on from what was said" if sessions else ""
+                    found[heading]["prefix cache"] = f"on: {known or 'prompts carry hashes'}"
             except InputError as error:
                 problems += error.problems
         for name in sent:
@@ -280,6 +283,13 @@ def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) 
     }
     for report in trace_reports(spec, Path(), where):
         rows["trace"] = str(report)
+    turns = 1.0
+    if spec.sessions is not None:
+        turns = mean_turns(spec.sessions)
+        rows["sessions"] = (
+            f"{turns:,.1f} turns in the mean; the prompt of a turn is all that was said before and "
+            "what it asks"
+        )
     if isinstance(spec.arrivals, ClosedArrivals):
         rows["load"] = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
         return rows
@@ -292,6 +302,12 @@ def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) 
             seconds = float(block.arrival_s[-1])
             break
     rate = requests / seconds
+    if spec.sessions is not None:
+        rows["load"] = (
+            f"{requests:,} sessions begin in the first {seconds:,.0f} s: {rate * turns:,.2f} "
+            f"requests/s, {rate * turns * output:,.0f} output tokens/s in the mean, in the long run"
+        )
+        return rows
     rows["load"] = (
         f"{requests:,} requests in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
         f"{rate * output:,.0f} output tokens/s in the mean"

@@ -39,9 +39,9 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
         raise InputError(
             Problem(
                 f"deployments.{fleet.name}.engine.preemption",
-                "the prompts carry hashes, and a prefix cache keeps the blocks of preempted "
-                "requests where they are; leave out 'preemption: swap', or say "
-                "'prefix_caching: false'",
+                "a workload has sessions, or prompts that carry hashes, and a prefix cache keeps the "
+                "blocks of preempted requests where they are; leave out 'preemption: swap', or "
+                "say 'prefix_caching: false'",
             )
         )
     if caches and fleet.drafting is not None:

@@ -22,7 +22,7 @@ from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, Joinin
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
+from factory_sim.factory.prefix_cache import WHOLE_SESSION, CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.ranks import Ranks, in_lockstep
 from factory_sim.factory.replica import Replica, Speed
@@ -224,6 +224,13 @@ def _together(speed: Speed) -> Callable[[int], float]:
     return lambda tokens: speed.step_time.together(tokens).duration_s
 
 
+def hashes_of(asked: ReferenceRequest) -> Hashes | None:
+    """Return what the engine is told of the content of a request's blocks."""
+    if asked.session is not None:
+        return Hashes((asked.session,), WHOLE_SESSION)
+    return Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None
+
+
 def queue_of(order: Order) -> Queue:
     """Return the engine's queue in this order."""
     made: dict[str, Callable[[], Queue]] = {
@@ -239,7 +246,7 @@ def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
-    hashed = any(asked.hashes for asked in case.requests)
+    hashed = any(asked.shareable for asked in case.requests)
     role = "hashed" if hashed else case.role
     ordered = case.order.policy != "fcfs" or case.host_blocks > 0
     kind: Callable[..., Batch]
@@ -284,7 +291,7 @@ def engine(case: Case) -> EngineRun:
             asked.output,
             asked.cached,
             asked.deadline_s,
-            hashes=Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None,
+            hashes=hashes_of(asked),
         )
         for number, asked in enumerate(case.requests)
     ]
@@ -306,6 +313,15 @@ def engine(case: Case) -> EngineRun:
             env.call(sent_s, CONTROL, lambda _: (batch.release(request), replica.wake()))
         assert request.number not in run.left, "a request leaves once"
         run.left[request.number] = (outcome, time)
+        if outcome == "completed":
+            for number, asked in enumerate(case.requests):
+                if asked.follows == request.number:
+                    follow(requests[number], time)
+
+    def follow(request: Request, answered_s: float) -> None:
+        request.arrival_s += answered_s
+        request.due_s += request.arrival_s
+        env.call(request.arrival_s, ARRIVAL, lambda _: arrive(request))
 
     replica = (LinkedReplica if case.role else Replica)(
         env, 0, [0], batch, case.speed_at, leave, True
@@ -316,6 +332,8 @@ def engine(case: Case) -> EngineRun:
             leave(replica, request, env.now, "rejected")
 
     for request in sorted(requests, key=lambda request: request.arrival_s):
+        if case.requests[request.number].follows is not None:
+            continue
         env.call(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
     for time_s, clock in case.clock_changes:
         change = env.timeout(time_s)
@@ -326,4 +344,6 @@ def engine(case: Case) -> EngineRun:
     while env.peek() < math.inf:
         env.step()
         run.events += 1
+    for number in range(len(requests)):
+        run.left.setdefault(number, ("", math.nan))  # never sent
     return run
