@@ -31,12 +31,12 @@ from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
+from factory_sim.factory.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.prefixes import caches_prefixes
 from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.scaling import SCALING
 from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.scaling.scaler import Scaler
-from factory_sim.factory.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.servers import Servers, Stand
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable

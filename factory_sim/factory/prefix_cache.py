@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from factory_sim.factory.kv import KvBlocks
 
-
 WHOLE_SESSION = 2**62
 """KV blocks that the key of a session covers: all that will ever be said in it."""
 

@@ -39,7 +39,7 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
         raise InputError(
             Problem(
                 f"deployments.{fleet.name}.engine.preemption",
-                "a workload has sessions, or prompts that carry hashes, and a prefix cache keeps the "
+                "a workload has sessions or prompts with hashes, and a prefix cache keeps the "
                 "blocks of preempted requests where they are; leave out 'preemption: swap', or "
                 "say 'prefix_caching: false'",
             )

@@ -7,7 +7,10 @@ has it on the desk need not read it again.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from simpy import Event
 
 from factory_sim.factory.clients import RETRY_AFTER_S, Story, Stream
 from factory_sim.factory.timetable import ARRIVAL
@@ -81,7 +84,7 @@ class Sessions:
     def _fits(self, prompt: int, output: int) -> bool:
         return prompt + output <= self._longest and prompt <= self._longest_prompt
 
-    def hold(self) -> Story:
+    def hold(self) -> Generator[Event, Any, str]:
         """Hold one session, from its first turn to the answer to its last; return the outcome.
 
         A turn that fails ends it, as does one after the first that would be too long for the model.
@@ -99,9 +102,7 @@ class Sessions:
                 yield env.at(env.now + self.back_s + pause_s, ARRIVAL)
                 if env.now >= self.end_s:
                     return outcome
-            request = stream.request(
-                env.now, prompt, output, 0, session=number, keys=(number,)
-            )
+            request = stream.request(env.now, prompt, output, 0, session=number, keys=(number,))
             if not turn:
                 session = request.session
                 book.begin(session, env.now)
