@@ -271,9 +271,13 @@ class _Replica:
         order: Order | None = None,
         host_blocks: int = 0,
         move_s: float = 0.0,
+        shelf_blocks: int = 0,
         drafts: int = 0,
         draw_steps: DrawSteps | None = None,
     ) -> None:
+        self.shelf_blocks = shelf_blocks
+        self.shelf: list[Content] = []  # in host memory
+        self.shelved: list[int] = []  # keys, the one to which something was moved last at the end
         self.order, self.host_blocks, self.move_s = order or Order(), host_blocks, move_s
         self.counters: dict[int, int] = {}  # tokens served to each tenant, weighted
         self.last_tenant: int | None = None
@@ -305,11 +309,21 @@ class _Replica:
     def forget(self) -> None:
         """Free blocks that have been taken no longer hold what they held."""
         while len(self.unused) > self.free:
-            self.unused.pop(0)
+            content = self.unused.pop(0)
+            if self.shelf_blocks:
+                self.put_away(content)
+
+    def put_away(self, content: Content) -> None:
+        """Move a block to host memory, and another out of there if that is full."""
+        self.shelf.append(content)
+        self.shelved = [key for key in self.shelved if key != content[0]] + [content[0]]
+        if len(self.shelf) > self.shelf_blocks:
+            oldest = next(key for key in self.shelved if any(c[0] == key for c in self.shelf))
+            self.shelf.remove(max(c for c in self.shelf if c[0] == oldest))
 
     def look_up(self, sequence: _Sequence) -> list[Content]:
         """Return the leading blocks of a prompt that are here, in use or not."""
-        here = self.shared_by(self.running) | set(self.unused)
+        here = self.shared_by(self.running) | set(self.unused) | set(self.shelf)
         found: list[Content] = []
         while (content := sequence.record.request.content(len(found))) in here:
             assert content is not None
@@ -327,6 +341,7 @@ class _Replica:
                 return
             assert content not in self.shared_by(self.running), "computed twice at once"
             assert content not in self.unused, "computed while it was here"
+            assert content not in self.shelf, "computed while it was in host memory"
             sequence.own -= 1
             sequence.shared.append(content)
 
@@ -548,6 +563,8 @@ class _Replica:
             self.charge(request.tenant, self.order.weights[0] * request.prompt)
         sequence.shared = self.look_up(sequence)
         self.unused = [content for content in self.unused if content not in sequence.shared]
+        self.moved += len(set(self.shelf) & set(sequence.shared))
+        self.shelf = [content for content in self.shelf if content not in sequence.shared]
         sequence.target = sequence.prompt_with_emitted
         sequence.kv = sequence.cached
         sequence.own = self.blocks_for(sequence.target) - len(sequence.shared)
@@ -608,6 +625,8 @@ class _Replica:
     def check(self) -> None:
         """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
         assert self.free >= len(self.unused)
+        assert len(self.shelf) <= self.shelf_blocks
+        assert not set(self.shelf) & (set(self.unused) | self.shared_by(self.running))
         assert not self.shared_by(self.running) & set(self.unused)
         assert len(self.running) <= self.max_num_seqs
         assert all(sequence.blocks == 0 for sequence in self.waiting)
@@ -683,6 +702,7 @@ def run_reference(
     order: Order | None = None,
     host_blocks: int = 0,
     move_s: float = 0.0,
+    shelf_blocks: int = 0,
     drafts: int = 0,
     draw_steps: DrawSteps | None = None,
 ) -> ReferenceRun:
@@ -693,8 +713,9 @@ def run_reference(
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
     async_scheduling: whether a step is planned while the one before runs. order: of the queue.
     host_blocks: KV blocks of victims that fit into host memory; to move one there or back delays
-    the next step by move_s. drafts: tokens drafted of
-    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
+    the next step by move_s. shelf_blocks: KV blocks that others may find which fit into host memory
+    once they are forgotten; each moved back delays the next step likewise. drafts: tokens drafted
+    of every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
     tokens it has made) makes so many more. In between it is where even steps bring it, and what it
     has emitted is that, rounded up.
     """
@@ -714,6 +735,7 @@ def run_reference(
         order=order,
         host_blocks=host_blocks,
         move_s=move_s,
+        shelf_blocks=shelf_blocks,
         drafts=drafts,
         draw_steps=draw_steps,
     )

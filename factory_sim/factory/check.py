@@ -10,7 +10,7 @@ from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
-from factory_sim.factory.pools import host_memory
+from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
@@ -159,8 +159,8 @@ WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 
 
 def _swapping(fleet: Fleet) -> Section:
-    """Return the room for victims in host memory, where a fleet has some."""
-    host = host_memory(fleet)
+    """Return the room in host memory, for victims or for what is cached, where a fleet has some."""
+    host = host_tier(fleet) or host_memory(fleet)
     if not host.total:
         return {}
     return {

@@ -27,6 +27,14 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     }
     wanted = fleet.spec.engine.prefix_caching
     caches = bool(hashed) if wanted is None else wanted
+    if not caches and fleet.spec.engine.host_cache is not None:
+        raise InputError(
+            Problem(
+                f"deployments.{fleet.name}.engine.host_cache",
+                f"takes what a prefix cache has no room for, and {fleet.name} has none: no "
+                "workload of it has sessions, or prompts that carry hashes; leave host_cache out",
+            )
+        )
     if caches and fleet.spec.prefill is not None:
         raise InputError(
             Problem(

@@ -119,6 +119,7 @@ class _Reading(NamedTuple):
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
     moved_blocks: dict[str, int]
+    loaded_blocks: dict[str, int]
     carried_bytes: dict[str, float]
     scaling: dict[str, ScalingCounts]
     books: Books
@@ -181,6 +182,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
+        {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         factory.facility.books(),
@@ -265,6 +267,10 @@ def _share(
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
         * fleet.gpus_per_replica,
+        loaded_tokens=scale
+        * (after.loaded_blocks[name] - before.loaded_blocks[name])
+        * fleet.memory.block_tokens,
+        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.gpus_per_replica,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
 

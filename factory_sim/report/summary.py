@@ -185,6 +185,12 @@ def _requests(summary: Figures) -> Iterator[str]:
         cache = summary["prefix_cache"]
         found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
         yield from entry("prefix cache", f"{found} found")
+    if "host_cache" in summary:
+        tier = summary["host_cache"]
+        back = (
+            f"{number(tier['loaded_tokens'])} tokens, {number(tier['loaded_gb'])} GB brought back"
+        )
+        yield from entry("host memory", back)
     if "speculation" in summary:
         drafts = summary["speculation"]
         rate = percent(drafts["draft_acceptance_rate"])

@@ -17,6 +17,13 @@ from factory_sim.factory.batch import Batch, Batching
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.drafted_kv import DraftedBlocks
 from factory_sim.factory.drafts import Drafts
+from factory_sim.factory.host_cache import (
+    AsyncScheduledTieredBatch,
+    AsyncTieredBatch,
+    ScheduledTieredBatch,
+    TieredBatch,
+    TieredKvBlocks,
+)
 from factory_sim.factory.host_memory import HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
@@ -168,6 +175,7 @@ class Case:
     order: Order = FCFS
     host_blocks: int = 0
     move_s: float = 0.0
+    shelf_blocks: int = 0
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -179,6 +187,8 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "hashed": (PrefixBatch, AsyncPrefixBatch),
     "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
     "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
+    "tiered": (TieredBatch, AsyncTieredBatch),
+    "scheduled tiered": (ScheduledTieredBatch, AsyncScheduledTieredBatch),
     "drafts": (SpeculatingBatch, AsyncSpeculatingBatch),
 }
 
@@ -199,7 +209,7 @@ def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
-    run = partial(run_reference, **order)
+    run = partial(run_reference, **order, shelf_blocks=case.shelf_blocks)
     if case.ranks > 1:
         together = {clock: _together(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
@@ -247,7 +257,7 @@ def engine(case: Case) -> EngineRun:
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.shareable for asked in case.requests)
-    role = "hashed" if hashed else case.role
+    role = ("tiered" if case.shelf_blocks else "hashed") if hashed else case.role
     ordered = case.order.policy != "fcfs" or case.host_blocks > 0
     kind: Callable[..., Batch]
     kind = KINDS[f"scheduled {role}" if ordered else role][case.async_scheduling]
@@ -255,12 +265,16 @@ def engine(case: Case) -> EngineRun:
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
 
+    if role == "tiered":
+        more = {"seconds_per_block": case.move_s}
     if case.drafts is not None:
         kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
 
     def blocks_of() -> KvBlocks:
         if case.drafts is not None:
             return DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
+        if role == "tiered":
+            return TieredKvBlocks(case.blocks, case.block_tokens, case.shelf_blocks)
         return (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
 
     def batch_of() -> Batch:

@@ -7,6 +7,7 @@ tail first, preempted and computed again; some give up, and their sessions end.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.factory.side_by_side import Case, engine, reference
 from tests.factory.test_exactness import POLICIES, TICK_S, assert_same, speed_of
-from tests.reference import ReferenceRequest
+from tests.reference import Order, ReferenceRequest
 
 
 @st.composite
@@ -66,6 +67,7 @@ def cases(draw: st.DrawFn) -> Case:
         blocks=max(1, largest * draw(st.sampled_from([9, 10, 10, 11, 12, 15, 20, 40])) // 10),
         block_tokens=block_tokens,
         async_scheduling=draw(st.booleans()),
+        order=Order(draw(st.sampled_from(["fcfs", "fcfs", "edf"]))),
     )
 
 
@@ -73,6 +75,14 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_macro_steps_equal_single_steps_with_sessions(case: Case) -> None:
     assert_same(case)
+
+
+@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@given(cases(), st.sampled_from([1, 2, 5, 20, 300]), st.sampled_from([0.0, 0.00123]))
+def test_macro_steps_equal_single_steps_with_a_tier_in_host_memory(
+    case: Case, shelf_blocks: int, move_s: float
+) -> None:
+    assert_same(replace(case, shelf_blocks=shelf_blocks, move_s=move_s))
 
 
 def turns(*pauses_s: float, session: int, first: int = 0) -> list[ReferenceRequest]:

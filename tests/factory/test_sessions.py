@@ -211,6 +211,63 @@ def test_how_sessions_are_served_changes_nothing_of_what_they_ask() -> None:
     assert asked[0][both].equals(asked[1][both])
 
 
+# Host memory.
+
+
+def test_what_gpu_memory_has_no_room_for_comes_back_from_host_memory() -> None:
+    """Two sessions of which only one fits: each pushes the other out, and finds itself again.
+
+    The turns of the second come half way between those of the first. A prompt of 100 + 120 k
+    tokens brings what was said before back over the link before the step that computes the rest.
+    """
+    given = {
+        "duration": "30 s",
+        "arrivals": {"process": "constant", "rate": "0.5 /s", "requests": 2},
+        **sessions_of(4, "4 s"),
+    }
+    few = {"gpu_memory_utilization": 0.2225}
+    tier = {"host_cache": {"space": "1 GB", "bandwidth": "1 GB/s"}}
+    (fleet,) = lay_out(small_scenario(engine=few, **given)).fleets
+    memory = fleet.memory
+    assert 480 < memory.tokens < 900
+    plain = simulate(small_scenario(engine=few, **given), step_time=even, debug=True)
+    tiered = simulate(small_scenario(engine=few | tier, **given), step_time=even, debug=True)
+    assert plain.requests["cached_tokens"].sum() < tiered.requests["cached_tokens"].sum()
+    assert tiered.requests["cached_tokens"].sum() == found_at_most(tiered)
+    rows = tiered.requests
+    uncached = rows["prompt_tokens"] - rows["cached_tokens"]
+    on_the_way_ms = rows["ttft_ms"] - 1e3 * fleet.host.per_request_s - 10.0 - uncached
+    block_ms = 1e3 * memory.block_tokens * memory.bytes_per_token / 1e9
+    moved = on_the_way_ms / block_ms
+    assert moved.to_numpy() == pytest.approx(moved.round(), abs=1e-6)
+    loaded = tiered.summary["host_cache"]
+    assert loaded["loaded_tokens"] == BLOCK * moved.sum().round() > 0
+    size_gb = loaded["loaded_tokens"] * memory.bytes_per_token / 1e9
+    assert loaded["loaded_gb"] == pytest.approx(size_gb, rel=1e-12)
+    assert "host_cache" not in plain.summary
+
+
+def test_a_tier_of_host_memory_in_vain_is_refused() -> None:
+    def problem_of(engine: dict[str, Any], **more: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            simulate(small_scenario(engine=engine, **more))
+        return str(caught.value.problems[0])
+
+    tier = {"host_cache": "64 GB"}
+    assert problem_of(tier).startswith(
+        "deployments.d.engine.host_cache: takes what a prefix cache has no room for, and d has none"
+    )
+    assert "leave it out, or leave out 'prefix_caching: false'" in problem_of(
+        tier | {"prefix_caching": False}, **sessions_of()
+    )
+    assert "leave out 'preemption: swap'" in problem_of(
+        tier | {"preemption": "swap"}, **sessions_of()
+    )
+    assert problem_of({"host_cache": "1 kB"}, **sessions_of()).startswith(
+        "deployments.d.engine.host_cache.space: must hold one KV block at least"
+    )
+
+
 # How sessions end.
 
 
@@ -306,7 +363,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     engine: dict[str, Any] = {
         "max_num_seqs": draw(st.integers(1, 12)),
         "batching": draw(st.sampled_from(["chunked", "continuous", "static"])),
-        "gpu_memory_utilization": draw(st.sampled_from([0.2207, 0.222, 0.23])),
+        "gpu_memory_utilization": draw(st.sampled_from([0.2222, 0.2235, 0.23])),
         "prefix_caching": draw(st.sampled_from([True, True, False])),
     }
     if draw(st.booleans()):
@@ -317,6 +374,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     more: dict[str, Any] = {}
     if draw(st.booleans()):
         more["timeout"] = draw(st.sampled_from(["1 s", "4 s"]))
+    if engine["prefix_caching"] and draw(st.booleans()):
+        engine["host_cache"] = draw(st.sampled_from(["20 MB", "1 GB"]))
     if engine.get("scheduling") == {"policy": "fair"}:
         more["tenants"] = {"count": 3}
     return small_scenario(
