@@ -109,7 +109,7 @@ class TieredBatch(PrefixBatch):
     """The batch of a replica whose prefix cache has a tier in host memory.
 
     To move a block back delays the step that its request is admitted to by `seconds_per_block`, as
-    connectors do that load before the forward pass; to move one out delays nothing.
+    where vLLM's connectors load within the forward pass; to move one out delays nothing.
     """
 
     kv: TieredKvBlocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate
 from factory_sim.physics.step_time import StepTime
+from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
 from tests.factory.side_by_side import Toy
 from tests.factory.small import small_scenario
 
+AGENTS = Path(__file__).parents[2] / "configs/agents.yaml"
 BLOCK = 16
 ONE = {"process": "closed", "concurrency": 1, "think_time": "1 s"}
 
@@ -211,6 +214,28 @@ def test_how_sessions_are_served_changes_nothing_of_what_they_ask() -> None:
     assert asked[0][both].equals(asked[1][both])
 
 
+def test_a_session_goes_on_elsewhere_when_its_replica_fails() -> None:
+    """Its turn is computed anew where nothing of it is known, and it stays there."""
+    scenario = small_scenario(
+        duration="60 s",
+        replicas=2,
+        router="sticky",
+        arrivals=ONE | {"requests": 1},
+        **sessions_of(4, "1 s"),
+    )
+    # The third turn is sent after two answers, of 20 tokens at 10 ms and a little, and two pauses.
+    gone = Failures.model_validate({"schedule": [{"at": "2.7 s", "what": "rack-0/server-0/gpu-0"}]})
+    run = simulate(scenario.model_copy(update={"failures": gone}), step_time=even, debug=True)
+    columns = ["replica", "retries", "cached_tokens"]
+    assert run.requests[columns].to_numpy().tolist() == [
+        [0, 0, 0],
+        [0, 0, 112],
+        [1, 1, 0],
+        [1, 0, 352],
+    ]
+    assert run.summary["sessions"]["completed"] == 1
+
+
 # Host memory.
 
 
@@ -266,6 +291,24 @@ def test_a_tier_of_host_memory_in_vain_is_refused() -> None:
     assert problem_of({"host_cache": "1 kB"}, **sessions_of()).startswith(
         "deployments.d.engine.host_cache.space: must hold one KV block at least"
     )
+
+
+MANY = ("workload.agents.arrivals.rate=1 /s",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "hit_rate"),
+    [
+        ((), 0.89),
+        (("deployments.code.router=round-robin",), 0.60),
+        (MANY, 0.59),
+        ((*MANY, "deployments.code.engine.host_cache=64 GB"), 0.89),
+    ],
+)
+def test_the_readme_tells_what_agents_find(changes: tuple[str, ...], hit_rate: float) -> None:
+    run = simulate(fs.load(AGENTS, list(changes)))
+    assert run.summary["prefix_cache"]["hit_rate"] == pytest.approx(hit_rate, abs=0.005)
 
 
 # How sessions end.
