@@ -17,7 +17,7 @@ from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
 from factory_sim.workload.sessions import mean_turns
 from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
 
@@ -43,7 +43,12 @@ def check(scenario: Scenario) -> Check:
     for name, spec in scenario.workload.items():
         try:
             lengths[name] = mean_lengths(
-                spec, scenario.facts, Path(), f"workload.{name}", scenario.duration
+                spec,
+                scenario.facts,
+                Path(),
+                f"workload.{name}",
+                scenario.duration,
+                keeps=_keeps_prefixes(scenario, spec),
             )
             sections[f"Workload {name}"] = _workload(scenario, name, lengths[name])
         except InputError as error:
@@ -91,6 +96,12 @@ def check(scenario: Scenario) -> Check:
                     )
                 )
     return Check(found | sections, tuple(problems))
+
+
+def _keeps_prefixes(scenario: Scenario, spec: WorkloadSpec) -> bool:
+    """Tell whether the replicas of a workload may keep what was said; wrong names come later."""
+    deployment = scenario.deployments.get(spec.deployment)
+    return deployment is None or deployment.engine.prefix_caching is not False
 
 
 def _site(layout: Layout) -> Section:
@@ -274,11 +285,12 @@ def _crossing(
 def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:
     spec, where = scenario.workload[name], f"workload.{name}"
     prompt, output, cached = means
+    most = "" if spec.sessions is None else "at most "
     rows = {
         "to": spec.deployment,
         "arrivals": spec.arrivals.process,
         "mean lengths": f"{prompt:,.0f} prompt tokens"
-        + (f" ({cached:,.0f} of them cached)" if cached else "")
+        + (f" ({most}{cached:,.0f} of them cached)" if cached else "")
         + f", {output:,.0f} output tokens",
     }
     for report in trace_reports(spec, Path(), where):

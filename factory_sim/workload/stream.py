@@ -142,12 +142,14 @@ def mean_lengths(
     base: Path,
     where: str = "workload",
     duration_s: float = 0.0,
+    keeps: bool = True,
 ) -> tuple[float, float, float]:
     """Return the mean prompt, output and cached tokens of a request.
 
     Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
     count by their averages over `duration_s` (their values at time 0 without). With sessions the
-    prompts are those of all turns, none of them cut short; what caches find is left to the run.
+    prompts are those of all turns, none of them cut short, and all that was said before counts as
+    cached if replicas keep it (`keeps`): the most that a cache can find.
     """
     if isinstance(spec.arrivals, TraceArrivals):
         trace, _ = read_trace(spec.arrivals, base, f"{where}.arrivals")
@@ -162,7 +164,8 @@ def mean_lengths(
     means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
     prompt, output, cached = (shares @ means).tolist()
     if spec.sessions is not None:
-        prompt = mean_prompt(spec.sessions, prompt, output)
+        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, output)
+        cached = prompt - asked if keeps else 0.0
     return prompt, output, cached
 
 

@@ -514,5 +514,6 @@ def test_check_tells_of_sessions() -> None:
     assert "sessions begin in the first 10 s" in workload["load"]
     # N = 2, 3, 4: of 9 prompts, 1 + 2 + 1 + 2 + 3 + 1 + 2 + 3 + 4 questions, 10 answers before.
     assert workload["mean lengths"].startswith(f"{(19 * 100 + 10 * 20) / 9:,.0f} prompt tokens")
+    assert f"(at most {10 * 120 / 9:,.0f} of them cached)" in workload["mean lengths"]
     assert found.sections["Deployment d"]["prefix cache"] == "on: sessions go on from what was said"
     assert not found.problems
