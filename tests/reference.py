@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Protocol
@@ -74,6 +74,10 @@ class ReferenceRequest:
     much later.
     priority, tenant, promised_s: what orders of the queue go by; the last is when its first token
     is promised.
+    session: in place of hashes, whose words its blocks hold, prompt and answer; who asks for
+    something of a session asks for all that was said in it before. follows: the request (by index)
+    after whose last token it is sent, so many seconds (arrival_s); it then waits for deadline_s;
+    it is never sent if that one is not completed.
     """
 
     arrival_s: float
@@ -88,9 +92,18 @@ class ReferenceRequest:
     priority: int = 0
     tenant: int = 0
     promised_s: float = math.inf
+    session: int | None = None
+    follows: int | None = None
+
+    @property
+    def shareable(self) -> bool:
+        """Whether others may know what its blocks hold."""
+        return bool(self.hashes) or self.session is not None
 
     def content(self, block: int) -> Content | None:
         """Return what the block of this number holds; None if nobody else can know."""
+        if self.session is not None:
+            return self.session, block
         place = block // self.hash_blocks
         if place >= len(self.hashes):
             return None
@@ -104,7 +117,7 @@ class ReferenceRecord:
     outcome: completed, timed_out, rejected, or sent (on, after its first token). emissions_s: the
     time of every emitted token. recomputed: tokens lost from the KV cache by preemptions, known
     prefix apart (with hashes: those of them not found again). found: prompt tokens found when it
-    was first admitted.
+    was first admitted. outcome is empty if it was never sent.
     """
 
     request: ReferenceRequest
@@ -258,9 +271,13 @@ class _Replica:
         order: Order | None = None,
         host_blocks: int = 0,
         move_s: float = 0.0,
+        shelf_blocks: int = 0,
         drafts: int = 0,
         draw_steps: DrawSteps | None = None,
     ) -> None:
+        self.shelf_blocks = shelf_blocks
+        self.shelf: list[Content] = []  # in host memory
+        self.shelved: list[int] = []  # keys, the one to which something was moved last at the end
         self.order, self.host_blocks, self.move_s = order or Order(), host_blocks, move_s
         self.counters: dict[int, int] = {}  # tokens served to each tenant, weighted
         self.last_tenant: int | None = None
@@ -278,6 +295,7 @@ class _Replica:
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
         self.sending: list[tuple[float, int]] = []  # when so many blocks come back
         self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
+        self.answered: list[int] = []  # who was, since somebody last asked
 
     @property
     def free(self) -> int:
@@ -291,16 +309,26 @@ class _Replica:
     def forget(self) -> None:
         """Free blocks that have been taken no longer hold what they held."""
         while len(self.unused) > self.free:
-            self.unused.pop(0)
+            content = self.unused.pop(0)
+            if self.shelf_blocks:
+                self.put_away(content)
+
+    def put_away(self, content: Content) -> None:
+        """Move a block to host memory, and another out of there if that is full."""
+        self.shelf.append(content)
+        self.shelved = [key for key in self.shelved if key != content[0]] + [content[0]]
+        if len(self.shelf) > self.shelf_blocks:
+            oldest = next(key for key in self.shelved if any(c[0] == key for c in self.shelf))
+            self.shelf.remove(max(c for c in self.shelf if c[0] == oldest))
 
     def look_up(self, sequence: _Sequence) -> list[Content]:
         """Return the leading blocks of a prompt that are here, in use or not."""
-        here = self.shared_by(self.running) | set(self.unused)
+        here = self.shared_by(self.running) | set(self.unused) | set(self.shelf)
         found: list[Content] = []
         while (content := sequence.record.request.content(len(found))) in here:
             assert content is not None
             found.append(content)
-        if sequence.record.request.hashes:
+        if sequence.record.request.shareable:
             most = (sequence.prompt_with_emitted - 1) // self.block_tokens
             sequence.cached = min(len(found), most) * self.block_tokens
         return found
@@ -313,6 +341,7 @@ class _Replica:
                 return
             assert content not in self.shared_by(self.running), "computed twice at once"
             assert content not in self.unused, "computed while it was here"
+            assert content not in self.shelf, "computed while it was in host memory"
             sequence.own -= 1
             sequence.shared.append(content)
 
@@ -369,6 +398,8 @@ class _Replica:
     def leave(self, sequence: _Sequence, outcome: str, now: float) -> None:
         sequence.record.outcome = outcome
         sequence.record.left_s = now
+        if outcome == "completed":
+            self.answered.append(sequence.index)
         if sequence in self.running:
             self.stop(sequence)
         elif sequence in self.waiting:
@@ -532,6 +563,8 @@ class _Replica:
             self.charge(request.tenant, self.order.weights[0] * request.prompt)
         sequence.shared = self.look_up(sequence)
         self.unused = [content for content in self.unused if content not in sequence.shared]
+        self.moved += len(set(self.shelf) & set(sequence.shared))
+        self.shelf = [content for content in self.shelf if content not in sequence.shared]
         sequence.target = sequence.prompt_with_emitted
         sequence.kv = sequence.cached
         sequence.own = self.blocks_for(sequence.target) - len(sequence.shared)
@@ -563,7 +596,7 @@ class _Replica:
         if sequence.prefilled and sequence.blocks <= self.host_blocks - in_host:
             self.moved += sequence.blocks
             sequence.carried = sequence.kv
-        elif sequence.record.request.hashes:
+        elif sequence.record.request.shareable:
             sequence.lost = sequence.kv
         else:
             sequence.record.recomputed += sequence.kv - sequence.cached
@@ -592,6 +625,8 @@ class _Replica:
     def check(self) -> None:
         """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
         assert self.free >= len(self.unused)
+        assert len(self.shelf) <= self.shelf_blocks
+        assert not set(self.shelf) & (set(self.unused) | self.shared_by(self.running))
         assert not self.shared_by(self.running) & set(self.unused)
         assert len(self.running) <= self.max_num_seqs
         assert all(sequence.blocks == 0 for sequence in self.waiting)
@@ -667,6 +702,7 @@ def run_reference(
     order: Order | None = None,
     host_blocks: int = 0,
     move_s: float = 0.0,
+    shelf_blocks: int = 0,
     drafts: int = 0,
     draw_steps: DrawSteps | None = None,
 ) -> ReferenceRun:
@@ -677,14 +713,15 @@ def run_reference(
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
     async_scheduling: whether a step is planned while the one before runs. order: of the queue.
     host_blocks: KV blocks of victims that fit into host memory; to move one there or back delays
-    the next step by move_s. drafts: tokens drafted of
-    every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
+    the next step by move_s. shelf_blocks: KV blocks that others may find which fit into host memory
+    once they are forgotten; each moved back delays the next step likewise. drafts: tokens drafted
+    of every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
     tokens it has made) makes so many more. In between it is where even steps bring it, and what it
     has emitted is that, rounded up.
     """
     for request in requests:
         assert request.prompt >= 1 and request.output >= 1 and 0 <= request.cached < request.prompt
-        assert not (request.cached and request.hashes)
+        assert not (request.cached and request.shareable)
     assert max_num_seqs >= 1 and max_num_batched_tokens >= 1
     assert policy != "chunked" or max_num_batched_tokens >= max_num_seqs * (1 + drafts)
     assert list(clock_changes) == sorted(clock_changes, key=lambda change: change[0])
@@ -698,11 +735,13 @@ def run_reference(
         order=order,
         host_blocks=host_blocks,
         move_s=move_s,
+        shelf_blocks=shelf_blocks,
         drafts=drafts,
         draw_steps=draw_steps,
     )
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
-    arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
+    arrivals = [item for item in enumerate(run) if item[1].request.follows is None]
+    arrivals.sort(key=lambda item: item[1].request.arrival_s)
     changes = list(clock_changes)
     _, clock = changes.pop(0)
     plan = _Plan()
@@ -713,11 +752,27 @@ def run_reference(
             replica.join(*arrivals.pop(0))
         return arrivals[0][1].request.arrival_s if arrivals else None
 
+    def go_on() -> None:
+        """Let those send who have waited for the answers that are there now."""
+        while replica.answered:
+            before = replica.answered.pop(0)
+            for index, record in enumerate(run):
+                request = record.request
+                if request.follows == before:
+                    sent_s = now + request.arrival_s
+                    patience_s = request.deadline_s
+                    record.request = replace(
+                        request, arrival_s=sent_s, deadline_s=sent_s + patience_s, follows=None
+                    )
+                    arrivals.append((index, record))
+        arrivals.sort(key=lambda item: item[1].request.arrival_s)
+
     now = next_accepted_s()
     while now is not None:
         while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
             replica.join(*arrivals.pop(0))
         replica.finish(plan, now)
+        go_on()
         while changes and changes[0][0] <= now + SAME_TIME_S:
             _, clock = changes.pop(0)
         replica.get_back(now)

@@ -29,7 +29,9 @@ def clocks(
     ]
     for index, (name, spec, fleet) in enumerate(pools):
         phases = fleet.phases
-        lengths = mean_lengths(spec, given.facts, Path(), f"workload.{name}", given.duration)
+        keeps = fleet.spec.engine.prefix_caching is not False
+        where = f"workload.{name}"
+        lengths = mean_lengths(spec, given.facts, Path(), where, given.duration, keeps)
         points = points_of(layout, fleet, *lengths)
         lead = "\n" if index else ""
         print(f"{lead}{fleet.name}, for requests of {name}: each clock in each phase")

@@ -182,6 +182,11 @@ class Batch:
         """Return the KV blocks moved to host memory and back: none without swapping."""
         return 0
 
+    @property
+    def loaded_blocks(self) -> int:
+        """Return the KV blocks of prompts brought back from host memory: none without a tier."""
+        return 0
+
     def found(self, request: Request, now: float) -> int:
         """Return the tokens of a request's prompt that are held `now`: none without a cache."""
         return 0

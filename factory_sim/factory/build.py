@@ -31,12 +31,14 @@ from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
+from factory_sim.factory.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.prefixes import caches_prefixes
 from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.scaling import SCALING
 from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.scaling.scaler import Scaler
 from factory_sim.factory.servers import Servers, Stand
+from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable
 from factory_sim.factory.training import Job
 from factory_sim.factory.weights import FromStorage, OverLink, Road
@@ -50,7 +52,7 @@ from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
 from factory_sim.workload.scaling import thinned
-from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks
+from factory_sim.workload.stream import TENANTS, draws, hash_tokens, open_blocks, scripts
 
 
 def roofline(fleet: Fleet, clock: float) -> StepTime:
@@ -166,7 +168,9 @@ class Factory:
         for line in lines:
             self._limit_boards(line)
         self.scalers = self._scale(lines)
-        self.streams = _streams(env, scenario, layout, self.fronts, self.caching)
+        drawn = any(spec.sessions for spec in scenario.workload.values())
+        self.sessions = SessionBook() if drawn else None
+        self.streams = _streams(env, scenario, layout, self.fronts, self.caching, self.sessions)
 
     def _jobs(self) -> list[Job]:
         """Start the training jobs."""
@@ -279,6 +283,7 @@ def _streams(
     layout: Layout,
     gateways: dict[str, Gateway],
     caching: set[str],
+    book: SessionBook | None,
 ) -> list[Stream]:
     blocks_of = {fleet.name: fleet.memory.block_tokens for fleet in layout.fleets}
     # The last pool of a deployment is the one that requests come to.
@@ -296,6 +301,8 @@ def _streams(
         each = 0
         if spec.deployment in caching:
             each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
+            if spec.sessions is not None:
+                each = WHOLE_SESSION
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
         stream = kind(env, gateway, index, lag_s, timeout_s, numbers, many, each)
@@ -303,18 +310,34 @@ def _streams(
             _tell_apart(stream, scenario, name, seeds[name])
         streams.append(stream)
         arrivals = spec.arrivals
+        sessions = None
+        if spec.sessions is not None:
+            assert book is not None
+            drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
+            longest = _longest(layout, spec.deployment)
+            sessions = Sessions(
+                stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
+            )
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(
                 spec, scenario.facts, scenario.duration, seeds[name], Path(), where
             )
-            open_stream(stream, blocks)
+            if sessions is not None:
+                starts = (start_s for block in blocks for start_s in block.arrival_s.tolist())
+                env.process(open_sessions(sessions, starts))
+            else:
+                open_stream(stream, blocks)
             continue
         lengths_seed, think_seed = seeds[name].spawn(2)
-        lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         thinking = thinking_times(
             arrivals.think_time, arrivals.thinking == "exponential", think_seed
         )
         budget = sending(arrivals.requests)
+        if sessions is not None:
+            for _ in range(arrivals.concurrency):
+                env.process(session_client(sessions, thinking, budget))
+            continue
+        lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         for _ in range(arrivals.concurrency):
             env.process(
                 closed_client(
@@ -322,3 +345,10 @@ def _streams(
                 )
             )
     return streams
+
+
+def _longest(layout: Layout, deployment: str) -> tuple[int, int]:
+    """Return the most tokens of a request, and of a prompt, that a deployment takes."""
+    fleets = [fleet for fleet in layout.fleets if fleet.deployment == deployment]
+    whole = min(fleet.longest for fleet in fleets if not fleet.computes_prompts)
+    return whole, min(fleet.longest - 1 for fleet in fleets)

@@ -11,7 +11,7 @@ from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.holding import Holding
 from factory_sim.factory.layout import Layout, lay_out
-from factory_sim.factory.pools import host_memory
+from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
@@ -19,7 +19,8 @@ from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.physics.training import daly_interval_s, expected_s, training_flops
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.workload import ClosedArrivals
+from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
+from factory_sim.workload.sessions import mean_turns
 from factory_sim.workload.stream import mean_lengths, open_blocks, trace_reports
 
 Section = dict[str, str]
@@ -44,7 +45,12 @@ def check(scenario: Scenario) -> Check:
     for name, spec in scenario.workload.items():
         try:
             lengths[name] = mean_lengths(
-                spec, scenario.facts, Path(), f"workload.{name}", scenario.duration
+                spec,
+                scenario.facts,
+                Path(),
+                f"workload.{name}",
+                scenario.duration,
+                keeps=_keeps_prefixes(scenario, spec),
             )
             sections[f"Workload {name}"] = _workload(scenario, name, lengths[name])
         except InputError as error:
@@ -75,7 +81,9 @@ def check(scenario: Scenario) -> Check:
         if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
             try:
                 if caches_prefixes(scenario, fleet):
-                    found[heading]["prefix cache"] = "on: prompts carry hashes"
+                    sessions = any(spec.sessions for _, spec in sent_to(scenario, fleet))
+                    known = "sessions go on from what was said" if sessions else ""
+                    found[heading]["prefix cache"] = f"on: {known or 'prompts carry hashes'}"
             except InputError as error:
                 problems += error.problems
         for name in sent:
@@ -92,6 +100,12 @@ def check(scenario: Scenario) -> Check:
     for holding in layout.holdings:
         found[f"Training {holding.name}"] = _training(holding)
     return Check(found | sections, tuple(problems))
+
+
+def _keeps_prefixes(scenario: Scenario, spec: WorkloadSpec) -> bool:
+    """Tell whether the replicas of a workload may keep what was said; wrong names come later."""
+    deployment = scenario.deployments.get(spec.deployment)
+    return deployment is None or deployment.engine.prefix_caching is not False
 
 
 def _site(layout: Layout) -> Section:
@@ -160,8 +174,8 @@ WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 
 
 def _swapping(fleet: Fleet) -> Section:
-    """Return the room for victims in host memory, where a fleet has some."""
-    host = host_memory(fleet)
+    """Return the room in host memory, for victims or for what is cached, where a fleet has some."""
+    host = host_tier(fleet) or host_memory(fleet)
     if not host.total:
         return {}
     return {
@@ -309,15 +323,23 @@ def _crossing(
 def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:
     spec, where = scenario.workload[name], f"workload.{name}"
     prompt, output, cached = means
+    most = "" if spec.sessions is None else "at most "
     rows = {
         "to": spec.deployment,
         "arrivals": spec.arrivals.process,
         "mean lengths": f"{prompt:,.0f} prompt tokens"
-        + (f" ({cached:,.0f} of them cached)" if cached else "")
+        + (f" ({most}{cached:,.0f} of them cached)" if cached else "")
         + f", {output:,.0f} output tokens",
     }
     for report in trace_reports(spec, Path(), where):
         rows["trace"] = str(report)
+    turns = 1.0
+    if spec.sessions is not None:
+        turns = mean_turns(spec.sessions)
+        rows["sessions"] = (
+            f"{turns:,.1f} turns in the mean; the prompt of a turn is all that was said before and "
+            "what it asks"
+        )
     if isinstance(spec.arrivals, ClosedArrivals):
         rows["load"] = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
         return rows
@@ -330,6 +352,12 @@ def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) 
             seconds = float(block.arrival_s[-1])
             break
     rate = requests / seconds
+    if spec.sessions is not None:
+        rows["load"] = (
+            f"{requests:,} sessions begin in the first {seconds:,.0f} s: {rate * turns:,.2f} "
+            f"requests/s, {rate * turns * output:,.0f} output tokens/s in the mean, in the long run"
+        )
+        return rows
     rows["load"] = (
         f"{requests:,} requests in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
         f"{rate * output:,.0f} output tokens/s in the mean"

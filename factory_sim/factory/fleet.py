@@ -281,6 +281,14 @@ def _check_parallelism(where: str, spec: Deployment, system: System, model: Mode
                 f"copies, or {more + ep}",
             )
         )
+    if dp > 1 and spec.engine.host_cache is not None:
+        raise InputError(
+            Problem(
+                f"{where}.engine.host_cache",
+                "ranks of data-parallel attention have no tier in host memory yet; leave it out, "
+                "or dp",
+            )
+        )
     if dp > 1 and not spec.engine.plain:
         raise InputError(
             Problem(

@@ -18,6 +18,13 @@ from factory_sim.factory.drafted_kv import DraftedBlocks
 from factory_sim.factory.drafts import Drafts
 from factory_sim.factory.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.host_cache import (
+    AsyncScheduledTieredBatch,
+    AsyncTieredBatch,
+    ScheduledTieredBatch,
+    TieredBatch,
+    TieredKvBlocks,
+)
 from factory_sim.factory.host_memory import NO_HOST_MEMORY, HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
@@ -39,6 +46,7 @@ from factory_sim.factory.scheduled_batch import (
     Settling,
 )
 from factory_sim.factory.scheduling import SCHEDULING
+from factory_sim.factory.scheduling.queue import Queue
 from factory_sim.factory.speculating_batch import (
     AsyncSpeculatingBatch,
     SpeculatingBatch,
@@ -166,14 +174,37 @@ SWAP_SPACE_BYTES = 4 * 2.0**30
 
 def _batch(fleet: Fleet, caches: bool, gaps: GapHistogram, speed: Speed) -> Batch:
     policy: Batching = BATCHING[fleet.batching](fleet.max_step_tokens)
+    tier = host_tier(fleet)
+    if tier is not None:
+        return _tiered_batch(fleet, policy, tier, gaps, speed)
     kv = (CachedKvBlocks if caches else KvBlocks)(fleet.memory.blocks, fleet.memory.block_tokens)
     rest = (*speed, kv, fleet.max_num_seqs, _queue(fleet), gaps, fleet.longest)
     if fleet.spec.engine.plain:
         return _BATCHES[caches][fleet.plans_ahead](policy, *rest)
-    spec = fleet.spec.engine.scheduling or Scheduling()
-    order = SCHEDULING[spec.policy](spec, prompt_tokens_per_s(fleet, speed.step_time))
     kind = _SCHEDULED[caches][fleet.plans_ahead]
-    return kind(order, host_memory(fleet), Settling(policy if caches else Joining(policy)), *rest)
+    settling = Settling(policy if caches else Joining(policy))
+    return kind(_order(fleet, speed), host_memory(fleet), settling, *rest)
+
+
+def _order(fleet: Fleet, speed: Speed) -> Queue:
+    spec = fleet.spec.engine.scheduling or Scheduling()
+    return SCHEDULING[spec.policy](spec, prompt_tokens_per_s(fleet, speed.step_time))
+
+
+def _tiered_batch(
+    fleet: Fleet, policy: Batching, tier: HostMemory, gaps: GapHistogram, speed: Speed
+) -> Batch:
+    """Return a batch whose prefix cache has room in host memory."""
+    memory = fleet.memory
+    kv = TieredKvBlocks(memory.blocks, memory.block_tokens, tier.total)
+    rest = (*speed, kv, fleet.max_num_seqs, _queue(fleet), gaps, fleet.longest)
+    each_s = tier.seconds_per_block
+    if fleet.spec.engine.plain:
+        kind = AsyncTieredBatch if fleet.plans_ahead else TieredBatch
+        return kind(policy, *rest, seconds_per_block=each_s)
+    ordered = AsyncScheduledTieredBatch if fleet.plans_ahead else ScheduledTieredBatch
+    order = _order(fleet, speed)
+    return ordered(order, NO_HOST_MEMORY, Settling(policy), *rest, seconds_per_block=each_s)
 
 
 def prompt_tokens_per_s(fleet: Fleet, step_time: StepTime) -> float:
@@ -190,22 +221,39 @@ def host_memory(fleet: Fleet) -> HostMemory:
     engine = fleet.spec.engine
     if engine.preemption != "swap":
         return NO_HOST_MEMORY
+    space = engine.swap_space or SWAP_SPACE_BYTES
+    where = f"{fleet.where}.engine.swap_"
+    return _host_memory(fleet, space, engine.swap_bandwidth, where)
+
+
+def host_tier(fleet: Fleet) -> HostMemory | None:
+    """Return the host memory behind the prefix cache of a replica, if it has any.
+
+    Raises InputError where nobody says how fast blocks come back.
+    """
+    spec = fleet.spec.engine.host_cache
+    if spec is None:
+        return None
+    return _host_memory(fleet, spec.space, spec.bandwidth, f"{fleet.where}.engine.host_cache.")
+
+
+def _host_memory(
+    fleet: Fleet, space_bytes: float, bandwidth: float | None, where: str
+) -> HostMemory:
     block_bytes = fleet.memory.bytes_per_token * fleet.memory.block_tokens
-    room = int((engine.swap_space or SWAP_SPACE_BYTES) // block_bytes)
-    where = f"{fleet.where}.engine"
+    room = int(space_bytes // block_bytes)
     if not room:
         raise InputError(
             Problem(
-                f"{where}.swap_space",
+                f"{where}space",
                 f"must hold one KV block at least, which is {block_bytes / 1e6:.1f} MB a GPU",
             )
         )
-    bandwidth = engine.swap_bandwidth
     if bandwidth is None:
         if fleet.accelerator.host_bandwidth is None:
             raise InputError(
                 Problem(
-                    f"{where}.swap_bandwidth",
+                    f"{where}bandwidth",
                     f"the catalogue does not know the host link of {fleet.accelerator.name}; give "
                     "what one GPU moves in one direction, for example '64 GB/s'",
                 )

@@ -17,12 +17,16 @@ from typing import NamedTuple
 
 from factory_sim.factory.kv import KvBlocks
 
+WHOLE_SESSION = 2**62
+"""KV blocks that the key of a session covers: all that will ever be said in it."""
+
 
 class Hashes(NamedTuple):
-    """What the blocks of a prompt hold, from its first token on.
+    """What the blocks of a prompt, and of a session's answer after it, hold from the first on.
 
     keys: one for every `each` KV blocks; equal keys mean equal tokens, and equal tokens before
-    them. The blocks of a key are the prompt's own, to the last token.
+    them. The blocks of a key are the prompt's own, to the last token. A session says one thing
+    after another and is asked one turn at a time: one key stands for all its blocks, by number.
     """
 
     keys: tuple[int, ...]

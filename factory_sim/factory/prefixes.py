@@ -23,10 +23,18 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     hashed = {
         name: tokens
         for name, spec in sent_to(scenario, fleet)
-        if (tokens := hash_tokens(spec, Path(), f"workload.{name}"))
+        if (tokens := _hash_tokens(spec, fleet, f"workload.{name}"))
     }
     wanted = fleet.spec.engine.prefix_caching
     caches = bool(hashed) if wanted is None else wanted
+    if not caches and fleet.spec.engine.host_cache is not None:
+        raise InputError(
+            Problem(
+                f"deployments.{fleet.name}.engine.host_cache",
+                f"takes what a prefix cache has no room for, and {fleet.name} has none: no "
+                "workload of it has sessions, or prompts that carry hashes; leave host_cache out",
+            )
+        )
     if caches and fleet.spec.prefill is not None:
         raise InputError(
             Problem(
@@ -39,9 +47,9 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
         raise InputError(
             Problem(
                 f"deployments.{fleet.name}.engine.preemption",
-                "the prompts carry hashes, and a prefix cache keeps the blocks of preempted "
-                "requests where they are; leave out 'preemption: swap', or say "
-                "'prefix_caching: false'",
+                "a workload has sessions or prompts with hashes, and a prefix cache keeps the "
+                "blocks of preempted requests where they are; leave out 'preemption: swap', or "
+                "say 'prefix_caching: false'",
             )
         )
     if caches and fleet.drafting is not None:
@@ -65,6 +73,13 @@ def sent_to(scenario: Scenario, fleet: Fleet) -> Iterator[tuple[str, WorkloadSpe
             yield name, spec
 
 
+def _hash_tokens(spec: WorkloadSpec, fleet: Fleet, where: str) -> int:
+    """Return the tokens that a hash covers: of a session, whose content is known, a KV block."""
+    if spec.sessions is not None:
+        return fleet.memory.block_tokens
+    return hash_tokens(spec, Path(), where)
+
+
 def _of_hashes(
     scenario: Scenario, fleet: Fleet, hashed: dict[str, int], caches: bool
 ) -> Iterator[Problem]:
@@ -74,8 +89,9 @@ def _of_hashes(
         yield Problem(
             f"deployments.{fleet.name}.engine.prefix_caching",
             f"no workload of {fleet.name} says which prompts begin alike, so that nothing could be "
-            "found; take a trace with hashes (such as Mooncake's hash_ids), or leave it out and "
-            "say how many tokens are found with a workload's 'cached'",
+            "found; give a workload sessions, take a trace with hashes (such as Mooncake's "
+            "hash_ids), or leave it out and say how many tokens are found with a workload's "
+            "'cached'",
         )
     block = fleet.memory.block_tokens
     for name, tokens in hashed.items():
@@ -105,13 +121,14 @@ def _of_router(scenario: Scenario, fleet: Fleet, caches: bool) -> Iterator[Probl
         yield Problem(
             where,
             f"cache-aware looks into prefix caches, and {fleet.name} has none; take "
-            "least-outstanding, or a workload whose prompts carry hashes",
+            "least-outstanding, or a workload with sessions or whose prompts carry hashes",
         )
     elif policy == "sticky" and not any(sessions.values()):
         yield Problem(
             where,
             f"sticky keeps a session's requests together, and no workload of {fleet.name} has "
-            "sessions; take least-outstanding, cache-aware, or a trace with a session column",
+            "sessions; take least-outstanding or cache-aware, give a workload 'sessions', or take "
+            "a trace with a session column",
         )
     elif fleet.scale > 1.0 and not all(sessions.values()):
         yield Problem(

@@ -220,6 +220,11 @@ class Ranks:
         return sum(rank.moved_blocks for rank in self.ranks)
 
     @property
+    def loaded_blocks(self) -> int:
+        """Return the KV blocks of prompts brought back from host memory."""
+        return sum(rank.loaded_blocks for rank in self.ranks)
+
+    @property
     def lost_tokens(self) -> int:
         """Return the tokens that failures took along."""
         return sum(rank.lost_tokens for rank in self.ranks)

@@ -27,6 +27,7 @@ from factory_sim.factory.training import Job
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.metrics.requests import OUTCOMES, Promise, Tier, request_table
 from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import (
     LevelUse,
@@ -98,6 +99,9 @@ def simulate(
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
     )
+    sessions = factory.sessions.rows() if factory.sessions else None
+    if sessions is not None:
+        requests = with_sessions(requests, sessions)
     timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
     shares = [_share(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
@@ -105,6 +109,8 @@ def simulate(
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [_training(scenario, *each) for each in sums]
     summary = summarise(requests, timeseries, window, shares, tiers, jobs)
+    if sessions is not None:
+        summary |= sessions_summary(sessions, scenario.warmup)
     record = _record(scenario, layout, time.perf_counter() - started, factory.env.now)
     return Run(scenario, summary, requests, timeseries, record)
 
@@ -117,6 +123,7 @@ class _Reading(NamedTuple):
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
     moved_blocks: dict[str, int]
+    loaded_blocks: dict[str, int]
     carried_bytes: dict[str, float]
     scaling: dict[str, ScalingCounts]
     jobs: list[TrainingTotals]
@@ -180,6 +187,7 @@ def _read(factory: Factory) -> _Reading:
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
+        {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         [job.totals() for job in factory.jobs],
@@ -266,6 +274,10 @@ def _share(
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
         * fleet.gpus_per_replica,
+        loaded_tokens=scale
+        * (after.loaded_blocks[name] - before.loaded_blocks[name])
+        * fleet.memory.block_tokens,
+        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.gpus_per_replica,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
 

@@ -21,6 +21,8 @@ class Share:
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts. scaling: what autoscaling did.
     swapped_bytes: KV cache moved to host memory and back, of all GPUs.
+    loaded_tokens: of prompts, whose KV cache came back from host memory. kv_bytes_per_token: of a
+    replica.
     draft_tokens: drafted for a sequence in a step.
     """
 
@@ -44,6 +46,8 @@ class Share:
     prefix_caching: bool = False
     scaling: ScalingCounts | None = None
     swapped_bytes: float = 0.0
+    loaded_tokens: float = 0.0
+    kv_bytes_per_token: float = 0.0
     draft_tokens: int = 0
 
     @property

@@ -132,6 +132,10 @@ def _service(
     swapped = sum(share.swapped_bytes for share in shares)
     if swapped:
         summary["swapped_gb"] = swapped / 1e9
+    loaded = sum(share.loaded_tokens for share in shares)
+    if loaded:
+        size = sum(share.loaded_tokens * share.kv_bytes_per_token for share in shares)
+        summary["host_cache"] = {"loaded_tokens": round(loaded), "loaded_gb": size / 1e9}
     summary |= _prefix_cache(requests, shares) | _speculation(shares)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 

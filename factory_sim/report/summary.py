@@ -181,10 +181,18 @@ def _requests(summary: Figures) -> Iterator[str]:
         tokens = summary.get("goodput_output_tokens_per_s")
         also = "" if tokens is None else f" and {number(tokens)} output tokens/s"
         yield from entry("goodput", f"{requests}{also} kept their promise")
+    if "sessions" in summary:
+        yield from entry("sessions", _sessions(summary["sessions"]))
     if "prefix_cache" in summary:
         cache = summary["prefix_cache"]
         found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
         yield from entry("prefix cache", f"{found} found")
+    if "host_cache" in summary:
+        tier = summary["host_cache"]
+        back = (
+            f"{number(tier['loaded_tokens'])} tokens, {number(tier['loaded_gb'])} GB brought back"
+        )
+        yield from entry("host memory", back)
     if "speculation" in summary:
         drafts = summary["speculation"]
         rate = percent(drafts["draft_acceptance_rate"])
@@ -195,6 +203,20 @@ def _requests(summary: Figures) -> Iterator[str]:
     if "swapped_gb" in summary:
         moved = f"{number(summary['swapped_gb'])} GB to host memory and back, in preemptions"
         yield from entry("swapped", moved)
+
+
+def _sessions(sessions: Figures) -> str:
+    said = {
+        "completed": "completed",
+        "context_full": "as long as the model takes",
+        "failed": "ended by a turn that failed",
+        "unfinished": "unfinished",
+    }
+    told = [f"{sessions[key]:,} {words}" for key, words in said.items() if sessions[key]]
+    if "turns" in sessions:
+        turns, lasted_s = sessions["turns"]["mean"], sessions["duration_s"]["mean"]
+        told.append(f"{number(turns)} turns in {number(lasted_s)} s in the mean")
+    return f"{sessions['started']:,} started" + "".join(f", {part}" for part in told)
 
 
 def _throughput(summary: Figures) -> Iterator[str]:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
+from factory_sim.scenario.host_cache import HostCache
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.scenario.speculation import Speculation
@@ -69,7 +70,8 @@ class EngineSpec(Frozen):
     which do). scheduling: who is served next (default: first come). preemption: whether requests
     that lose their KV blocks are computed again (default) or moved to host memory, of which each
     GPU has swap_space (default: vLLM's 4 GiB) at swap_bandwidth in each direction (default: the
-    host link in the catalogue). speculation: speculative decoding (default: none).
+    host link in the catalogue). host_cache: host memory for blocks that a prefix cache has no room
+    for (default: none). speculation: speculative decoding (default: none).
     """
 
     profile: EngineName = "vllm"
@@ -85,6 +87,7 @@ class EngineSpec(Frozen):
     preemption: Literal["recompute", "swap"] | None = None
     swap_space: Annotated[Bytes, Field(gt=0)] | None = None
     swap_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    host_cache: HostCache | None = None
     speculation: Speculation | None = None
 
     @model_validator(mode="after")
@@ -120,6 +123,20 @@ class EngineSpec(Frozen):
             raise ValueError(
                 "a prefix cache keeps the blocks of preempted requests where they are; leave out "
                 "'preemption: swap', or say 'prefix_caching: false'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _tiers_have_a_first(self) -> EngineSpec:
+        if self.host_cache is not None and self.prefix_caching is False:
+            raise ValueError(
+                "host_cache takes what a prefix cache has no room for; leave it out, or leave out "
+                "'prefix_caching: false'"
+            )
+        if self.host_cache is not None and self.preemption == "swap":
+            raise ValueError(
+                "with host_cache preempted requests leave their blocks to the prefix cache, which "
+                "moves them to host memory itself; leave out 'preemption: swap'"
             )
         return self
 

@@ -162,8 +162,8 @@ class Lengths(Frozen):
     @model_validator(mode="after")
     def _at_least_one(self) -> Lengths:
         for name, length in (("prompt", self.prompt), ("output", self.output)):
-            if _shortest(length) < 1:
-                raise ValueError(f"{name} can be {_shortest(length):g} tokens; the least is 1")
+            if shortest(length) < 1:
+                raise ValueError(f"{name} can be {shortest(length):g} tokens; the least is 1")
         return self
 
 
@@ -178,7 +178,8 @@ class MeasuredLengths(Lengths):
     note: str = ""
 
 
-def _shortest(length: Length) -> float:
+def shortest(length: Length) -> float:
+    """Return the least that can be drawn."""
     if isinstance(length, Fixed):
         return length.fixed
     if isinstance(length, Uniform):

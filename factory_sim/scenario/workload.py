@@ -22,6 +22,7 @@ from pydantic import (
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
+from factory_sim.scenario.sessions import Sessions
 from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.units import (
@@ -294,6 +295,8 @@ class WorkloadSpec(Frozen):
     drawn apart and at most the prompt less one. round_trip: network time, half before and half
     after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
     the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
+    sessions: what arrives is a session of several turns, of which each brings the tokens of
+    `lengths` and all that was said before (left out: single requests).
     """
 
     deployment: str
@@ -305,6 +308,7 @@ class WorkloadSpec(Frozen):
     timeout: PositiveSeconds | None = None
     class_: Annotated[str | None, Field(alias="class")] = None
     tenants: Tenants | None = None
+    sessions: Sessions | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -323,6 +327,26 @@ class WorkloadSpec(Frozen):
         elif len(given) != 1:
             both = "gives both lengths and mix; keep one" if given else "gives neither; add one"
             raise ValueError(f"needs either lengths or mix, but {both}")
+        return self
+
+    @model_validator(mode="after")
+    def _sessions_stand_alone(self) -> WorkloadSpec:
+        if self.sessions is None:
+            return self
+        if isinstance(self.arrivals, TraceArrivals):
+            raise ValueError(
+                "a trace has sessions of its own (columns.session) and none can be drawn from it; "
+                "drop sessions, or take arrivals from a process and 'lengths: {trace: ...}'"
+            )
+        if self.mix is not None:
+            raise ValueError(
+                "the turns of sessions are drawn from lengths, not from a mix; write a workload "
+                "with sessions for each archetype"
+            )
+        if self.cached is not None:
+            raise ValueError(
+                "with sessions the run finds out what is cached of a prompt; drop cached"
+            )
         return self
 
     @model_validator(mode="after")

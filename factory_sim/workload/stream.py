@@ -33,12 +33,13 @@ from factory_sim.workload.lengths import Sampler, quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
+from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
 from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS = range(7)
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS = range(8)
 MIDPOINTS = 512
 
 
@@ -116,17 +117,39 @@ def draws(
     return one_by_one()
 
 
+def scripts(
+    spec: WorkloadSpec,
+    catalog: Catalog,
+    seed: SeedSequence,
+    base: Path,
+    where: str = "workload",
+) -> Iterator[Script]:
+    """Yield what one session of a workload after another will ask, for ever.
+
+    Drawn in the order in which sessions start, so that how they are served changes nothing.
+    """
+    assert spec.sessions is not None and spec.lengths is not None
+    lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
+    child = SeedSequence(
+        seed.entropy, spawn_key=(*seed.spawn_key, SESSIONS), pool_size=seed.pool_size
+    )
+    return draw_scripts(spec.sessions, lengths, child)
+
+
 def mean_lengths(
     spec: WorkloadSpec,
     catalog: Catalog,
     base: Path,
     where: str = "workload",
     duration_s: float = 0.0,
+    keeps: bool = True,
 ) -> tuple[float, float, float]:
     """Return the mean prompt, output and cached tokens of a request.
 
     Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
-    count by their averages over `duration_s` (their values at time 0 without).
+    count by their averages over `duration_s` (their values at time 0 without). With sessions the
+    prompts are those of all turns, none of them cut short, and all that was said before counts as
+    cached if replicas keep it (`keeps`): the most that a cache can find.
     """
     if isinstance(spec.arrivals, TraceArrivals):
         trace, _ = read_trace(spec.arrivals, base, f"{where}.arrivals")
@@ -140,6 +163,9 @@ def mean_lengths(
     shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
     means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
     prompt, output, cached = (shares @ means).tolist()
+    if spec.sessions is not None:
+        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, output)
+        cached = prompt - asked if keeps else 0.0
     return prompt, output, cached
 
 
@@ -152,6 +178,8 @@ def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:
 
 def has_sessions(spec: WorkloadSpec, base: Path, where: str = "workload") -> bool:
     """Tell whether a workload says which requests belong to one session."""
+    if spec.sessions is not None:
+        return True
     if not isinstance(spec.arrivals, TraceArrivals):
         return False
     return bool((read_trace(spec.arrivals, base, f"{where}.arrivals")[0].session >= 0).any())

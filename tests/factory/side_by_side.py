@@ -17,12 +17,19 @@ from factory_sim.factory.batch import Batch, Batching
 from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.drafted_kv import DraftedBlocks
 from factory_sim.factory.drafts import Drafts
+from factory_sim.factory.host_cache import (
+    AsyncScheduledTieredBatch,
+    AsyncTieredBatch,
+    ScheduledTieredBatch,
+    TieredBatch,
+    TieredKvBlocks,
+)
 from factory_sim.factory.host_memory import HostMemory
 from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes
+from factory_sim.factory.prefix_cache import WHOLE_SESSION, CachedKvBlocks, Hashes
 from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
 from factory_sim.factory.ranks import Ranks, in_lockstep
 from factory_sim.factory.replica import Replica, Speed
@@ -168,6 +175,7 @@ class Case:
     order: Order = FCFS
     host_blocks: int = 0
     move_s: float = 0.0
+    shelf_blocks: int = 0
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -179,6 +187,8 @@ KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
     "hashed": (PrefixBatch, AsyncPrefixBatch),
     "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
     "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
+    "tiered": (TieredBatch, AsyncTieredBatch),
+    "scheduled tiered": (ScheduledTieredBatch, AsyncScheduledTieredBatch),
     "drafts": (SpeculatingBatch, AsyncSpeculatingBatch),
 }
 
@@ -199,7 +209,7 @@ def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
-    run = partial(run_reference, **order)
+    run = partial(run_reference, **order, shelf_blocks=case.shelf_blocks)
     if case.ranks > 1:
         together = {clock: _together(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
@@ -224,6 +234,13 @@ def _together(speed: Speed) -> Callable[[int], float]:
     return lambda tokens: speed.step_time.together(tokens).duration_s
 
 
+def hashes_of(asked: ReferenceRequest) -> Hashes | None:
+    """Return what the engine is told of the content of a request's blocks."""
+    if asked.session is not None:
+        return Hashes((asked.session,), WHOLE_SESSION)
+    return Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None
+
+
 def queue_of(order: Order) -> Queue:
     """Return the engine's queue in this order."""
     made: dict[str, Callable[[], Queue]] = {
@@ -239,8 +256,8 @@ def engine(case: Case) -> EngineRun:
     """Serve the case by macro-steps in SimPy, recounting everything at every boundary."""
     env = Timetable()
     gaps = GapHistogram()
-    hashed = any(asked.hashes for asked in case.requests)
-    role = "hashed" if hashed else case.role
+    hashed = any(asked.shareable for asked in case.requests)
+    role = ("tiered" if case.shelf_blocks else "hashed") if hashed else case.role
     ordered = case.order.policy != "fcfs" or case.host_blocks > 0
     kind: Callable[..., Batch]
     kind = KINDS[f"scheduled {role}" if ordered else role][case.async_scheduling]
@@ -248,12 +265,16 @@ def engine(case: Case) -> EngineRun:
     if case.role == "prompts":
         more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
 
+    if role == "tiered":
+        more = {"seconds_per_block": case.move_s}
     if case.drafts is not None:
         kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
 
     def blocks_of() -> KvBlocks:
         if case.drafts is not None:
             return DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
+        if role == "tiered":
+            return TieredKvBlocks(case.blocks, case.block_tokens, case.shelf_blocks)
         return (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
 
     def batch_of() -> Batch:
@@ -284,7 +305,7 @@ def engine(case: Case) -> EngineRun:
             asked.output,
             asked.cached,
             asked.deadline_s,
-            hashes=Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None,
+            hashes=hashes_of(asked),
         )
         for number, asked in enumerate(case.requests)
     ]
@@ -306,6 +327,15 @@ def engine(case: Case) -> EngineRun:
             env.call(sent_s, CONTROL, lambda _: (batch.release(request), replica.wake()))
         assert request.number not in run.left, "a request leaves once"
         run.left[request.number] = (outcome, time)
+        if outcome == "completed":
+            for number, asked in enumerate(case.requests):
+                if asked.follows == request.number:
+                    follow(requests[number], time)
+
+    def follow(request: Request, answered_s: float) -> None:
+        request.arrival_s += answered_s
+        request.due_s += request.arrival_s
+        env.call(request.arrival_s, ARRIVAL, lambda _: arrive(request))
 
     replica = (LinkedReplica if case.role else Replica)(
         env, 0, [0], batch, case.speed_at, leave, True
@@ -316,6 +346,8 @@ def engine(case: Case) -> EngineRun:
             leave(replica, request, env.now, "rejected")
 
     for request in sorted(requests, key=lambda request: request.arrival_s):
+        if case.requests[request.number].follows is not None:
+            continue
         env.call(request.arrival_s, ARRIVAL, lambda _, request=request: arrive(request))
     for time_s, clock in case.clock_changes:
         change = env.timeout(time_s)
@@ -326,4 +358,6 @@ def engine(case: Case) -> EngineRun:
     while env.peek() < math.inf:
         env.step()
         run.events += 1
+    for number in range(len(requests)):
+        run.left.setdefault(number, ("", math.nan))  # never sent
     return run

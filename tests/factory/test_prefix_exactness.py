@@ -7,6 +7,7 @@ forgotten, shared and computed again; with every policy, preemption and time-out
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from hypothesis import HealthCheck, given, settings
@@ -73,3 +74,11 @@ def cases(draw: st.DrawFn) -> Case:
 @given(cases())
 def test_macro_steps_equal_single_steps_with_a_prefix_cache(case: Case) -> None:
     assert_same(case)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+@given(cases(), st.sampled_from([1, 3, 20, 300]), st.sampled_from([0.0, 0.00123]))
+def test_macro_steps_equal_single_steps_with_a_tier_in_host_memory(
+    case: Case, shelf_blocks: int, move_s: float
+) -> None:
+    assert_same(replace(case, shelf_blocks=shelf_blocks, move_s=move_s))

@@ -258,8 +258,9 @@ def test_failures_lose_caches_and_no_requests(
 def test_a_cache_that_could_find_nothing_is_refused() -> None:
     assert problems(small_scenario(engine={"prefix_caching": True})) == [
         "deployments.d.engine.prefix_caching: no workload of d says which prompts begin alike, so "
-        "that nothing could be found; take a trace with hashes (such as Mooncake's hash_ids), or "
-        "leave it out and say how many tokens are found with a workload's 'cached'"
+        "that nothing could be found; give a workload sessions, take a trace with hashes (such as "
+        "Mooncake's hash_ids), or leave it out and say how many tokens are found with a workload's "
+        "'cached'"
     ]
 
 
@@ -311,12 +312,13 @@ def test_pools_of_prompts_keep_no_prefixes(trace: Any) -> None:
 def test_routers_without_what_they_look_at_are_refused(trace: Any) -> None:
     assert problems(small_scenario(router="cache-aware")) == [
         "deployments.d.router.policy: cache-aware looks into prefix caches, and d has none; take "
-        "least-outstanding, or a workload whose prompts carry hashes"
+        "least-outstanding, or a workload with sessions or whose prompts carry hashes"
     ]
     nobody = trace(conversations(2, 2), columns={"session": None})
     assert problems(small_scenario(router="sticky", arrivals=nobody)) == [
         "deployments.d.router.policy: sticky keeps a session's requests together, and no workload "
-        "of d has sessions; take least-outstanding, cache-aware, or a trace with a session column"
+        "of d has sessions; take least-outstanding or cache-aware, give a workload 'sessions', or "
+        "take a trace with a session column"
     ]
 
 

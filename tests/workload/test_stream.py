@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
-from factory_sim.workload.stream import draws, mean_lengths, open_blocks, trace_reports
+from factory_sim.workload.stream import draws, mean_lengths, open_blocks, scripts, trace_reports
 from tests.workload.making import CATALOG, HERE, requests, workload
 
 POISSON = {"process": "poisson", "rate": "50 /s"}
@@ -136,3 +136,27 @@ def test_mean_lengths_are_the_means_of_what_is_drawn(lengths: Any) -> None:
 
 def test_a_process_has_no_trace_to_report() -> None:
     assert trace_reports(workload(arrivals=POISSON), HERE) == []
+
+
+def test_sessions_ask_what_their_means_say() -> None:
+    """Every prompt is all that was asked and answered before, and what it asks."""
+    sessions = {"turns": {"uniform": {"low": 1, "high": 12}}, "think_time": "9 s"}
+    lengths = {"prompt": {"uniform": {"low": 1, "high": 99}}, "output": 40}
+    spec = workload(
+        arrivals={"process": "poisson", "rate": "1 /s"}, lengths=lengths, sessions=sessions
+    )
+    prompts, before, answers = [], [], []
+    drawn = scripts(spec, CATALOG, SeedSequence(5), HERE)
+    for _ in range(20_000):
+        script = next(drawn)
+        said = 0
+        for asked, answer in zip(script.asked, script.answers, strict=True):
+            prompts.append(said + asked)
+            before.append(said)
+            answers.append(answer)
+            said += asked + answer
+        assert set(script.pauses_s) == {9.0}
+    means = np.mean(prompts), np.mean(answers), np.mean(before)
+    assert means == pytest.approx(mean_lengths(spec, CATALOG, HERE), rel=0.02)
+    prompt, output, cached = mean_lengths(spec, CATALOG, HERE, keeps=False)
+    assert (prompt, output, cached) == (*mean_lengths(spec, CATALOG, HERE)[:2], 0.0)
