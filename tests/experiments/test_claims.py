@@ -237,13 +237,13 @@ def test_a_bad_curve_is_refused(change: dict[str, Any], message: str) -> None:
         validate(Claim, CURVED | change)
 
 
-@pytest.mark.slow
 def test_a_curve_of_a_figure_that_no_run_has_is_named_before_it_is_drawn() -> None:
     claim = validate(Claim, CURVED | {"curve": CURVED["curve"] | {"y": ["y", "nothing"]}})
     with pytest.raises(InputError, match=r"curve: a run of '.*' has no figure 'nothing'"):
         next(iter(examine([claim])))
 
 
+@pytest.mark.slow
 def test_the_page_holds_what_is_simulated() -> None:
     root = Path(__file__).parents[2]
     results = list(examine([read_claim(path) for path in built_in_claims()], 2))
