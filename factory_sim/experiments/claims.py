@@ -115,11 +115,19 @@ class Claim(Frozen):
             unknown = {name for members in known.values() for name in members} - set(self.variants)
             if unknown:
                 raise ValueError(f"curve.fronts names {sorted(unknown)}, which are no variants")
+            unused = set(self.variants).difference(*known.values())
+            if unused:
+                raise ValueError(
+                    f"no front of the curve has the variants {sorted(unused)}; leave them out"
+                )
         for figure in self.figures:
             unknown = set(Formula(figure.formula).names) - set(known)
             if unknown:
                 names = ", ".join(known)
                 raise ValueError(f"{figure.formula!r} names {sorted(unknown)}; it may name {names}")
+            if self.curve is not None and not Formula(figure.formula).names:
+                names = ", ".join(known)
+                raise ValueError(f"{figure.formula!r} names no front; it may name {names}")
             if (self.curve is not None) != ((figure.at is None) != (figure.where is None)):
                 raise ValueError(
                     f"{figure.formula!r}: give 'at' or 'where' with a curve, and only there"
@@ -187,7 +195,10 @@ def read_claim(path: Path) -> Claim:
         return validate(Claim, given)
     except InputError as error:
         raise InputError(
-            [Problem(f"{path}: {p.path}", p.message) for p in error.problems]
+            [
+                Problem(f"{path}: {p.path}" if p.path else str(path), p.message)
+                for p in error.problems
+            ]
         ) from None
 
 
@@ -221,10 +232,17 @@ def _fronts(claim: Claim, summaries: dict[str, list[Summary]]) -> dict[str, Fron
     curve = claim.curve
     if curve is None:
         return {}
-    return {
+    fronts = {
         front: Front({name: summaries[name] for name in members}, curve.x[1])
         for front, members in curve.fronts.items()
     }
+    try:
+        for front in fronts.values():
+            for design in front.designs:
+                front.line(design, curve.y[1])  # what will be drawn
+    except ValueError as error:
+        raise InputError(Problem(f"{claim.title}: curve", str(error))) from None
+    return fronts
 
 
 def _found(

@@ -226,6 +226,8 @@ def test_a_curve_is_run_at_every_value_and_read_off() -> None:
     [
         ({"curve": CURVED["curve"] | {"fronts": {"any": ["x"]}}}, "which are no variants"),
         ({"figures": [{"what": "w", "formula": "any.pue"}]}, "give 'at' or 'where' with a curve"),
+        ({"figures": [{"what": "w", "formula": "3 + 4", "where": 3}]}, "names no front; it may"),
+        ({"variants": CURVED["variants"] | {"x": {}}}, r"no front of the curve has .*'x'"),
         ({"figures": [{"what": "w", "formula": "short.pue", "at": 1}]}, "it may name any"),
         ({"match": MATCHED["match"]}, "either 'match' or 'curve'"),
     ],
@@ -233,6 +235,12 @@ def test_a_curve_is_run_at_every_value_and_read_off() -> None:
 def test_a_bad_curve_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         validate(Claim, CURVED | change)
+
+
+def test_a_curve_of_a_figure_that_no_run_has_is_named_before_it_is_drawn() -> None:
+    claim = validate(Claim, CURVED | {"curve": CURVED["curve"] | {"y": ["y", "nothing"]}})
+    with pytest.raises(InputError, match=r"curve: a run of '.*' has no figure 'nothing'"):
+        next(iter(examine([claim])))
 
 
 @pytest.mark.slow
