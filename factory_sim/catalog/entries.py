@@ -302,7 +302,8 @@ class Engine(Frozen):
     adds to the family's launch overhead of a layer, and of its routing (0: as the leanest
     engine). quantise_per_layer: seconds of a layer whose weights have 8 bits, to quantise its
     activations in kernels of their own (0: fused with others). eager_per_layer: seconds more
-    of a layer in a step with prompt chunks, which runs outside a CUDA graph.
+    of a layer in a step with prompt chunks, which runs outside a CUDA graph. launches_ahead:
+    there are no graphs at all; launches are hidden behind the GPU's work where that takes longer.
     graph_and_runtime: bytes per GPU for CUDA graphs, the context and communication buffers.
     start: seconds from weights in memory to the first request: graphs, compilation, warm-up.
     """
@@ -319,6 +320,7 @@ class Engine(Frozen):
     eager_per_layer: Fact[Seconds]
     graph_and_runtime: Fact[Bytes]
     start: Fact[Seconds]
+    launches_ahead: bool = False
     defaults: EngineDefaults
 
 

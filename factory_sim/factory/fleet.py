@@ -193,6 +193,7 @@ def make_fleet(
             engine.per_sequence.value,
             engine.per_request.value,
             engine.eager_per_layer.value,
+            engine.launches_ahead,
         ),
         power=power_of(accelerator, curve, weight_bytes),
         memory=memory,

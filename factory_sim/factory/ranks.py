@@ -200,6 +200,11 @@ class Ranks:
         return [request for rank in self.ranks for request in rank.running]
 
     @property
+    def decoding(self) -> int:
+        """Return the sequences that decode, in all ranks."""
+        return sum(rank.decoding for rank in self.ranks)
+
+    @property
     def due(self) -> list[tuple[float, int, Request]]:
         """Return the time-outs to come at one of the ranks; none if no rank has any."""
         return next((rank.due for rank in self.ranks if rank.due), [])

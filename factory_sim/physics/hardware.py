@@ -103,10 +103,12 @@ class Host:
     """What the serving engine costs on the host, in seconds.
 
     Per step, per running sequence in it, per request (tokenise, HTTP, detokenise), and per
-    layer of a step with prompt chunks, whose kernels are launched one by one.
+    layer of a step with prompt chunks, whose kernels are launched one by one. launches_ahead:
+    no CUDA graphs, so the host launches every kernel, while the GPU is busy with earlier ones.
     """
 
     per_step_s: float
     per_sequence_s: float
     per_request_s: float
     eager_per_layer_s: float = 0.0
+    launches_ahead: bool = False

@@ -122,6 +122,13 @@ class Roofline:
         self._state = self._keep_state()
         eager_s = work.blocks(shard.model) * host.eager_per_layer_s
         self._mixed_host_s = host.per_step_s + eager_s
+        # What the host needs to launch a step's kernels one by one, while the GPU works.
+        self._ahead_s = self._ahead_mixed_s = 0.0
+        if host.launches_ahead:
+            routing_s = work.moe_layers(shard.model) * chip.moe_per_layer_s
+            self._ahead_s = work.blocks(shard.model) * chip.per_layer_s + routing_s
+            self._ahead_mixed_s = self._ahead_s + eager_s
+            self._mixed_host_s = host.per_step_s
         queries = max_sequences * self._queries
         self._most = most = max(max_tokens, queries)
         self._body = _table(self._per_token(np.arange(most + 1, dtype=float)))
@@ -169,6 +176,11 @@ class Roofline:
         else:
             body = self._layers_of(tokens)
         head = _row(self._head, sampled * _ROW_BYTES)
+        if self._ahead_mixed_s:
+            busy_s = duration_s - host_s + body[0] + head[0]
+            if busy_s < self._ahead_mixed_s:
+                duration_s += self._ahead_mixed_s - busy_s
+                host_s += self._ahead_mixed_s - busy_s
         return make_cost(
             (
                 duration_s + body[0] + head[0],
@@ -195,7 +207,10 @@ class Roofline:
     def _decode_cost(self, n: int) -> Cost:
         host_s = self._host.per_step_s + self._host.per_sequence_s * n
         queries = n * self._queries
-        parts = [self._layers_of(queries), self._head_of(queries), Cost(host_s, host_s=host_s)]
+        body, head = self._layers_of(queries), self._head_of(queries)
+        if n:
+            host_s += max(0.0, self._ahead_s - body[0] - head[0])
+        parts = [body, head, Cost(host_s, host_s=host_s)]
         if self._state is not None:
             parts.append(Cost._make(n * term for term in self._state))
         return Cost._make(map(sum, zip(*parts, strict=True)))
@@ -278,6 +293,8 @@ class Roofline:
             add(2 * blocks if alone else 2 * blocks - moe, self._collective(tokens, sent))
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
+        if self._host.launches_ahead:  # not for the table: the longer of both counts
+            return total
         total[0] = total[0] + launch_s
         total[4] = total[4] + launch_s
         return total

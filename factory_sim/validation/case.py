@@ -47,6 +47,9 @@ Reading = Annotated[float, Field(gt=0)]
 FOREVER_S = 1e8
 """When arrivals would stop if their number did not end them, and how long a run may drain."""
 
+BEGUN = "begun"
+"""`load.steady` of a benchmark that starts its clock with first tokens, not with departures."""
+
 
 class Parallelism(Frozen):
     """How the GPUs share the model: tensor, pipeline, expert and (attention) data parallelism.
@@ -93,7 +96,9 @@ class Case(Frozen):
     """One measurement and its conditions (DESIGN: validation case).
 
     load: `kind` and the keys of a scenario's arrivals; `timeout` is the client's, `steady`
-    takes rates, power and ITL while the load is held, without its ramps. measured: readings
+    takes rates, power and ITL while the load is held, without its ramps; `steady: begun` starts as
+    soon as so many requests have their first token, and takes ITL over the whole run, as
+    ML.ENERGY does. measured: readings
     by metric. precision: fp16 counts as bf16, fp4 as the 4-bit format the model is released in,
     or nvfp4. workers: replicas, as `parallelism` spreads each. prefill: a pool that computes
     prompts for them. gpu: an accelerator; system: the server it sat in, where that matters (watts
@@ -126,6 +131,8 @@ class Case(Frozen):
         needs = {"closed": "requests", "static": "batch", "offline": "requests"}.get(kind)
         if needs is not None and needs not in self.load:
             raise ValueError(f"load.{needs} is required with kind: {kind}, for example {needs}: 64")
+        if self.load.get("steady") not in (None, True, False, BEGUN):
+            raise ValueError(f"load.steady must be true, false or {BEGUN}")
         if kind == "open" and not {"requests", "duration"} & set(self.load):
             raise ValueError("load.requests is required with kind: open, for example 4800")
         return self

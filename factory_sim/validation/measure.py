@@ -18,7 +18,7 @@ from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics.requests import Promise, request_table
 from factory_sim.metrics.totals import Totals
-from factory_sim.validation.case import FOREVER_S, Case, of_case, scenario_of
+from factory_sim.validation.case import BEGUN, FOREVER_S, Case, of_case, scenario_of
 
 
 def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -> dict[str, float]:
@@ -79,22 +79,30 @@ def _play(factory: Factory, case: Case) -> _Window:
         while env.peek() < FOREVER_S / 2:
             env.step()
         return _read(factory, 0.0, _ended_s(factory), Totals(), 0)
-    # The ramp is over once as many requests have left as run at once; the load is held until
-    # nobody is left to send, or to wait.
+    # The ramp is over once as many requests have left as run at once, or have begun to answer;
+    # the load is held until nobody is left to send, or to wait.
     sent, total = factory.streams[0], case.load["requests"]
     held = case.load.get("concurrency") or case.engine.max_num_seqs or 1
-    while len(gateway.rows) < held * gateway.row_bytes and env.peek() < FOREVER_S / 2:
+    batches = [replica.batch for replica in gateway.replicas]
+    begun = case.load["steady"] == BEGUN
+    answering = batches if begun else []
+    while (
+        len(gateway.rows) // gateway.row_bytes + sum(b.decoding for b in answering) < held
+        and env.peek() < FOREVER_S / 2
+    ):
         env.step()
     start_s, before, prompts = env.now, _totals(factory), _prompts(factory)
-    factory.gaps["served"].clear()
-    waiting = [replica.batch for replica in gateway.replicas]
-    while (sent.sent < total or any(batch.waiting for batch in waiting)) and (
+    if not begun:
+        factory.gaps["served"].clear()
+    while (sent.sent < total or any(batch.waiting for batch in batches)) and (
         env.peek() < FOREVER_S / 2
     ):
         env.step()
     window = _read(factory, start_s, env.now, before, prompts)
     while env.peek() < FOREVER_S / 2:
         env.step()
+    if begun:  # gaps of every token, ramps and all
+        window = window._replace(itl_p50_s=_itl(factory))
     if window.seconds <= 0.0:
         raise InputError(
             Problem("load.requests", f"too few for a steady load; take several times {held}")
@@ -103,10 +111,14 @@ def _play(factory: Factory, case: Case) -> _Window:
 
 
 def _read(factory: Factory, start_s: float, end_s: float, before: Totals, prompts: int) -> _Window:
-    gaps = factory.gaps["served"]
-    itl = gaps.quantile_s(0.5) if gaps.count else None
     totals = _totals(factory).minus(before)
-    return _Window(end_s - start_s, totals, _prompts(factory) - prompts, itl)
+    return _Window(end_s - start_s, totals, _prompts(factory) - prompts, _itl(factory))
+
+
+def _itl(factory: Factory) -> float | None:
+    """Return the median gap between tokens since the gaps were last forgotten."""
+    gaps = factory.gaps["served"]
+    return gaps.quantile_s(0.5) if gaps.count else None
 
 
 def _ended_s(factory: Factory) -> float:

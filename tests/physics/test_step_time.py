@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from factory_sim.physics.arithmetic import Experts
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Chunk, Cost, Roofline
 from tests.physics.machines import NO_HOST, roofline
+
+SEVENTY = load_catalog().model("llama-3.1-70b")
 
 TABLE = Path(__file__).parents[3] / "shared/data/step_times_aiconfigurator.csv.gz"
 MODELS = (
@@ -138,3 +141,24 @@ def test_the_shape_of_a_kernel_database(gpu: str, system: str) -> None:
     print(f"\n{gpu}: median error of {len(table)} step times {medians}")
     assert medians["decode"] < 0.05
     assert medians["prefill"] < 0.10
+
+
+def test_without_graphs_a_step_takes_as_long_as_its_launches_or_its_kernels() -> None:
+    """Launched one by one, small steps wait for the host whatever the degree, large ones do not."""
+    launched = Host(0.0, 0.0, 0.0, launches_ahead=True)
+
+    def step(tp: int, host: Host, per_layer_s: float) -> Roofline:
+        chip = replace(roofline("llama-3.1-70b", tp=tp)._chip, per_layer_s=per_layer_s)
+        return Roofline(chip, Shard(SEVENTY, tp, 1, 2.0, 2.0), host, 1.0, 8, 512)
+
+    for tp in (4, 8):
+        slow = step(tp, launched, 500e-6)
+        for cost in (slow.decode(1), slow.mixed(0, 0, 0, [Chunk(0, 20)], 1)):
+            assert cost.duration_s == pytest.approx(80 * 500e-6, rel=1e-9)
+            assert causes(cost) == pytest.approx(cost.duration_s, rel=1e-9)
+    hidden, none = (
+        step(4, host, seconds).mixed(0, 0, 0, [Chunk(0, 8192)], 1)
+        for host, seconds in ((launched, 500e-6), (NO_HOST, 0.0))
+    )
+    assert hidden.duration_s == pytest.approx(none.duration_s, rel=1e-9)
+    assert hidden.host_s == 0.0

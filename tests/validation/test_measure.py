@@ -74,6 +74,31 @@ def test_a_steady_load_is_measured_without_its_ramps() -> None:
     assert steady["output_tok_s"] > 1.1 * whole["output_tok_s"]
 
 
+def test_a_load_may_be_steady_as_soon_as_all_answer() -> None:
+    """From first tokens on, contexts are short at first: steps are shorter than in a settled mix.
+
+    ITL is that of the whole run, whose tail runs with fewer sequences.
+    """
+    load = {"kind": "offline", "requests": 24}
+    lengths = {"prompt": 100, "output": {"uniform": {"low": 1000, "high": 3500}}}
+    engine = {"profile": "ideal", "max_num_seqs": 8}
+    measured = {"output_tok_s": 1, "itl_p50_ms": 1}
+    whole, begun, settled = (
+        simulate_case(
+            case(load={**load, **extra}, lengths=lengths, engine=engine, measured=measured),
+            load_catalog(),
+        )
+        for extra in ({}, {"steady": "begun"}, {"steady": True})
+    )
+    assert begun["itl_p50_ms"] == whole["itl_p50_ms"] < settled["itl_p50_ms"]
+    assert begun["output_tok_s"] > settled["output_tok_s"] > whole["output_tok_s"]
+
+
+def test_steady_is_a_word_we_know() -> None:
+    with pytest.raises(ValueError, match=r"load\.steady must be true, false or begun"):
+        case(load={"kind": "offline", "requests": 24, "steady": "beginning"})
+
+
 def test_too_short_a_steady_load_says_so() -> None:
     load = {"kind": "closed", "concurrency": 8, "requests": 8, "steady": True}
     (outcome,) = run_cases([case(load=load)])
