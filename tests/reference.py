@@ -742,6 +742,7 @@ def run_reference(
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = [item for item in enumerate(run) if item[1].request.follows is None]
     arrivals.sort(key=lambda item: item[1].request.arrival_s)
+    in_turn = any(request.follows is not None for request in requests)
     changes = list(clock_changes)
     _, clock = changes.pop(0)
     plan = _Plan()
@@ -754,6 +755,8 @@ def run_reference(
 
     def go_on() -> None:
         """Let those send who have waited for the answers that are there now."""
+        if not in_turn:
+            return
         while replica.answered:
             before = replica.answered.pop(0)
             for index, record in enumerate(run):

@@ -136,8 +136,8 @@ def test_who_comes_late_waits_for_no_blocks(env: Timetable, log: Log) -> None:
     [
         ({"profile": "vllm-0.15"}, AsyncBatch),
         ({"profile": "vllm-0.15", "async_scheduling": False}, Batch),
-        ({"profile": "vllm-0.11"}, Batch),
-        ({"profile": "vllm-0.11", "async_scheduling": True}, AsyncBatch),
+        ({"profile": "vllm-0.2"}, Batch),
+        ({"profile": "vllm-0.2", "async_scheduling": True}, AsyncBatch),
     ],
 )
 def test_an_engine_plans_ahead_by_its_profile_or_as_told(

@@ -71,13 +71,13 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_macro_steps_equal_single_steps_with_sessions(case: Case) -> None:
     assert_same(case)
 
 
-@settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(cases(), st.sampled_from([1, 2, 5, 20, 300]), st.sampled_from([0.0, 0.00123]))
 def test_macro_steps_equal_single_steps_with_a_tier_in_host_memory(
     case: Case, shelf_blocks: int, move_s: float
