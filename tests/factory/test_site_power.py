@@ -139,6 +139,7 @@ class TestCap:
             assert run.summary["cap_overshoot_s"] == 0.0
             assert (run.timeseries["battery_mw"].iloc[10] > 0.0) == (start == "0 %")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("policy", ["clock", "decode-first"])
     def test_clocks_fall_only_for_what_a_battery_cannot_give(self, policy: str) -> None:
         fall = {"steps": [["0 s", "60 kW"], ["15 s", "50 kW"]]}
@@ -158,6 +159,7 @@ class TestCap:
         for done in (large, small):
             assert done.summary["cap_overshoot_s"] == 0.0
 
+    @pytest.mark.slow
     def test_the_ramp_holds_beside_a_battery(self) -> None:
         battery = {"energy": "0.1 Wh", "power": "1 W"}
         power = {"ramp": "0.2 kW/s"}
