@@ -181,6 +181,7 @@ def test_tenants_send_their_shares_and_each_workload_draws_as_before() -> None:
     assert sum(t["requests_completed"] for t in summary.values()) == len(run.requests)
 
 
+@pytest.mark.slow
 def test_fair_shares_shield_the_small_tenant_from_the_big_one() -> None:
     waits = {}
     for policy in ("fcfs", "fair"):

@@ -185,6 +185,7 @@ def test_deployments_and_site_agree_on_the_joules_of_boards_without_power() -> N
     assert own_w == pytest.approx(1e6 * run.summary["power_mw"]["gpu"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_plant_that_has_failed_draws_nothing_and_then_catches_up() -> None:
     load = {
         "w": {
@@ -331,7 +332,7 @@ def conserving(schedule: list[tuple[float, str, float]], debug: bool) -> Run:
     )
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(SCHEDULES)
 def test_whatever_fails_requests_time_and_energy_are_conserved(
     schedule: list[tuple[float, str, float]],

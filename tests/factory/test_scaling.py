@@ -338,6 +338,7 @@ def test_a_target_above_what_a_replica_can_run_swings_for_ever() -> None:
     assert set(late["d.replicas_up"]) == {4}
 
 
+@pytest.mark.slow
 def test_the_kv_cache_can_be_the_target() -> None:
     # 24 clients of 1,000 to 1,100 tokens: of the 10,000 tokens of a replica, so many are in use.
     scenario = scaled(

@@ -49,6 +49,7 @@ def grid_kw(run: Run, start_s: float, end_s: float) -> np.ndarray:
 class TestLevels:
     site = building(power_chain={"kind": "n", "pdu": {"racks": 1, "rating": "25 kW"}})
 
+    @pytest.mark.slow
     def test_a_block_that_binds_slows_what_is_behind_it_and_is_named(self) -> None:
         run = simulate(busy(site=self.site, provisioning={"oversubscribe": 2.0}))
         limits = run.summary["limits"]
@@ -73,6 +74,7 @@ class TestLevels:
         assert limits["pdu-0"]["held_back_s"] > 40.0
         assert limits["pdu-1"]["held_back_s"] == limits["pdu-1"]["overshoot_s"] == 0.0
 
+    @pytest.mark.slow
     def test_the_feed_of_a_rack_is_a_level_too(self) -> None:
         chain = {"kind": "n", "rack_limit": "25 kW"}
         site = building(power_chain=chain)
@@ -103,11 +105,13 @@ class TestCap:
         series = run.timeseries.set_index("time_s")
         assert series.loc[34.0:50.0, "grid_power_mw"].max() <= 0.045
 
+    @pytest.mark.slow
     def test_is_never_exceeded_with_notice(self) -> None:
         run = self.run(notice="10 s", telemetry_delay="2 s")
         assert run.summary["cap_overshoot_s"] == 0.0
         assert run.summary["clock"]["lowest"] < 1.0
 
+    @pytest.mark.slow
     def test_is_approached_at_the_ramp(self) -> None:
         run = self.run(notice="30 s", ramp="0.7 kW/s")
         assert run.summary["cap_overshoot_s"] == 0.0
@@ -259,6 +263,7 @@ def chat_and_batch(policy: str) -> Scenario:
 
 
 class TestPriority:
+    @pytest.mark.slow
     @pytest.mark.parametrize("policy", ["clock", "decode-first"])
     def test_the_lowest_is_slowed_first(self, policy: str) -> None:
         run = simulate(chat_and_batch(policy))
@@ -424,6 +429,7 @@ class TestHeat:
         rise_k = series.loc[90.0, "liquid_loop_c"] - series.loc[10.0, "liquid_loop_c"]
         assert 1.0 < rise_k < 5.0
 
+    @pytest.mark.slow
     def test_warm_coolant_in_hot_weather_is_told_by_temperatures(self) -> None:
         hot = building(cooling="liquid-warm", weather={"dry_bulb": "38 degC", "humidity": "20 %"})
         mild, warm = self.liquid(), self.liquid(site=hot)

@@ -71,6 +71,7 @@ def test_the_ends_of_the_scale() -> None:
     assert Drafts(3, 0.5, 0.0, 1).steps(0, 1, 1) == 1
 
 
+@pytest.mark.slow
 def test_acceptance_may_spread_over_requests() -> None:
     drafts = Drafts(3, 0.7, 0.15, 5)
     drawn = np.array([drafts.acceptance(number) for number in range(2_000)])

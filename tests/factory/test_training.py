@@ -151,7 +151,7 @@ EVENT = st.one_of(
 
 
 class TestAgainstThePlainEngine:
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(
         st.lists(st.tuples(st.floats(0.01, 400.0), EVENT), max_size=12),
         st.sampled_from([1, 3, 40]),
