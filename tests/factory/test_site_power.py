@@ -183,7 +183,7 @@ class TestCap:
             return run.timeseries["clock"].to_numpy()[10:30]
 
         metered, made = clock(grid_limit="50 kW"), clock(grid_limit="30 kW", generation="20.4 kW")
-        assert made.mean() == pytest.approx(metered.mean(), abs=0.03)
+        assert made.mean() == pytest.approx(metered.mean(), abs=0.05)  # a step of the clock
         assert np.ptp(made) <= 0.1
 
     @pytest.mark.slow
