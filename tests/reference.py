@@ -467,6 +467,8 @@ class _Replica:
 
     def see_newcomers(self) -> None:
         """Lift the counter of each tenant that comes back to the queue."""
+        if self.order.policy != "fair":
+            return
         for sequence in sorted(self.waiting, key=lambda s: (s.record.request.arrival_s, s.index)):
             if sequence.seen or not self.knows(sequence):
                 continue
@@ -484,8 +486,10 @@ class _Replica:
 
     def bring_forward(self) -> None:
         """Put who is to be served next at the head of the waiting queue."""
+        if self.order.policy == "fcfs":
+            return
         known = [sequence for sequence in self.waiting if self.knows(sequence)]
-        if self.order.policy == "fcfs" or not known:
+        if not known:
             return
         if self.order.policy == "fair":
             tenants = {sequence.record.request.tenant for sequence in known}

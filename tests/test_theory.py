@@ -97,6 +97,7 @@ def test_one_slot_and_geometric_outputs_are_m_g_1(policy: str) -> None:
     assert waited.relative < 0.2
 
 
+@pytest.mark.slow
 def test_slots_that_share_their_steps_come_near_m_m_c() -> None:
     # A slot that falls free mid-step does not exist, but an arrival mid-step does: it waits up
     # to a step more, half a step in the mean, of a wait of about 11 steps.

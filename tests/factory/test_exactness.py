@@ -233,7 +233,7 @@ def assert_same(case: Case) -> None:
     assert_same_looks(slow, fast, case.looks_s)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_macro_steps_equal_single_steps(case: Case) -> None:
     assert_same(case)

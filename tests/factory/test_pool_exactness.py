@@ -62,7 +62,7 @@ def cases(draw: st.DrawFn, role: str) -> Case:
     return replace(replica_of(draw, name, requests, block_tokens, largest), role=role)
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 @given(cases("decodes"))
 def test_requests_that_come_with_their_kv_cache(case: Case) -> None:
     assert_same(case)

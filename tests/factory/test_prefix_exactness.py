@@ -70,7 +70,7 @@ def cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_macro_steps_equal_single_steps_with_a_prefix_cache(case: Case) -> None:
     assert_same(case)

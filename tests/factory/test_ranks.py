@@ -55,7 +55,7 @@ def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
     assert totals.sequence_s == pytest.approx(taken, rel=SAME)
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
 @given(ranked())
 def test_ranks_equal_single_steps(case: Case) -> None:
     assert_same(case)

@@ -99,7 +99,7 @@ def tight_cases(draw: st.DrawFn) -> Case:
     )
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 @given(tight_cases())
 def test_every_order_where_memory_is_short(case: Case) -> None:
     assert_same(case)

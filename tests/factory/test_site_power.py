@@ -121,6 +121,7 @@ class TestCap:
         # A step of the clock is what the ramp is resolved to.
         assert np.diff(fall).min() > -4.5
 
+    @pytest.mark.slow
     def test_is_kept_by_a_battery_while_it_lasts(self) -> None:
         battery = {"energy": "1 kWh", "power": "40 kW"}
         site = building(grid_limit=FALL, cooling="air-tower", battery=battery)
