@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 import factory_sim
 from factory_sim.catalog import Fact, load_catalog
-from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.build import STEP_TIMES
+from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.scaling import SCALING

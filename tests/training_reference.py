@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from factory_sim.factory.holding import Holding
+from factory_sim.factory.training.holding import Holding
 
 
 class PlainJob:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from factory_sim.factory.board import STEP as BOARD_STEP
 from factory_sim.factory.build import even_step_time
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.site import Rack
 from factory_sim.physics.ideal import ideal

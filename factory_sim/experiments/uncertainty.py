@@ -17,7 +17,7 @@ import yaml
 
 from factory_sim.catalog import Catalog, calibration
 from factory_sim.catalog.parameters import fact_of, with_values
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import scenario_from, to_yaml

@@ -18,20 +18,21 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
+from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Line, Meter
-from factory_sim.factory.pipe import Pipe
+from factory_sim.factory.network.pipe import Pipe
+from factory_sim.factory.network.weights import FromStorage, OverLink, Road
 from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
-from factory_sim.factory.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.prefixes import caches_prefixes
 from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.scaling import SCALING
@@ -40,8 +41,7 @@ from factory_sim.factory.scaling.scaler import Scaler
 from factory_sim.factory.servers import Servers, Stand
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable
-from factory_sim.factory.training import Job
-from factory_sim.factory.weights import FromStorage, OverLink, Road
+from factory_sim.factory.training.job import Job
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes

@@ -8,11 +8,11 @@ from pathlib import Path
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
-from factory_sim.factory.fleet import Fleet
-from factory_sim.factory.holding import Holding
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
 from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
+from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.memory import prompt_cache_bytes

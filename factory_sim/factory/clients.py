@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from simpy import Event
 
+from factory_sim.factory.engine.prefix_cache import Hashes
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.prefix_cache import Hashes
-from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import ARRIVAL, COMPLETION, Timetable
 from factory_sim.workload.stream import Block
 

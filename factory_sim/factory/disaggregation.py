@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from factory_sim.factory.engine.prompt_batch import PromptBatch
+from factory_sim.factory.engine.ranks import Ranks
+from factory_sim.factory.engine.request import NEVER, Request
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.link import Link
 from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.prompt_batch import PromptBatch
-from factory_sim.factory.ranks import Ranks
+from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import NEVER, Request
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
 

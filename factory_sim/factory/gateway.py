@@ -10,8 +10,8 @@ import struct
 
 import numpy as np
 
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import Request
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
 

@@ -13,10 +13,11 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
-from factory_sim.factory.fleet import Fleet, make_fleet, path_of, pools_of
-from factory_sim.factory.holding import Holding, hold
+from factory_sim.factory.fleets.fleet import Fleet, path_of, pools_of
+from factory_sim.factory.fleets.make import make_fleet
 from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
 from factory_sim.factory.site import Gpu, Rack, Site
+from factory_sim.factory.training.holding import Holding, hold
 from factory_sim.physics.psychrometrics import Ambient
 from factory_sim.scenario.scenario import Scenario
 

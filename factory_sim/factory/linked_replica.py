@@ -8,8 +8,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import CONTROL
 from factory_sim.metrics.totals import Totals
 

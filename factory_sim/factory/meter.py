@@ -13,11 +13,11 @@ from simpy import Environment
 
 from factory_sim.factory.facility.building import IT_PARTS, PARTS
 from factory_sim.factory.facility.facility import BATTERY, Facility, Limit
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.link import Link
+from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.training import Job
+from factory_sim.factory.training.job import Job
 
 Floats = NDArray[np.float64]
 Allowed = Callable[[float], float]

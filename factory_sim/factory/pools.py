@@ -10,47 +10,47 @@ from typing import NamedTuple
 import numpy as np
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
-from factory_sim.factory.batching import BATCHING, Batching
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
-from factory_sim.factory.drafted_kv import DraftedBlocks
-from factory_sim.factory.drafts import Drafts
-from factory_sim.factory.fleet import Fleet
-from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.host_cache import (
+from factory_sim.factory.engine.async_batch import AsyncBatch
+from factory_sim.factory.engine.batch import Batch
+from factory_sim.factory.engine.batching import BATCHING, Batching
+from factory_sim.factory.engine.drafted_kv import DraftedBlocks
+from factory_sim.factory.engine.drafts import Drafts
+from factory_sim.factory.engine.host_cache import (
     AsyncScheduledTieredBatch,
     AsyncTieredBatch,
     ScheduledTieredBatch,
     TieredBatch,
     TieredKvBlocks,
 )
-from factory_sim.factory.host_memory import NO_HOST_MEMORY, HostMemory
-from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
-from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.layout import Layout
-from factory_sim.factory.link import Link
-from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.prefix_cache import CachedKvBlocks
-from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
-from factory_sim.factory.ranks import in_lockstep
-from factory_sim.factory.replica import Replica, Speed
-from factory_sim.factory.routing import ROUTING, Router
-from factory_sim.factory.scaling.gateway import ScaledGateway
-from factory_sim.factory.scheduled_batch import (
+from factory_sim.factory.engine.host_memory import NO_HOST_MEMORY, HostMemory
+from factory_sim.factory.engine.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
+from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.prefix_batch import AsyncPrefixBatch, PrefixBatch
+from factory_sim.factory.engine.prefix_cache import CachedKvBlocks
+from factory_sim.factory.engine.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.engine.ranks import in_lockstep
+from factory_sim.factory.engine.scheduled_batch import (
     AsyncScheduledBatch,
     AsyncScheduledPrefixBatch,
     ScheduledBatch,
     ScheduledPrefixBatch,
     Settling,
 )
-from factory_sim.factory.scheduling import SCHEDULING
-from factory_sim.factory.scheduling.queue import Queue
-from factory_sim.factory.speculating_batch import (
+from factory_sim.factory.engine.scheduling import SCHEDULING
+from factory_sim.factory.engine.scheduling.queue import Queue
+from factory_sim.factory.engine.speculating_batch import (
     AsyncSpeculatingBatch,
     SpeculatingBatch,
 )
+from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.layout import Layout
+from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.network.link import Link
+from factory_sim.factory.replica import Replica, Speed
+from factory_sim.factory.routing import ROUTING, Router
+from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.memory import prompt_cache_bytes

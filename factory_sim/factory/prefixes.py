@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.stream import has_sessions, hash_tokens

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.facility.facility import Facility
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.network.weights import Road
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import Request
 from factory_sim.factory.servers import Servers
 from factory_sim.factory.timetable import CONTROL, Timetable
-from factory_sim.factory.weights import Road
 
 UNWANTED = "unwanted"
 """Why a replica is away that nobody wants; all other reasons are failures."""

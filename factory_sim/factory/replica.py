@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from factory_sim.factory.batch import Batch
 from factory_sim.factory.board import Board
-from factory_sim.factory.ranks import Ranks
-from factory_sim.factory.request import Request
-from factory_sim.factory.stretch import INSTANT
+from factory_sim.factory.engine.batch import Batch
+from factory_sim.factory.engine.ranks import Ranks
+from factory_sim.factory.engine.request import Request
+from factory_sim.factory.engine.stretch import INSTANT
 from factory_sim.factory.timetable import COMPLETION, PLAN, Timetable
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower

@@ -12,44 +12,44 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch, Batching
-from factory_sim.factory.batching import BATCHING
-from factory_sim.factory.drafted_kv import DraftedBlocks
-from factory_sim.factory.drafts import Drafts
-from factory_sim.factory.host_cache import (
+from factory_sim.factory.engine.async_batch import AsyncBatch
+from factory_sim.factory.engine.batch import Batch, Batching
+from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.drafted_kv import DraftedBlocks
+from factory_sim.factory.engine.drafts import Drafts
+from factory_sim.factory.engine.host_cache import (
     AsyncScheduledTieredBatch,
     AsyncTieredBatch,
     ScheduledTieredBatch,
     TieredBatch,
     TieredKvBlocks,
 )
-from factory_sim.factory.host_memory import HostMemory
-from factory_sim.factory.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
-from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.prefix_cache import WHOLE_SESSION, CachedKvBlocks, Hashes
-from factory_sim.factory.prompt_batch import AsyncPromptBatch, PromptBatch
-from factory_sim.factory.ranks import Ranks, in_lockstep
-from factory_sim.factory.replica import Replica, Speed
-from factory_sim.factory.request import Request
-from factory_sim.factory.scheduled_batch import (
+from factory_sim.factory.engine.host_memory import HostMemory
+from factory_sim.factory.engine.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
+from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.prefix_batch import AsyncPrefixBatch, PrefixBatch
+from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION, CachedKvBlocks, Hashes
+from factory_sim.factory.engine.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.engine.ranks import Ranks, in_lockstep
+from factory_sim.factory.engine.request import Request
+from factory_sim.factory.engine.scheduled_batch import (
     AsyncScheduledBatch,
     AsyncScheduledPrefixBatch,
     ScheduledBatch,
     ScheduledPrefixBatch,
     Settling,
 )
-from factory_sim.factory.scheduling import Queue
-from factory_sim.factory.scheduling.edf import Edf
-from factory_sim.factory.scheduling.fair import Fair
-from factory_sim.factory.scheduling.fcfs import Fcfs
-from factory_sim.factory.scheduling.priority import Priority
-from factory_sim.factory.speculating_batch import (
+from factory_sim.factory.engine.scheduling import Queue
+from factory_sim.factory.engine.scheduling.edf import Edf
+from factory_sim.factory.engine.scheduling.fair import Fair
+from factory_sim.factory.engine.scheduling.fcfs import Fcfs
+from factory_sim.factory.engine.scheduling.priority import Priority
+from factory_sim.factory.engine.speculating_batch import (
     AsyncSpeculatingBatch,
     SpeculatingBatch,
 )
+from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
 from factory_sim.factory.build import Factory
+from factory_sim.factory.engine.async_batch import AsyncBatch
+from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.timetable import Timetable
 from tests.factory.small import small_scenario

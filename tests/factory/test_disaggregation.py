@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
+from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
+from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.prompt_batch import PromptBatch
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES
-from factory_sim.factory.joining_batch import Joining, JoiningBatch
-from factory_sim.factory.kv import KvBlocks
-from factory_sim.factory.link import Link
 from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.prompt_batch import PromptBatch
-from factory_sim.factory.request import Request
+from factory_sim.factory.network.link import Link
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram

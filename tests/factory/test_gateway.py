@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES, Gateway
-from factory_sim.factory.request import Request
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import ARRIVAL, Timetable
 from tests.factory.test_replica import build

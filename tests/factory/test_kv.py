@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_sim.factory.drafted_kv import ENDLESS, DraftedBlocks, Stay
-from factory_sim.factory.kv import KvBlocks
+from factory_sim.factory.engine.drafted_kv import ENDLESS, DraftedBlocks, Stay
+from factory_sim.factory.engine.kv import KvBlocks
 
 
 def need_one_by_one(stored: list[int], steps: int, block_tokens: int) -> int:

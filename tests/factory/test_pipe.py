@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_sim.factory.pipe import Pipe
+from factory_sim.factory.network.pipe import Pipe
 from factory_sim.factory.timetable import CONTROL, Timetable
 from tests.queueing import batch_means, mg1_ps_sojourn_s, mg1_wait_s
 

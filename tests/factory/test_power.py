@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import factory_sim as fs
-from factory_sim.factory.fleet import power_of
+from factory_sim.factory.fleets.make import power_of
 from factory_sim.factory.layout import lay_out
 
 CURTAILED = "site.grid_limit={steps: [[0 s, 60 kW], [40 s, 29 kW], [80 s, 60 kW]]}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from factory_sim.factory.batching import BATCHING
-from factory_sim.factory.prefix_batch import PrefixBatch
-from factory_sim.factory.prefix_cache import CachedKvBlocks, Hashes, PrefixCache
+from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.prefix_batch import PrefixBatch
+from factory_sim.factory.engine.prefix_cache import CachedKvBlocks, Hashes, PrefixCache
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import Request
 from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from tests.factory.side_by_side import Case, EngineRun, engine, reference

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import factory_sim as fs
 from factory_sim.errors import InputError
-from factory_sim.factory.request import Request
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.run import Run, simulate
 from factory_sim.scenario.scenario import Scenario

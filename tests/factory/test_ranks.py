@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factory_sim.factory.ranks import Ranks
+from factory_sim.factory.engine.ranks import Ranks
 from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, EngineRun, Toy, engine, reference, toy_power
 from tests.factory.test_exactness import (

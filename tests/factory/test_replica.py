@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from factory_sim.factory.async_batch import AsyncBatch
-from factory_sim.factory.batch import Batch
-from factory_sim.factory.batching import BATCHING
 from factory_sim.factory.clients import Stream, closed_client
+from factory_sim.factory.engine.async_batch import AsyncBatch
+from factory_sim.factory.engine.batch import Batch
+from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.kv import KvBlocks
 from factory_sim.factory.replica import Replica, Speed
-from factory_sim.factory.request import Request
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram

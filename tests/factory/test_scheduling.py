@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from factory_sim.factory.engine.scheduling.fair import Fair
 from factory_sim.factory.replica import Speed
-from factory_sim.factory.scheduling.fair import Fair
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
 from tests.reference import Order, ReferenceRequest, ReferenceRun
 

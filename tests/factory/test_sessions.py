@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import factory_sim as fs
 from factory_sim.errors import InputError
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate

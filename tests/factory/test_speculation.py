@@ -11,7 +11,7 @@ import pytest
 
 from factory_sim.errors import InputError
 from factory_sim.factory.build import roofline
-from factory_sim.factory.drafts import Drafts
+from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate

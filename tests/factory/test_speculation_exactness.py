@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory_sim.factory.build import roofline
-from factory_sim.factory.drafts import Drafts
+from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, engine, reference

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from factory_sim.errors import InputError
 from factory_sim.factory.build import Factory
-from factory_sim.factory.holding import Holding
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
-from factory_sim.factory.training import Job
+from factory_sim.factory.training.holding import Holding
+from factory_sim.factory.training.job import Job
 from factory_sim.frozen import validate
 from factory_sim.metrics.training import TrainingTotals
 from factory_sim.physics.training import daly_interval_s, expected_s, training_flops

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_sim.factory.request import Request
-from factory_sim.factory.windows import Windows
+from factory_sim.factory.engine.request import Request
+from factory_sim.factory.engine.windows import Windows
 
 TOKENS = 8
 

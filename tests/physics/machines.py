@@ -6,7 +6,7 @@ from functools import cache
 
 from factory_sim.catalog import Precision, load_catalog
 from factory_sim.catalog.catalog import uncalibrated
-from factory_sim.factory.fleet import chip_of
+from factory_sim.factory.fleets.make import chip_of
 from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Roofline

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factory_sim.catalog import load_catalog
-from factory_sim.factory.fleet import power_of
+from factory_sim.factory.fleets.make import power_of
 from factory_sim.physics.power import PowerModel
 from factory_sim.physics.step_time import Chunk
 from tests.physics.machines import roofline

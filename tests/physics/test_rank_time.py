@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from factory_sim.factory.build import even_step_time
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import lay_out
 from factory_sim.frozen import validate
 from factory_sim.physics import arithmetic as work

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from factory_sim.factory.build import roofline
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import lay_out
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
 from tests.factory.small import small_scenario

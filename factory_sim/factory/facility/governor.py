@@ -13,7 +13,7 @@ from simpy import Environment, Event
 
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.meter import Line, Meter
-from factory_sim.factory.training import Job, in_bays
+from factory_sim.factory.training.job import Job, in_bays
 from factory_sim.physics.power import PowerModel
 
 STEP = 0.05

@@ -10,7 +10,7 @@ from factory_sim.factory.failures.domains import CUTS, FEEDS, STOPS, Domain
 from factory_sim.factory.meter import Meter
 from factory_sim.factory.presence import Place, Presence
 from factory_sim.factory.timetable import Timetable
-from factory_sim.factory.training import Job
+from factory_sim.factory.training.job import Job
 
 
 class Tally:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from factory_sim.factory.fleet import Fleet
-from factory_sim.factory.holding import Holding
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.power.protocol import Shares
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.training import Job
+from factory_sim.factory.training.holding import Holding
+from factory_sim.factory.training.job import Job
 from factory_sim.scenario.site import Power
 
 

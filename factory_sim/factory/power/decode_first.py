@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from factory_sim.factory.fleet import Fleet
-from factory_sim.factory.holding import Holding
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.power.ladder import Ladder, Rung
+from factory_sim.factory.training.holding import Holding
 from factory_sim.scenario.site import Power
 
 

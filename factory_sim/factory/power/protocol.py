@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from factory_sim.factory.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.meter import Reading
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.training import Job
+from factory_sim.factory.training.job import Job
 
 Shares = tuple[float, ...]
 """Of each deployment, and after them of each training job, how much of its full pace it is allowed,

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from factory_sim.factory.request import Request
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.routing.cache_aware import CacheAware
 from factory_sim.factory.routing.least_outstanding import LeastOutstanding
 from factory_sim.factory.routing.power_aware import PowerAware

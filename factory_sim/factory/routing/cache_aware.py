@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from factory_sim.factory.request import Request
+from factory_sim.factory.engine.request import Request
 
 WORTH_IT = 0.5
 UNEVEN_BY = 32

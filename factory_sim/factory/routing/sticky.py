@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from factory_sim.factory.request import Request
+from factory_sim.factory.engine.request import Request
 
 
 class _Numbered(Protocol):

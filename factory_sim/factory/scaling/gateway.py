@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.replica import Replica
-from factory_sim.factory.request import Request
 
 
 class Told(Protocol):

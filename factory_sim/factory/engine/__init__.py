@@ -1,0 +1,1 @@
+"""What a replica runs: queues, batches, KV blocks and the closed form of equal steps. No SimPy."""

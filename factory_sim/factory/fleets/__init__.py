@@ -1,0 +1,1 @@
+"""Deployments resolved: engine settings, physics, memory, and GPUs with names."""

@@ -1,0 +1,119 @@
+"""A fleet: one deployment resolved to engine settings, physics, memory and named GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
+from factory_sim.factory.fleets.drafting import Drafting
+from factory_sim.factory.site import Gpu
+from factory_sim.physics.hardware import Chip, Host, Shard
+from factory_sim.physics.memory import KvMemory
+from factory_sim.physics.power import PowerModel
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.scenario import Scenario
+
+PREFILL = "/prefill"
+"""Ends the name of a deployment's pool that computes prompts; no deployment's name has a slash."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
+
+    name: of the deployment, with `/prefill` for its pool that computes prompts; where: its path in
+    the scenario. replicas: those that are simulated. represented: how many there are, at least as
+    many. like: of each rack whose replicas are not simulated, the rack that stands for it.
+    """
+
+    name: str
+    where: str
+    spec: Deployment
+    model: Model
+    accelerator: Accelerator
+    engine: Engine
+    efficiency: Family
+    power_curve: PowerCurve
+    precision: Precision
+    batching: str
+    max_num_seqs: int
+    max_step_tokens: int
+    chip: Chip
+    shard: Shard
+    host: Host
+    power: PowerModel
+    memory: KvMemory
+    replicas: tuple[tuple[Gpu, ...], ...]
+    represented: int
+    like: Mapping[str, str]
+    drafting: Drafting | None = None
+
+    @property
+    def deployment(self) -> str:
+        """Return the name of the deployment that it serves."""
+        return self.name.removesuffix(PREFILL)
+
+    @property
+    def computes_prompts(self) -> bool:
+        """Tell whether it is a pool that only computes prompts."""
+        return self.name.endswith(PREFILL)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases of a request that its replicas do."""
+        if self.computes_prompts:
+            return ("prefill",)
+        return ("prefill", "decode") if self.spec.prefill is None else ("decode",)
+
+    @property
+    def scale(self) -> float:
+        """Return for how many replicas each simulated one stands."""
+        return self.represented / len(self.replicas)
+
+    @property
+    def longest(self) -> int:
+        """Return the most tokens, prompt and answer, of a request that a replica can serve."""
+        longest = self.spec.engine.max_model_len or self.model.context_max
+        drafts = self.drafting.tokens if self.drafting else 0
+        return min(longest, self.memory.tokens + 1 - drafts)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Return the tokens that a sequence makes in a step, in the mean."""
+        return self.drafting.spec.tokens_per_step if self.drafting else 1.0
+
+    @property
+    def plans_ahead(self) -> bool:
+        """Tell whether its engine plans each step while the one before runs."""
+        asked = self.spec.engine.async_scheduling
+        return self.engine.defaults.async_scheduling if asked is None else asked
+
+    @property
+    def ranks(self) -> int:
+        """Return the ranks of a replica, each with sequences and a KV cache of its own."""
+        return self.spec.parallelism.dp
+
+    @property
+    def slots(self) -> int:
+        """Return the most sequences that a replica may run at once."""
+        return self.max_num_seqs * self.ranks
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """Return the GPUs that one copy of the model spans."""
+        return self.spec.parallelism.gpus
+
+
+def path_of(name: str) -> str:
+    """Return where a scenario describes a pool."""
+    return f"deployments.{name.replace('/', '.')}"
+
+
+def pools_of(scenario: Scenario) -> dict[str, Deployment]:
+    """Return every pool of equal replicas: deployments by name, then who computes prompts."""
+    found = dict(scenario.deployments)
+    for name, spec in scenario.deployments.items():
+        if spec.prefill is not None:
+            found[name + PREFILL] = spec.prompts_pool
+    return found

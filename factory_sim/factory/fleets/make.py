@@ -1,0 +1,185 @@
+"""From a deployment of the scenario to a fleet: its settings, physics, memory, and its place."""
+
+from __future__ import annotations
+
+from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.fleets.drafting import drafting_of
+from factory_sim.factory.fleets.fleet import Fleet, path_of
+from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
+from factory_sim.factory.fleets.placing import place, simulated
+from factory_sim.factory.scaling.limits import check_scaling
+from factory_sim.factory.site import Gpu
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Chip, Host
+from factory_sim.physics.memory import KvMemory, kv_memory
+from factory_sim.physics.power import PowerModel
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.scenario import Scenario
+
+STATIC_STEP_TOKENS = 8192
+"""Prompt tokens whose activations static batching sets memory aside for."""
+
+
+def make_fleet(
+    scenario: Scenario, name: str, spec: Deployment, free: dict[str, list[Gpu]]
+) -> Fleet:
+    """Return a pool with its replicas placed on `free` GPUs, which it takes away.
+
+    free: GPUs in no replica yet, by system. Raises InputError for what does not fit.
+    """
+    facts = scenario.facts
+    where = path_of(name)
+    system = facts.system(spec.system or scenario.racks[0].system)
+    accelerator = facts.accelerator(system.accelerator)
+    model = facts.model(spec.model)
+    engine = facts.engine(spec.engine.profile)
+    precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
+    arithmetic = accelerator.arithmetic(precision)
+    efficiency = facts.efficiency_of(accelerator, precision)
+    cache = accelerator.arithmetic(spec.kv_precision)
+    attention = facts.efficiency(accelerator.family, cache)
+    curve = facts.power_curve(accelerator.family)
+    gpus = spec.parallelism.gpus
+    check_parallelism(where, spec, system, model)
+    batching, max_num_seqs, max_tokens = _limits(where, spec, engine)
+    weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
+    shard = shard_of(model, spec.parallelism, weight_bytes, kv_bytes)
+    memory = kv_memory(
+        shard,
+        accelerator.need("hbm"),
+        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+        engine.graph_and_runtime.value,
+        max_num_seqs,
+        max_tokens,
+        engine.defaults.block_tokens,
+    )
+    drafting = drafting_of(where, spec.engine.speculation, facts, shard, memory.block_tokens)
+    if drafting is not None:
+        memory = drafting.beside(memory, shard, max_num_seqs)
+    if memory.blocks < 1:
+        raise InputError(
+            Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
+        )
+    placed = place(spec, where, free.get(system.name, []), gpus)
+    if spec.autoscaling is not None:
+        check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
+    replicas, like = simulated(spec, where, placed)
+    return Fleet(
+        name=name,
+        where=where,
+        spec=spec,
+        model=model,
+        accelerator=accelerator,
+        engine=engine,
+        efficiency=efficiency,
+        power_curve=curve,
+        precision=precision,
+        batching=batching,
+        max_num_seqs=max_num_seqs,
+        max_step_tokens=max_tokens,
+        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, curve, gpus),
+        shard=shard,
+        host=Host(
+            engine.per_step.value,
+            engine.per_sequence.value,
+            engine.per_request.value,
+            engine.eager_per_layer.value,
+            engine.launches_ahead,
+        ),
+        power=power_of(accelerator, curve, weight_bytes),
+        memory=memory,
+        replicas=replicas,
+        represented=len(placed),
+        like=like,
+        drafting=drafting,
+    )
+
+
+def _limits(where: str, spec: Deployment, engine: Engine) -> tuple[str, int, int]:
+    """Return the batching policy, the most sequences and the most tokens of a step."""
+    batching = spec.engine.batching or engine.defaults.batching
+    max_num_seqs = spec.engine.max_num_seqs or engine.defaults.max_num_seqs
+    if batching == "static":
+        return batching, max_num_seqs, STATIC_STEP_TOKENS
+    speculation = spec.engine.speculation
+    each = 1 + speculation.num_speculative_tokens if speculation else 1
+    usual = max(engine.defaults.max_num_batched_tokens, max_num_seqs * each)
+    max_tokens = spec.engine.max_num_batched_tokens or usual
+    if max_tokens < max_num_seqs * each:
+        drafts = f" times {each}, a token and its drafts" if each > 1 else ""
+        raise InputError(
+            Problem(
+                f"{where}.engine.max_num_batched_tokens",
+                f"must be at least max_num_seqs ({max_num_seqs}){drafts}, not {max_tokens}",
+            )
+        )
+    return batching, max_num_seqs, max_tokens
+
+
+def power_of(accelerator: Accelerator, curve: PowerCurve, bytes_per_weight: float) -> PowerModel:
+    """Return the power model of a board at work; InputError if a figure is missing.
+
+    bytes_per_weight: of the model it runs; narrow weights cost more watts to unpack.
+    """
+    narrow = bytes_per_weight < work.BYTES_PER_WEIGHT["bf16"]
+    return PowerModel(
+        idle_w=accelerator.need("idle"),
+        tdp_w=accelerator.need("tdp"),
+        active_weight=curve.active_weight.value,
+        compute_weight=curve.compute_weight.value,
+        memory_weight=curve.memory_weight.value * (curve.narrow_factor.value if narrow else 1.0),
+        clock_exponent=curve.clock_exponent.value,
+        voltage_floor=curve.voltage_floor.value,
+    )
+
+
+def chip_of(
+    accelerator: Accelerator,
+    arithmetic: Precision,
+    efficiency: Family,
+    attention: Family,
+    engine: Engine,
+    curve: PowerCurve,
+    gpus: int,
+) -> Chip:
+    """Return the numbers of an accelerator, at this arithmetic, that step times need.
+
+    attention: the row of the family for the precision of the KV cache. Raises InputError where one
+    of them is not published.
+    """
+    per_layer_s = efficiency.per_layer.value + engine.launch_per_layer.value
+    if arithmetic in ("fp8", "int8"):
+        per_layer_s += engine.quantise_per_layer.value
+    return Chip(
+        flops=accelerator.need(f"flops.{arithmetic}"),
+        flops_bf16=accelerator.need("flops.bf16"),
+        bandwidth=accelerator.need("hbm_bandwidth"),
+        link=accelerator.need("scaleup_bandwidth") if gpus > 1 else 1.0,
+        gemm_compute=efficiency.gemm_compute.value,
+        expert_compute=efficiency.expert_compute.value,
+        gemm_memory=efficiency.gemm_memory.value,
+        attention_compute=attention.attention_compute.value,
+        kv_memory=attention.kv_memory.value,
+        elementwise_memory=efficiency.elementwise_memory.value,
+        per_layer_s=per_layer_s,
+        moe_per_layer_s=efficiency.moe_per_layer.value + engine.launch_per_moe_layer.value,
+        expert_spread=efficiency.expert_spread.value,
+        allreduce_latency_s=efficiency.allreduce_latency.value,
+        network=efficiency.network.value,
+        memory_clock=curve.memory_clock.value,
+    )
+
+
+def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, tp: int) -> str:
+    short_gb = (memory.bytes_per_token * memory.block_tokens - memory.kv_bytes) / 1e9
+    kept = memory.window_bytes + memory.state_bytes
+    return (
+        f"{model.name} does not fit: weights need {memory.weight_bytes / 1e9:.1f} GB a GPU, "
+        f"activations and runtime {(memory.activation_bytes + memory.runtime_bytes) / 1e9:.1f} GB, "
+        + (f"windows and states of max_num_seqs sequences {kept / 1e9:.1f} GB, " if kept else "")
+        + f"and a {accelerator.name} has {memory.usable_bytes / 1e9:.1f} GB to use; "
+        f"{short_gb:.1f} GB are missing. Use more GPUs than tp: {tp}, a smaller precision, "
+        + ("a lower engine.max_num_seqs, " if kept else "")
+        + "or another accelerator"
+    )

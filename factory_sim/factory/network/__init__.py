@@ -1,0 +1,1 @@
+"""What carries bytes: pipes that are shared, links with names, weights on their way."""

@@ -1,0 +1,49 @@
+"""A reading: counters of every replica, link and job at one time, and the books."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from factory_sim.factory.build import Factory
+from factory_sim.factory.facility.facility import Books
+from factory_sim.factory.replica import Replica
+from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.totals import Totals
+from factory_sim.metrics.training import TrainingTotals
+
+
+class Reading(NamedTuple):
+    """Counters of every replica at one time, and the books of the facility."""
+
+    totals: dict[str, list[Totals]]
+    input_tokens: dict[str, int]
+    recomputed_tokens: dict[str, int]
+    lost_tokens: dict[str, int]
+    moved_blocks: dict[str, int]
+    loaded_blocks: dict[str, int]
+    carried_bytes: dict[str, float]
+    scaling: dict[str, ScalingCounts]
+    jobs: list[TrainingTotals]
+    books: Books
+
+
+def read(factory: Factory) -> Reading:
+    """Return what every counter of a factory shows now."""
+
+    def of(name: str) -> list[Replica]:
+        return factory.gateways[name].replicas
+
+    names = list(factory.gateways)
+    factory.meter.account()
+    return Reading(
+        {name: [replica.totals() for replica in of(name)] for name in names},
+        {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
+        {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
+        {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
+        {name: link.carried_bytes() for name, link in factory.links.items()},
+        {name: scaler.counts() for name, scaler in factory.scalers.items()},
+        [job.totals() for job in factory.jobs],
+        factory.facility.books(),
+    )

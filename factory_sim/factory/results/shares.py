@@ -1,0 +1,134 @@
+"""What each pool and each training job did between two readings."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from factory_sim.factory.build import Factory
+from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.results.reading import Reading
+from factory_sim.factory.training.job import Job
+from factory_sim.metrics.requests import OUTCOMES, Promise, Tier
+from factory_sim.metrics.share import Share
+from factory_sim.metrics.totals import Totals
+from factory_sim.metrics.training import TrainingShare, TrainingTotals
+from factory_sim.scenario.deployment import Slo
+from factory_sim.scenario.scenario import Scenario
+
+
+def tiers_of(scenario: Scenario) -> dict[str, Tier]:
+    """Return the tier of each workload; none where there are no classes."""
+    found = {}
+    for name, spec in scenario.workload.items() if scenario.classes else ():
+        promise = scenario.promise_to(name)
+        tier = (scenario.classes or {}).get(spec.class_ or "")
+        price = tier.price if tier else None
+        found[name] = Tier(
+            scenario.class_of(name),
+            promise_of(promise),
+            promise.percentile if promise else 99.0,
+            price.input if price else 0.0,
+            price.output if price else 0.0,
+        )
+    return found
+
+
+def promise_of(slo: Slo | None) -> Promise:
+    """Return the limits of a promise in seconds; infinite where nothing is promised."""
+    if slo is None:
+        return Promise(np.inf, np.inf, np.inf)
+    limits = (np.inf if limit is None else limit for limit in (slo.ttft, slo.tpot, slo.e2e))
+    return Promise(*limits)
+
+
+def share_of(
+    factory: Factory,
+    fleet: Fleet,
+    before: Reading,
+    after: Reading,
+    raw: dict[str, np.ndarray],
+    lags: np.ndarray,
+) -> Share:
+    """Return what a pool did between two readings.
+
+    raw: rows of requests by deployment (dtype `ROW`). lags: of the way in of each stream, in s.
+    """
+    scenario = factory.layout.scenario
+    name, seconds = fleet.name, scenario.duration - scenario.warmup
+    totals = Totals()
+    for new, old in zip(after.totals[name], before.totals[name], strict=True):
+        totals = totals.plus(new.minus(old))
+    scale = fleet.scale
+    totals = Totals().plus(totals, scale) if scale != 1.0 else totals
+    replicas = fleet.represented
+    idle_s = replicas * seconds - totals.busy_s - totals.dark_s
+    gpu_j = fleet.gpus_per_replica * (totals.energy_j + fleet.power.idle_w * idle_s)
+    front = factory.gateways[name]
+    serves = factory.fronts[fleet.deployment] is front  # clients see it, with what is behind it
+    rows = raw[fleet.deployment][: None if serves else 0]
+    ends = np.where(np.isnan(rows["end_s"]), factory.env.now, rows["end_s"])
+    inside_s = ends - rows["arrival_s"] - lags[rows["stream"]]
+    # Who is refused on arrival was never inside; who was lost with a replica first, was.
+    accepted = inside_s[(rows["outcome"] != OUTCOMES.index("rejected")) | (inside_s > 1e-6)]
+    scaling = None
+    lost = after.lost_tokens[name] - before.lost_tokens[name]
+    if name in after.scaling:
+        scaling = after.scaling[name].minus(before.scaling[name])
+        lost -= scaling.lost_tokens
+    return Share(
+        deployment=fleet.deployment,
+        name=name,
+        role=_role(fleet),
+        replicas=replicas,
+        gpus_per_replica=fleet.gpus_per_replica,
+        totals=totals,
+        scale=scale,
+        input_tokens=scale * (after.input_tokens[name] - before.input_tokens[name]),
+        recomputed_tokens=scale * (after.recomputed_tokens[name] - before.recomputed_tokens[name]),
+        gpu_j=gpu_j,
+        gaps=factory.gaps[name],
+        promise=promise_of(fleet.spec.slo),
+        percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
+        request_seconds=front.request_seconds(),
+        system_seconds=float(accepted.sum()),
+        accepted=len(accepted),
+        prefix_caching=name in factory.caching,
+        lost_tokens=scale * lost,
+        scaling=scaling,
+        swapped_bytes=scale
+        * (after.moved_blocks[name] - before.moved_blocks[name])
+        * fleet.memory.bytes_per_token
+        * fleet.memory.block_tokens
+        * fleet.gpus_per_replica,
+        loaded_tokens=scale
+        * (after.loaded_blocks[name] - before.loaded_blocks[name])
+        * fleet.memory.block_tokens,
+        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.gpus_per_replica,
+        draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
+    )
+
+
+def training_share(
+    scenario: Scenario, job: Job, before: TrainingTotals, after: TrainingTotals
+) -> TrainingShare:
+    """Return what a training job did between two readings."""
+    holding = job.holding
+    both_w = (holding.computing_w, holding.communicating_w)
+    return TrainingShare(
+        name=holding.name,
+        gpus=len(holding.gpus),
+        totals=after.minus(before),
+        seconds=scenario.duration - scenario.warmup,
+        tokens=holding.spec.tokens,
+        tokens_per_step=holding.spec.global_batch,
+        flops_per_step=holding.flops_per_step,
+        peak_flops=holding.peak_flops,
+        phases_w=tuple(holding.watts_at(watts, holding.clock) for watts in both_w)
+        if holding.rhythm.communicating_s
+        else (),
+        step_s=holding.rhythm.step_at(holding.clock),
+    )
+
+
+def _role(fleet: Fleet) -> str:
+    return fleet.phases[0] if len(fleet.phases) == 1 else ""
