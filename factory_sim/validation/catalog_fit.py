@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
 from scipy.linalg import block_diag
 
 from factory_sim.catalog import Catalog, load_catalog
@@ -96,6 +97,11 @@ POWER = {
 """Fields of a family's power curve, fitted to board watts once the step times are: they do not
 change when a step ends."""
 
+ALONE = "vllm-0.2"
+"""The engine whose own parameters, and those of what only it ran on, are fitted once more with all
+others held: its rows are few and precise, and in the joint fit, where they weigh little, the search
+ends before they have come to rest."""
+
 POOLED = "vllm"
 """The profile for who does not know the version: fitted to all versions of vLLM V1 at once, each
 source counting the same whatever its rows, by no more than MOST_OF_A_ROW for one."""
@@ -113,9 +119,11 @@ class Stage(NamedTuple):
 def fit_all(
     data: Path, workers: int, progress: Callable[[str], None] = lambda text: None
 ) -> list[Stage]:
-    """Return the fits: of families and engine versions; of the pooled engine; of power.
+    """Return the fits: of families and engine versions; of one of these alone; of the pooled
+    engine; of power.
 
-    Later ones hold what the first found. progress: told what is done.
+    Later ones hold what those before found, and where one fits a parameter again, the last counts.
+    progress: told what is done.
     """
     facts = load_catalog()
     targets = targets_of(data, facts)
@@ -123,15 +131,21 @@ def fit_all(
         progress(f"step times: {len(targets)} cases")
         engines = sorted({target.case.engine.profile for target in targets})
         steps = _stage(targets, knobs_of(targets, facts, engines), facts, pool)
-        families = {n: v for n, v in steps.fit.values.items() if n.startswith("families.")}
+        found = steps.fit.values
+        progress(f"the engine {ALONE} alone")
+        few, own = alone(targets, steps.fit.knobs, facts)
+        settled = [_stage(few, own, facts, pool, found, found)] if own else []
+        for stage in settled:
+            found = found | stage.fit.values
+        families = {n: v for n, v in found.items() if n.startswith("families.")}
         progress(f"the engine {POOLED}, of versions {', '.join(POOLED_FROM)}")
         pooled = pooled_targets(targets)
         knobs = _knobs(f"engines.{POOLED}", ENGINES)
-        stages = [steps, _stage(pooled, knobs, facts, pool, families)]
+        stages = [steps, *settled, _stage(pooled, knobs, facts, pool, families)]
         progress("power")
         watched = power_targets(targets)
         knobs = [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
-        stages.append(_stage(watched, knobs, facts, pool, steps.fit.values))
+        stages.append(_stage(watched, knobs, facts, pool, found))
     return stages
 
 
@@ -141,17 +155,26 @@ def _stage(
     facts: Catalog,
     pool: Executor,
     held: dict[str, float] | None = None,
+    start: dict[str, float] | None = None,
 ) -> Stage:
-    start = {knob.name: float(fact_of(facts, knob.name).value) for knob in knobs}
+    start = start or {knob.name: float(fact_of(facts, knob.name).value) for knob in knobs}
     return Stage(fit(targets, knobs, pool, start=start, held=held), targets)
 
 
 def text_of(stages: list[Stage]) -> str:
-    """Return the text of `calibration.yaml`."""
-    values = {name: value for stage in stages for name, value in stage.fit.values.items()}
-    errors = {name: error for stage in stages for name, error in stage.fit.errors.items()}
-    covariance = block_diag(*(stage.fit.covariance for stage in stages))
-    return write(SOURCE, {n: _written(n, v) for n, v in values.items()}, errors, covariance)
+    """Return the text of `calibration.yaml`, each parameter as the last stage found it."""
+    last = {name: stage for stage in stages for name in stage.fit.values}
+    values: dict[str, str] = {}
+    errors: dict[str, float] = {}
+    blocks = []
+    for stage in stages:
+        fit = stage.fit
+        own = [number for number, knob in enumerate(fit.knobs) if last[knob.name] is stage]
+        names = [fit.knobs[number].name for number in own]
+        values |= {name: _written(name, fit.values[name]) for name in names}
+        errors |= {name: fit.errors[name] for name in names}
+        blocks.append(fit.covariance[np.ix_(own, own)])
+    return write(SOURCE, values, errors, block_diag(*blocks))
 
 
 def left_out(
@@ -238,6 +261,15 @@ def knobs_of(targets: list[Target], facts: Catalog, engines: list[str]) -> list[
     for engine in engines:
         knobs += _knobs(f"engines.{engine}", ENGINES)
     return [k for k in knobs if any(touches(t.case, k.name, facts) for t in targets)]
+
+
+def alone(
+    targets: list[Target], knobs: Iterable[Knob], facts: Catalog
+) -> tuple[list[Target], list[Knob]]:
+    """Return the targets that ran on the engine ALONE, and the parameters that no other touches."""
+    own = [t for t in targets if facts.engine(t.case.engine.profile).name == ALONE]
+    others = [t for t in targets if facts.engine(t.case.engine.profile).name != ALONE]
+    return own, [k for k in knobs if not any(touches(t.case, k.name, facts) for t in others)]
 
 
 def power_targets(targets: list[Target]) -> list[Target]:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from factory_sim.catalog import calibration, load_catalog
 from factory_sim.catalog.catalog import uncalibrated
+from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation import catalog_fit
-from factory_sim.validation.catalog_fit import fit_all, knobs_of, left_out, targets_of, text_of
-from factory_sim.validation.fit import Target
+from factory_sim.validation.catalog_fit import (
+    Stage,
+    alone,
+    fit_all,
+    knobs_of,
+    left_out,
+    targets_of,
+    text_of,
+)
+from factory_sim.validation.fit import Fit, Knob, Target, fit
 from factory_sim.validation.sources import SOURCES, source_cases
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -73,6 +84,40 @@ def test_the_prior_alone_is_where_a_fit_to_nothing_stays(monkeypatch: pytest.Mon
     monkeypatch.setattr(catalog_fit, "source_cases", lambda name, data: [row])
     errors = left_out(stages, DATA, workers=1)
     assert list(errors) == [row.model] and set(errors[row.model][row.id]) == set(row.measured)
+
+
+def _found(values: dict[str, float], errors: list[float]) -> Stage:
+    knobs = tuple(Knob(name, value, 0.1) for name, value in values.items())
+    nothing = np.zeros((0, len(knobs)))
+    covariance = np.diag(np.square(errors))
+    return Stage(Fit(knobs, values, covariance, nothing, np.zeros(0), [], 0.0), [])
+
+
+def test_what_is_fitted_again_counts_once_and_last() -> None:
+    """Of a parameter in two stages the text has the later value, error and correlations."""
+    names = ("families.hopper-bf16.gemm_memory", "families.ampere-bf16.gemm_memory")
+    joint = _found(dict(zip(names, (0.8, 0.7), strict=True)), [0.1, 0.2])
+    again = _found({names[1]: 0.6}, [0.05])
+    read = calibration.read(text_of([joint, again]))
+    assert read.values == {names[0]: 0.8, names[1]: 0.6}
+    assert read.errors == {names[0]: 0.1, names[1]: 0.05}
+    assert read.covariance == pytest.approx(np.diag([0.01, 0.0025]))
+
+
+@pytest.mark.slow
+@needs_data
+def test_what_ships_of_the_engine_fitted_alone_is_at_rest() -> None:
+    """Fitted from where they are, with all others as they ship, its parameters stay."""
+    facts = load_catalog()
+    targets = targets_of(DATA, facts)
+    engines = sorted({target.case.engine.profile for target in targets})
+    few, own = alone(targets, knobs_of(targets, facts, engines), facts)
+    assert all("splitwise" in t.case.source for t in few) and len(own) == 10
+    start = {knob.name: float(fact_of(facts, knob.name).value) for knob in own}
+    with ProcessPoolExecutor(2) as pool:
+        found = fit(few, own, pool, start=start)
+    for name, value in start.items():
+        assert found.values[name] == pytest.approx(value, rel=0.02), name
 
 
 def test_a_folder_without_tables_is_one_clear_error(tmp_path: Path) -> None:
