@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
+from factory_sim.physics.step_time import Cost
 from tests.reference import (
     _POLICIES,
     SAME_TIME_S,
@@ -22,7 +24,23 @@ from tests.reference import (
     _Replica,
 )
 
-Together = Callable[[int], float]
+
+class SharedPhysics(Physics, Protocol):
+    """Physics of a rank, which knows what it draws in a step that is not its own."""
+
+    def shared_power_w(
+        self,
+        contexts: Sequence[int],
+        chunks: Sequence[tuple[int, int]],
+        sampled: int,
+        shared: Cost,
+        duration_s: float,
+    ) -> float:
+        """Return the watts of a GPU in a step of that duration, `shared` being done by all."""
+        ...
+
+
+Together = Callable[[int], Cost]
 
 
 def run_ranks(
@@ -34,7 +52,7 @@ def run_ranks(
     max_num_batched_tokens: int,
     blocks: int,
     block_tokens: int,
-    physics_by_clock: Mapping[float, Physics],
+    physics_by_clock: Mapping[float, SharedPhysics],
     together_by_clock: Mapping[float, Together],
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
@@ -42,7 +60,7 @@ def run_ranks(
 ) -> ReferenceRun:
     """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
 
-    together_by_clock: seconds of the part that all share, from the tokens of all. A request goes to
+    together_by_clock: cost of the part that all share, from the tokens of all. A request goes to
     the rank with the lowest 4 * waiting + running, the first of equals after the last that got one.
     """
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
@@ -110,21 +128,25 @@ def _step(
     plans: list[_Plan],
     now: float,
     clock: float,
-    physics: Physics,
+    physics: SharedPhysics,
     together: Together,
 ) -> ReferenceStep:
     slowest_s, tokens, sampled = 0.0, 0, 0
     chunks: list[tuple[int, int]] = []
+    works = []
     for plan in plans:
         contexts = [sequence.kv + 1 for sequence in plan.decoded]
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
+        works.append((contexts, own, emitted))
         slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted))
         tokens += len(contexts) + sum(length for _, length in own)
         sampled += emitted
         chunks += own
-    duration_s = slowest_s + together(tokens)
+    shared = together(tokens)
+    duration_s = slowest_s + shared.duration_s
+    powers_w = [physics.shared_power_w(*work, shared, duration_s) for work in works]
     return ReferenceStep(
         start_s=now,
         end_s=now + duration_s,
@@ -138,6 +160,6 @@ def _step(
         waiting=sum(len(replica.waiting) for replica in crew),
         known=0,
         blocks_in_use=sum(replica.blocks - replica.free for replica in crew),
-        energy_j=math.nan,
+        energy_j=sum(powers_w) / len(crew) * duration_s,
         made=sampled,
     )

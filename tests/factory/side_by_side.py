@@ -139,6 +139,22 @@ class Plain:
         cost = self._cost(contexts, chunks, sampled)
         return self.speed.power.power_w(cost._replace(duration_s=cost.duration_s + paused_s))
 
+    def shared_power_w(
+        self,
+        contexts: Sequence[int],
+        chunks: Sequence[tuple[int, int]],
+        sampled: int,
+        shared: Cost,
+        duration_s: float,
+    ) -> float:
+        own = self._cost(contexts, chunks, sampled)
+        both = own._replace(
+            duration_s=duration_s,
+            busy_compute_s=own.busy_compute_s + shared.busy_compute_s,
+            busy_memory_s=own.busy_memory_s + shared.busy_memory_s,
+        )
+        return self.speed.power.power_w(both)
+
     def _cost(
         self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> Cost:
@@ -230,8 +246,8 @@ def reference(case: Case) -> ReferenceRun:
     )
 
 
-def _together(speed: Speed) -> Callable[[int], float]:
-    return lambda tokens: speed.step_time.together(tokens).duration_s
+def _together(speed: Speed) -> Callable[[int], Cost]:
+    return lambda tokens: speed.step_time.together(tokens)
 
 
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:

@@ -12,6 +12,7 @@ from factory_sim.factory.engine.ranks import Ranks
 from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, EngineRun, Toy, engine, reference, toy_power
 from tests.factory.test_exactness import (
+    ENERGY,
     SAME,
     TOYS,
     assert_same_gaps,
@@ -53,6 +54,8 @@ def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
         for step in slow.steps
     )
     assert totals.sequence_s == pytest.approx(taken, rel=SAME)
+    energy_j = sum(step.energy_j for step in slow.steps)
+    assert totals.energy_j == pytest.approx(energy_j, rel=ENERGY)
 
 
 @settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
