@@ -8,12 +8,11 @@ experts' work on the tokens of all ranks with the two collectives around it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.step_time import Array, Chunk, Cost, Roofline, StepTime
 
 
@@ -27,16 +26,8 @@ class RankTime(StepTime, Protocol):
 class RankRoofline(Roofline):
     """The roofline of a rank: as that of a whole replica, but for routed experts."""
 
-    def __init__(
-        self,
-        chip: Chip,
-        shard: Shard,
-        host: Host,
-        clock: float,
-        max_sequences: int,
-        max_tokens: int,
-    ) -> None:
-        super().__init__(chip, shard, host, clock, max_sequences, max_tokens)
+    def __init__(self, *roofline: Any) -> None:
+        super().__init__(*roofline)
         self._together: dict[int, Cost] = {}
 
     def together(self, tokens: int) -> Cost:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from factory_sim.report.layout import entry, table
-from factory_sim.report.text import duration, number
+from factory_sim.report.text import duration, megawatts, number, with_unit
 
 Figures = Mapping[str, Any]
 
@@ -16,7 +16,7 @@ def training(summary: Figures) -> Iterator[str]:
     jobs: Mapping[str, Figures] = summary.get("training", {})
     if not jobs:
         return
-    rows = [["", "GPUs", "tokens/s", "MFU", "goodput", "saves", "failures", "MWh"]]
+    rows = [["", "GPUs", "tokens/s", "MFU", "goodput", "saves", "failures", "energy"]]
     for name, job in jobs.items():
         rows.append(
             [
@@ -27,12 +27,12 @@ def training(summary: Figures) -> Iterator[str]:
                 f"{job['goodput']:.1%}",
                 f"{job['checkpoints']:,}",
                 f"{job['failures']:,}",
-                number(job["energy_mwh"]),
+                with_unit(job["energy_mwh"] * 1e6, "Wh"),
             ]
         )
     yield from table(rows)
     yield from entry(
-        "goodput", "share of the time in steps that count; saves: checkpoints; MWh of GPU boards"
+        "goodput", "share of the time in steps that count; saves: checkpoints; energy of GPU boards"
     )
     for name, job in jobs.items():
         if job["lost_to_failures_s"]:
@@ -41,13 +41,19 @@ def training(summary: Figures) -> Iterator[str]:
         if swing is not None:
             yield from entry(
                 f"{name}, swing",
-                f"{number(swing['amplitude_mw'])} MW at the boards every "
+                f"{megawatts(swing['amplitude_mw'])} at the boards every "
                 f"{duration(swing['period_s'])}",
             )
         whole = job.get("whole_run")
         if whole is not None:
             yield from entry(
                 f"{name}, all tokens",
-                f"{number(whole['days'])} days and {number(whole['gpu_energy_mwh'])} MWh at this "
-                "pace",
+                f"{_days(whole['days'])} and {number(whole['gpu_energy_mwh'])} MWh at this pace",
             )
+    yield from entry(
+        "of the site", "tokens/s per GPU and per MW, and J per token, count GPUs and watts of jobs"
+    )
+
+
+def _days(days: float) -> str:
+    return f"{number(days)} days" if days >= 2.0 else duration(days * 86400)

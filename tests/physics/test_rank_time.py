@@ -119,3 +119,15 @@ def test_uneven_experts_slow_a_step_and_copies_mend_it() -> None:
         steps.append(even_step_time(fleet, 1.0).decode(64).duration_s)
     even_s, uneven_s, copied_s = steps
     assert even_s < copied_s < uneven_s
+
+
+def test_copies_of_experts_take_memory() -> None:
+    skewed = {"tp": 1, "dp": 8, "ep": 8, "expert_skew": 1.0}
+    alone, copied = (fleet_of({**skewed, "redundant_experts": n}) for n in (0, 8))
+    assert alone.model.moe is not None
+    # A GPU holds one copy more in each layer: three matrices of hidden * intermediate, in 8 bits.
+    weights = 3 * alone.model.hidden * alone.model.moe.intermediate
+    more_bytes = weights * work.moe_layers(alone.model)
+    grown = copied.memory.weight_bytes - alone.memory.weight_bytes
+    assert grown == pytest.approx(more_bytes, rel=1e-9)
+    assert copied.memory.tokens < alone.memory.tokens

@@ -27,19 +27,21 @@ def test_a_job_has_a_row() -> None:
     job = JOB | {"power_swing": swing, "whole_run": whole}
     text = list(training({"training": {"tune": job}}))
     assert text == [
-        "                          GPUs  tokens/s    MFU  goodput  saves  failures     MWh",
-        "  tune                      64    46,700  39.1%    80.1%      4         1  0.0337",
+        "                          GPUs  tokens/s    MFU  goodput  saves  failures    energy",
+        "  tune                      64    46,700  39.1%    80.1%      4         1  33.7 kWh",
         "  goodput                share of the time in steps that count; saves:",
-        "                         checkpoints; MWh of GPU boards",
+        "                         checkpoints; energy of GPU boards",
         "  tune, lost             4 min 49 s of work",
-        "  tune, swing            0.0249 MW at the boards every 16.3 s",
+        "  tune, swing            24.9 kW at the boards every 16.3 s",
         "  tune, all tokens       12.4 days and 399 MWh at this pace",
+        "  of the site            tokens/s per GPU and per MW, and J per token, count",
+        "                         GPUs and watts of jobs",
     ]
 
 
 def test_a_job_that_has_done_nothing_yet() -> None:
     job = {key: value for key, value in JOB.items() if key != "mfu"} | {"lost_to_failures_s": 0}
-    assert len(list(training({"training": {"tune": job}}))) == 4
+    assert len(list(training({"training": {"tune": job}}))) == 6
     assert list(training(synthetic.run(50).summary)) == []
 
 

@@ -39,6 +39,13 @@ def test_every_row_of_a_source_is_a_case(source: str) -> None:
 
 
 @needs_data
+def test_rows_with_many_gpus_a_model_are_read_as_they_ran() -> None:
+    cases = source_cases("wide", DATA)
+    assert sum(case.prefill is not None for case in cases) == 29
+    assert sum(case.prefill is None and case.parallelism.dp > 1 for case in cases) == 11
+
+
+@needs_data
 def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
     facts = load_catalog()
     targets = targets_of(DATA, facts)
