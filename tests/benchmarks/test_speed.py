@@ -4,6 +4,7 @@ Machines are noisy and differ; the ratio of two things measured side by side hol
 taken as the least of several rounds, the two in turn. Where other work shares the cores, a run,
 which fills their caches, still slows by more than a bare timeout, by up to 40 %: time is therefore
 bounded with room above the aim, and the calls of functions, which no other work changes, closely.
+What is timed is marked slow, as those tests run one at a time.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ def synthetic(rate: float, requests: int, *overrides: str) -> Scenario:
     )
 
 
+@pytest.mark.slow
 @needs_trace
 @timed
 @pytest.mark.parametrize("overrides", [(), FOUR], ids=["one replica", "four replicas"])
@@ -136,6 +138,7 @@ BUILDING = (
 )
 
 
+@pytest.mark.slow
 @needs_trace
 def test_the_building_costs_little_of_a_run() -> None:
     """What a reading costs on a busy site, by the median, times the readings of the hour."""
@@ -173,6 +176,7 @@ def test_few_events_a_request(overrides: tuple[str, ...]) -> None:
     assert events <= 6 * requests
 
 
+@pytest.mark.slow
 @timed
 def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixture) -> None:
     squeezed = (
