@@ -13,7 +13,7 @@ def small_scenario(
     seed: int = 3,
     duration: str = "10 s",
     replicas: int = 1,
-    router: str = "round-robin",
+    router: Any = "round-robin",
     engine: dict[str, Any] | None = None,
     rate: str = "5 /s",
     arrivals: dict[str, Any] | None = None,

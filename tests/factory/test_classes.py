@@ -199,6 +199,31 @@ def test_fair_shares_shield_the_small_tenant_from_the_big_one() -> None:
     assert waits["fair"]["small"] < 0.05 * waits["fair"]["big"]
 
 
+def test_weights_of_tokens_decide_who_is_served_least() -> None:
+    """One tenant asks long and is answered shortly, another the other way round; both always wait.
+
+    Fair shares are equal in input_weight * prompt + output_weight * output (VTC, OSDI 2024).
+    """
+    shapes = {"asks": (900, 20), "listens": (100, 180)}
+    load = {
+        name: workload(1, tenants={"shares": {name: 1}})
+        | {"lengths": {"prompt": prompt, "output": output}}
+        | {"arrivals": {"process": "closed", "concurrency": 100}}
+        for name, (prompt, output) in shapes.items()
+    }
+    for weights in ((1, 2), (1, 20)):
+        told = dict(zip(("input_weight", "output_weight"), weights, strict=True))
+        run = simulate(scenario({"scheduling": {"policy": "fair"} | told}, {}, load))
+        rows = run.requests
+        rows = rows[rows["arrival_s"] + rows["e2e_ms"] / 1e3 <= 40.0]  # not those of the drain
+        done = rows["tenant"].value_counts()
+        asks, listens = (
+            done[name] * (weights[0] * prompt + weights[1] * output)
+            for name, (prompt, output) in shapes.items()
+        )
+        assert asks == pytest.approx(listens, rel=0.1), weights
+
+
 def test_zipf_tenants() -> None:
     load = {"app": workload(60, tenants={"count": 4, "skew": 1})}
     counts = simulate(scenario(classes={}, workloads=load)).requests["tenant"].value_counts()

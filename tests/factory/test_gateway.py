@@ -8,7 +8,9 @@ import pytest
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES, Gateway
 from factory_sim.factory.routing import ROUTING
+from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import ARRIVAL, Timetable
+from tests.factory.small import small_scenario
 from tests.factory.test_replica import build
 
 
@@ -120,3 +122,34 @@ def test_power_aware_counts_a_queue_in_the_time_that_its_clock_makes_of_it(env: 
     rows = np.sort(door.table(), order="number")
     # One request at 40 % of the clock counts as two and a half: the first two go elsewhere.
     assert rows["replica"].tolist() == [1, 1, 0]
+
+
+def test_old_figures_send_herds() -> None:
+    """Whoever comes between two looks goes to the same replica (Mitzenmacher 2000).
+
+    With service of s and looks every T a herd is of rate * T requests, which wait for
+    (rate * T - 1) / 2 services of each other in the mean; a fresh look beats chance, an old one
+    does not.
+    """
+    load = {"max_num_seqs": 1}, {"prompt": 100, "output": 20}
+
+    def waited(router: object) -> Run:
+        engine, lengths = load
+        return simulate(
+            small_scenario(
+                duration="30 s",
+                replicas=8,
+                router=router,
+                rate="40 /s",
+                engine=engine,
+                lengths=lengths,
+            )
+        )
+
+    fresh, chance = waited("least-outstanding"), waited("random")
+    old = waited({"policy": "least-outstanding", "staleness": "1 s"})
+    first_ms = fresh.summary["ttft_ms"]["mean"]
+    assert first_ms < chance.summary["ttft_ms"]["mean"] < old.summary["ttft_ms"]["mean"]
+    service_ms = fresh.requests["e2e_ms"].min()  # nobody was before it
+    herd_ms = (40.0 * 1.0 - 1.0) / 2.0 * service_ms
+    assert old.summary["ttft_ms"]["mean"] == pytest.approx(herd_ms, rel=0.15)

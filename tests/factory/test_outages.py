@@ -87,6 +87,22 @@ def test_storage_is_shared_by_all_who_load_and_stops_them_when_it_fails() -> Non
     assert [time for time, _, state in log if state == "up"] == [147.1] * 8
 
 
+def test_a_server_takes_weights_in_at_its_own_pace() -> None:
+    failures = {
+        "schedule": [{"at": "10 s", "what": "rack-0", "lasts": "5 s"}],
+        "storage": {"per_server": "2 GB/s"},
+    }
+    # Without a bound on storage itself: 16.06 GB of each replica at 2 GB/s, whoever else loads.
+    alone = [
+        time for time, _, state in up_and_down(failing(failures=failures), 140.0) if state == "up"
+    ]
+    faster = failures | {"storage": {"per_server": "4 GB/s"}}
+    half = [
+        time for time, _, state in up_and_down(failing(failures=faster), 140.0) if state == "up"
+    ]
+    assert alone[0] - half[0] == pytest.approx(16.06 / 2 - 16.06 / 4, abs=0.1)
+
+
 def test_redundancy_carries_one_failure_and_not_two() -> None:
     site = building(power_chain={"kind": "2n", "pdu": {"racks": 1}})
     once = failing({"at": "10 s", "what": "pdu-0", "lasts": "20 s"}, site=site)

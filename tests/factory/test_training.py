@@ -117,6 +117,14 @@ class TestClosedForms:
         assert job["goodput"] == pytest.approx(interval_s / whole_s, rel=1e-9)
         assert job["checkpoints"] in (3, 4)  # the last one ends with the run
 
+    def test_a_checkpoint_has_so_many_bytes_a_parameter(self) -> None:
+        usual, lean = (
+            holding_of(checkpoint=SAVED["checkpoint"] | more).write_s
+            for more in ({}, {"bytes_per_parameter": 2})
+        )
+        assert usual == pytest.approx(14 * 8.03e9 / 20e9, rel=1e-3)
+        assert lean == pytest.approx(usual / 7)
+
     def test_it_ends_and_its_gpus_rest(self) -> None:
         holding = holding_of(tokens=2**17 * 10.5)
         run = simulate(beside(JOB | {"tokens": 2**17 * 10.5}))

@@ -312,6 +312,10 @@ def test_racks_are_filled_up_to_what_can_be_cooled_and_fed() -> None:
 
     assert racks() > 8
     assert racks(cooling={"plant": "air", "air_capacity": "350 kW"}) == 7
+    cold = [rows[0] | {"liquid_share": "75 %"}]
+    plant = {"plant": "liquid", "liquid_capacity": "200 kW"}
+    site = site_of(site=building(cooling=plant), racks=cold)
+    assert len(lay_out(site).site.racks) == 6  # 75 % of 42.7 kW each
     assert racks(power_chain={"kind": "n", "ups": {"rating": "220 kW"}}) == 5
     # What the building always draws is no matter of the first rack alone.
     large = {"kind": "2n", "ups": {"rating": "20 MW"}, "transformer": {"rating": "20 MW"}}
