@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.batches import host_memory, host_tier
 from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
-from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
@@ -176,7 +176,7 @@ WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 def _swapping(fleet: Fleet) -> Section:
     """Return the room in host memory, for victims or for what is cached, where a fleet has some."""
     host = host_tier(fleet) or host_memory(fleet)
-    if not host.total:
+    if host is None:
         return {}
     return {
         "host memory": f"{host.total:,} KV blocks of a replica, "

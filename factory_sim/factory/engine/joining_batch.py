@@ -6,7 +6,6 @@ there.
 
 from __future__ import annotations
 
-from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch, Batching
 from factory_sim.factory.engine.request import Request
 
@@ -60,7 +59,7 @@ class JoiningBatch(Batch):
             return False
         request, kv = waiting[0], self.kv
         stored = request.carried
-        if not stored or not self._knows(request):
+        if not stored or request.queued_s > self._known_until_s():
             return False
         blocks = kv.blocks(stored)
         full = stored % kv.block_tokens == 0
@@ -76,14 +75,3 @@ class JoiningBatch(Batch):
         self._start_decoding(request, [])
         self._stalls.hold(request.last_token_s)
         return True
-
-    def _knows(self, request: Request) -> bool:
-        """Tell whether a request was there when this step was planned."""
-        return True
-
-
-class AsyncJoiningBatch(JoiningBatch, AsyncBatch):
-    """The same, where each step is planned while the one before runs."""
-
-    def _knows(self, request: Request) -> bool:
-        return request.queued_s <= self._in_time_s

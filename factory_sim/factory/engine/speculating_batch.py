@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from heapq import heappush
 from typing import Any
 
-from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks, Stay
 from factory_sim.factory.engine.drafts import Drafts
@@ -109,8 +108,8 @@ class SpeculatingBatch(Batch):
     stretch: DraftedStretch
     ledger: DraftedLedger
 
-    def __init__(self, *batch: Any, drafts: Drafts) -> None:
-        super().__init__(*batch)
+    def __init__(self, *batch: Any, drafts: Drafts, **more: Any) -> None:
+        super().__init__(*batch, **more)
         assert self.windows is None and isinstance(self.kv, DraftedBlocks)
         assert self.kv.drafts == drafts.tokens
         self.drafts = drafts
@@ -233,7 +232,3 @@ class SpeculatingBatch(Batch):
             steps = self.kv.steps_that_fit(self._step, n)
         self.stretch.rate = self._rate
         return steps
-
-
-class AsyncSpeculatingBatch(SpeculatingBatch, AsyncBatch):
-    """The same of an engine with asynchronous scheduling."""
