@@ -51,8 +51,8 @@ class JoiningBatch(Batch):
     def _join(self) -> bool:
         """Let the head of the queue decode from this step on; tell whether it could.
 
-        It needs a slot, the blocks of its prompt, and one for its next token where these are
-        full, beside what the running sequences take in this step.
+        It needs a slot, the blocks of its prompt, and another for its next tokens where these do
+        not fit, beside what the running sequences take in this step.
         """
         waiting = self.waiting
         if not waiting or len(self.running) >= self.max_running:
@@ -62,8 +62,8 @@ class JoiningBatch(Batch):
         if not stored or request.queued_s > self._known_until_s():
             return False
         blocks = kv.blocks(stored)
-        full = stored % kv.block_tokens == 0
-        if blocks + full > kv.free - kv.need(self._step, 1, self.decoding):
+        ahead = kv.blocks(stored + self.tokens_each)
+        if ahead > kv.free - kv.need(self._step, 1, self.decoding):
             self.stretch.kv_blocked = True
             return False
         waiting.popleft()

@@ -133,13 +133,14 @@ class SpeculatingBatch(Batch):
         """Preempt until every decoding sequence has blocks for its token and its drafts."""
         running = len(self.running)
         super().make_room()
-        self._squeezed = len(self.running) < running
+        self._squeezed |= len(self.running) < running
 
     def plan(self, now: float) -> bool:
         """Plan the next stretch; return False when there is nothing to do.
 
         It is one step long where somebody was preempted, who may come back right after.
         """
+        self._squeezed = False
         going = super().plan(now)
         if self._squeezed:
             self.stretch.cut(now)
@@ -149,7 +150,6 @@ class SpeculatingBatch(Batch):
         """Carry out the stretch; return the time at its end and who has finished then."""
         if self._decodes and self.decoding:
             self.context += (self._rate - self.decoding) * self.stretch.steps
-        self._squeezed = False
         step = self._step
         done = super().advance()
         self.kv.forget(step, self._step)
