@@ -374,7 +374,7 @@ class _Replica:
             made = sequence.kv - sequence.prompt_with_emitted + 1
             sequence.record.emissions_s += [now] * made
             request = sequence.record.request
-            self.charge(request.tenant, self.order.weights[1])
+            self.charge(request.tenant, self.order.weights[1] * made)
             if sequence.record.emitted == request.output:
                 self.leave(sequence, "completed", now)
             elif request.sends_s is not None:

@@ -23,7 +23,6 @@ from factory_sim.factory.routing import ROUTING, Router
 from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
-from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.physics.step_time import StepTime
 
 StepTimes = Callable[[Fleet, float], StepTime]
@@ -92,7 +91,7 @@ def _decode_gateway(
     assert prefill is not None
     crossing = Crossing(
         links[prefill.kv_link],
-        partial(prompt_cache_bytes, fleet.model, fleet.shard.bytes_per_kv),
+        fleet.prompt_bytes,
         fleet.name,
         prefill.per_replica or inf,
         prefill.first_token == "decode",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,9 +12,10 @@ from tests.factory import test_pool_exactness as pools
 from tests.factory import test_prefix_exactness as prefixes
 from tests.factory import test_schedule_exactness as schedules
 from tests.factory.side_by_side import Case
-from tests.factory.test_exactness import TICK_S, assert_same, speed_of, times
-from tests.factory.test_speculation_exactness import UNWINDOWED, drafted
+from tests.factory.test_exactness import assert_same
+from tests.factory.test_speculation_exactness import UNWINDOWED
 from tests.factory.test_speculation_exactness import assert_same as assert_same_drafted
+from tests.reference import Order
 
 tries = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
@@ -45,7 +45,9 @@ def drafting(draw: st.DrawFn, case: Case) -> Case:
     """Let the answers of a case be drafted, on a replica with room for it."""
     block_tokens = case.block_tokens
     tokens = draw(st.integers(1, min(7, block_tokens - 1)))
-    drafts = Drafts(tokens, draw(st.sampled_from([0.0, 0.3, 0.7, 1.0])), 0.0, draw(st.integers(0, 9)))
+    drafts = Drafts(
+        tokens, draw(st.sampled_from([0.0, 0.3, 0.7, 1.0])), 0.0, draw(st.integers(0, 9))
+    )
     most = max(r.prompt + r.output - 1 + tokens for r in case.requests)
     needed = -(-most // block_tokens)
     speed_at = case.speed_at
@@ -86,6 +88,8 @@ def come_and_drafted(draw: st.DrawFn) -> Case:
 def ordered_and_drafted(draw: st.DrawFn) -> Case:
     hashed = draw(st.booleans())
     case = draw(schedules.cases(hashed, toys=UNWINDOWED).filter(in_blocks))
+    if case.order.policy == "fair":
+        case = replace(case, order=Order(draw(st.sampled_from(["priority", "edf"]))))
     return drafting(draw, replace(case, host_blocks=0))
 
 

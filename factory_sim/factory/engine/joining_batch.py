@@ -37,9 +37,13 @@ class JoiningBatch(Batch):
 
     def admit(self, most: int | None = None) -> Request | None:
         """Admit the head of the queue to be computed, unless it comes with its KV cache."""
-        if self.waiting and self.waiting[0].carried:
+        if not self.waiting or self.waiting[0].carried:
             return None
-        return super().admit(most)
+        hit = self.waiting[0].hit
+        request = super().admit(most)
+        if request is not None and request.hashes is not None:
+            request.hit = hit  # what was found where its prompt was first computed
+        return request
 
     def take_in(self) -> None:
         """Let those at the head of the queue decode from this step on whose KV cache is here."""
@@ -47,6 +51,13 @@ class JoiningBatch(Batch):
         while self._join():
             pass
         self._growing = 0  # the policy has yet to say whether sequences decode in this step
+
+    def _preempted(self, request: Request, stored: int) -> None:
+        """Count what a request must compute again: all, if what it found was elsewhere."""
+        if request.hashes is None:
+            super()._preempted(request, stored)
+        else:
+            self.recomputed_tokens += stored
 
     def _join(self) -> bool:
         """Let the head of the queue decode from this step on; tell whether it could.
