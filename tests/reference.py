@@ -293,15 +293,19 @@ class _Replica:
         self.running: list[_Sequence] = []
         self.waiting: list[_Sequence] = []
         self.unused: list[Content] = []  # kept in free blocks, the least recently used first
-        self.sending: list[tuple[float, int]] = []  # when so many blocks come back
+        self.sending: list[tuple[float, _Sequence]] = []  # when who has left gives blocks back
         self.looked_s = math.inf  # when the planner looked at the queue; infinity: just now
         self.answered: list[int] = []  # who was, since somebody last asked
 
     @property
     def free(self) -> int:
-        sent = sum(blocks for _, blocks in self.sending)
-        own = sum(sequence.own for sequence in self.running)
-        return self.blocks - sent - own - len(self.shared_by(self.running))
+        own = sum(sequence.own for sequence in self.holding)
+        return self.blocks - own - len(self.shared_by(self.holding))
+
+    @property
+    def holding(self) -> list[_Sequence]:
+        """Return who holds blocks: who runs, and who has gone on without its KV cache so far."""
+        return self.running + [sequence for _, sequence in self.sending]
 
     def shared_by(self, sequences: Iterable[_Sequence]) -> set[Content]:
         return {content for sequence in sequences for content in sequence.shared}
@@ -323,7 +327,7 @@ class _Replica:
 
     def look_up(self, sequence: _Sequence) -> list[Content]:
         """Return the leading blocks of a prompt that are here, in use or not."""
-        here = self.shared_by(self.running) | set(self.unused) | set(self.shelf)
+        here = self.shared_by(self.holding) | set(self.unused) | set(self.shelf)
         found: list[Content] = []
         while (content := sequence.record.request.content(len(found))) in here:
             assert content is not None
@@ -339,7 +343,7 @@ class _Replica:
             content = sequence.record.request.content(block)
             if content is None:
                 return
-            assert content not in self.shared_by(self.running), "computed twice at once"
+            assert content not in self.shared_by(self.holding), "computed twice at once"
             assert content not in self.unused, "computed while it was here"
             assert content not in self.shelf, "computed while it was in host memory"
             sequence.own -= 1
@@ -347,7 +351,7 @@ class _Replica:
 
     def give_back(self, sequence: _Sequence) -> None:
         """Free the blocks of a sequence that runs no longer, its tail first."""
-        still = self.shared_by(self.running)
+        still = self.shared_by(self.holding)
         self.unused += [content for content in reversed(sequence.shared) if content not in still]
         sequence.own, sequence.shared = 0, []
         sequence.kv = sequence.target = 0
@@ -370,12 +374,13 @@ class _Replica:
             made = sequence.kv - sequence.prompt_with_emitted + 1
             sequence.record.emissions_s += [now] * made
             request = sequence.record.request
-            self.charge(request.tenant, self.order.weights[1])
+            self.charge(request.tenant, self.order.weights[1] * made)
             if sequence.record.emitted == request.output:
                 self.leave(sequence, "completed", now)
             elif request.sends_s is not None:
-                self.sending.append((now + request.sends_s, sequence.blocks))
-                self.leave(sequence, "sent", now)
+                sequence.record.outcome, sequence.record.left_s = "sent", now
+                self.running.remove(sequence)
+                self.sending.append((now + request.sends_s, sequence))
 
     def move_on(self, sequence: _Sequence) -> None:
         """Take a decoded sequence one step on: by a token, or by what its drafts come to."""
@@ -413,7 +418,11 @@ class _Replica:
     # 2. control
 
     def get_back(self, now: float) -> None:
-        self.sending = [item for item in self.sending if item[0] > now + SAME_TIME_S]
+        """Take back the blocks of those whose KV cache has arrived elsewhere."""
+        self.sending.sort(key=lambda item: item[0])
+        while self.sending and self.sending[0][0] <= now + SAME_TIME_S:
+            _, sequence = self.sending.pop(0)
+            self.give_back(sequence)
 
     def time_out(self, now: float) -> None:
         everybody = self.running + self.waiting
@@ -506,9 +515,10 @@ class _Replica:
 
     def head_fits(self) -> bool:
         """Whether the head of the waiting queue finds a slot and blocks for its whole target."""
-        if self.preempted and (self.order != FCFS or self.host_blocks):
+        if self.preempted and (self.order != FCFS or self.host_blocks or self.drafts):
             # Nobody is let in in the same step. First come, first served needs no such rule: the
-            # victim heads the queue, and does not fit unless all that decode are held back.
+            # victim heads the queue, and does not fit unless all that decode are held back; with
+            # drafts it has given back more than it takes to return.
             return False
         self.bring_forward()
         if not self.waiting or len(self.running) >= self.max_num_seqs:
@@ -518,13 +528,13 @@ class _Replica:
         if self.waiting[0].carried:
             return False  # it joins, and is not computed
         found = self.look_up(self.waiting[0])
-        in_use = len(self.shared_by(self.running) & set(found))
+        in_use = len(self.shared_by(self.holding) & set(found))
         return self.blocks_for(self.waiting[0].prompt_with_emitted) - in_use <= self.free
 
     def join_carried(self, now: float) -> None:
         """Take in those at the head of the queue whose KV cache has come with them.
 
-        Each needs blocks for its prompt and one more token, with all running sequences growing.
+        Each needs blocks for its prompt, one more token and drafts, with all others growing.
         """
         self.bring_forward()
         if not self.waiting or not self.waiting[0].carried:
@@ -539,7 +549,7 @@ class _Replica:
             room = self.free - self.needed_to_grow()
             if len(self.running) >= self.max_num_seqs:
                 return
-            if self.blocks_for(sequence.carried + 1) > room:
+            if self.blocks_for(sequence.carried + 1 + self.drafts) > room:
                 return
             self.waiting.pop(0)
             sequence.kv = sequence.target = sequence.carried
@@ -630,8 +640,8 @@ class _Replica:
         """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
         assert self.free >= len(self.unused)
         assert len(self.shelf) <= self.shelf_blocks
-        assert not set(self.shelf) & (set(self.unused) | self.shared_by(self.running))
-        assert not self.shared_by(self.running) & set(self.unused)
+        assert not set(self.shelf) & (set(self.unused) | self.shared_by(self.holding))
+        assert not self.shared_by(self.holding) & set(self.unused)
         assert len(self.running) <= self.max_num_seqs
         assert all(sequence.blocks == 0 for sequence in self.waiting)
         for sequence in self.running:
@@ -778,6 +788,7 @@ def run_reference(
     while now is not None:
         while arrivals and arrivals[0][1].request.arrival_s < now - SAME_TIME_S:
             replica.join(*arrivals.pop(0))
+        replica.get_back(now - 2 * SAME_TIME_S)
         replica.finish(plan, now)
         go_on()
         while changes and changes[0][0] <= now + SAME_TIME_S:

@@ -29,7 +29,7 @@ def clocks(
     ]
     for index, (name, spec, fleet) in enumerate(pools):
         phases = fleet.phases
-        keeps = fleet.spec.engine.prefix_caching is not False
+        keeps = given.deployments[spec.deployment].front_engine.prefix_caching is not False
         where = f"workload.{name}"
         lengths = mean_lengths(spec, given.facts, Path(), where, given.duration, keeps)
         points = points_of(layout, fleet, *lengths)

@@ -252,7 +252,7 @@ class Factory:
 
 def told_apart(scenario: Scenario) -> bool:
     """Tell whether requests are of classes or tenants, or a queue asks what they are."""
-    orders = [deployment.engine.scheduling for deployment in scenario.deployments.values()]
+    orders = [spec.front_engine.scheduling for spec in scenario.deployments.values()]
     tenants = [spec.tenants for spec in scenario.workload.values()]
     return bool(scenario.classes or any(tenants) or any(o and o.policy != "fcfs" for o in orders))
 
@@ -285,22 +285,22 @@ def _streams(
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
-    blocks_of = {fleet.name: fleet.memory.block_tokens for fleet in layout.fleets}
     # The last pool of a deployment is the one that requests come to.
-    hosts = {fleet.deployment: fleet.host for fleet in layout.fleets}
+    fronts = {fleet.deployment: fleet for fleet in layout.fleets}
     scales = {fleet.deployment: fleet.scale for fleet in layout.fleets}
     numbers = count()
     streams = []
     seeds = workload_seeds(scenario)
     for index, (name, whole) in enumerate(scenario.workload.items()):
         spec = thinned(whole, 1.0 / scales[whole.deployment])
-        lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
+        front = fronts[spec.deployment]
+        lag_s = spec.round_trip / 2 + front.host.per_request_s
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
         gateway = gateways[spec.deployment]
         where = f"workload.{name}"
         each = 0
-        if spec.deployment in caching:
-            each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
+        if front.name in caching:
+            each = hash_tokens(spec, Path(), where) // front.memory.block_tokens
             if spec.sessions is not None:
                 each = WHOLE_SESSION
         many = len(scenario.workload)

@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.batches import host_memory, host_tier
 from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
-from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
-from factory_sim.physics.memory import prompt_cache_bytes
 from factory_sim.physics.training import daly_interval_s, expected_s, training_flops
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
@@ -105,7 +104,7 @@ def check(scenario: Scenario) -> Check:
 def _keeps_prefixes(scenario: Scenario, spec: WorkloadSpec) -> bool:
     """Tell whether the replicas of a workload may keep what was said; wrong names come later."""
     deployment = scenario.deployments.get(spec.deployment)
-    return deployment is None or deployment.engine.prefix_caching is not False
+    return deployment is None or deployment.front_engine.prefix_caching is not False
 
 
 def _site(layout: Layout) -> Section:
@@ -176,7 +175,7 @@ WORDS = {"transformer": "transformers", "ups": "UPS", "pdu": "PDUs"}
 def _swapping(fleet: Fleet) -> Section:
     """Return the room in host memory, for victims or for what is cached, where a fleet has some."""
     host = host_tier(fleet) or host_memory(fleet)
-    if not host.total:
+    if host is None:
         return {}
     return {
         "host memory": f"{host.total:,} KV blocks of a replica, "
@@ -211,7 +210,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         ),
     }
     rows |= _scaling(fleet)
-    if fleet.drafting is not None:
+    if fleet.drafting is not None and not fleet.computes_prompts:
         rows["speculation"] = (
             f"{fleet.drafting.tokens} tokens drafted a step, {fleet.tokens_per_step:.2f} made in "
             "the mean"
@@ -235,7 +234,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
             step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
         )
     else:
-        best = ideal_decoding(step_time, prompt, output, most)
+        best = ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
     rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )
@@ -312,7 +311,7 @@ def _crossing(
     told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
     if lengths is None:
         return {"KV link": told}
-    size = prompt_cache_bytes(fleet.model, fleet.shard.bytes_per_kv, round(lengths[0]))
+    size = fleet.prompt_bytes(round(lengths[0]))
     alone_s = size / min(link.bandwidth, prefill.per_replica or link.bandwidth) + link.latency
     return {
         "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "

@@ -125,6 +125,8 @@ class DecodeGateway(Gateway):
         linked(self.replicas[transfer.to]).expect(-1)
         request.transfer_s = self.env.now - request.queued_s
         request.carried = request.prompt
+        if request.hashes is not None:
+            request.cached = 0  # nothing is kept here that it could find if it is preempted
         self.front.release(request)
         self.replicas[transfer.to].submit(request)  # which the front has seen to that it takes
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet, path_of
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.stream import has_sessions, hash_tokens
@@ -18,8 +18,12 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     As the deployment says; else where a workload's prompts carry hashes, since engines have it on
     by default. Raises InputError where it could find nothing, or for a router that asks for it.
     """
-    if fleet.computes_prompts:
-        return False  # what is wrong is said of the pool that decodes
+    if fleet.spec.prefill is not None:  # who comes there has the KV cache of its prompt
+        problems = list(_of_router(scenario, fleet, False))
+        if problems:
+            raise InputError(problems)
+        return False
+    engine = _engine_path(scenario, fleet)
     hashed = {
         name: tokens
         for name, spec in sent_to(scenario, fleet)
@@ -30,34 +34,18 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     if not caches and fleet.spec.engine.host_cache is not None:
         raise InputError(
             Problem(
-                f"deployments.{fleet.name}.engine.host_cache",
+                f"{engine}.host_cache",
                 f"takes what a prefix cache has no room for, and {fleet.name} has none: no "
                 "workload of it has sessions, or prompts that carry hashes; leave host_cache out",
-            )
-        )
-    if caches and fleet.spec.prefill is not None:
-        raise InputError(
-            Problem(
-                f"deployments.{fleet.name}.engine.prefix_caching",
-                "a prefill pool keeps no prefixes yet; say 'prefix_caching: false', or leave out "
-                "'prefill'",
             )
         )
     if caches and fleet.spec.engine.preemption == "swap":
         raise InputError(
             Problem(
-                f"deployments.{fleet.name}.engine.preemption",
+                f"{engine}.preemption",
                 "a workload has sessions or prompts with hashes, and a prefix cache keeps the "
                 "blocks of preempted requests where they are; leave out 'preemption: swap', or "
                 "say 'prefix_caching: false'",
-            )
-        )
-    if caches and fleet.drafting is not None:
-        raise InputError(
-            Problem(
-                f"deployments.{fleet.name}.engine.prefix_caching",
-                "replicas that draft keep no prefixes yet; say 'prefix_caching: false', or leave "
-                "out 'speculation'",
             )
         )
     problems = [*_of_hashes(scenario, fleet, hashed, caches), *_of_router(scenario, fleet, caches)]
@@ -66,10 +54,17 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     return caches
 
 
+def _engine_path(scenario: Scenario, fleet: Fleet) -> str:
+    """Return where the scenario describes the engine of a fleet."""
+    prefill = scenario.deployments[fleet.deployment].prefill
+    own = fleet.where if prefill is not None and prefill.engine else path_of(fleet.deployment)
+    return f"{own}.engine"
+
+
 def sent_to(scenario: Scenario, fleet: Fleet) -> Iterator[tuple[str, WorkloadSpec]]:
     """Yield the workloads of a fleet, by name."""
     for name, spec in scenario.workload.items():
-        if spec.deployment == fleet.name:
+        if spec.deployment == fleet.deployment:
             yield name, spec
 
 
@@ -83,11 +78,12 @@ def _hash_tokens(spec: WorkloadSpec, fleet: Fleet, where: str) -> int:
 def _of_hashes(
     scenario: Scenario, fleet: Fleet, hashed: dict[str, int], caches: bool
 ) -> Iterator[Problem]:
+    engine = _engine_path(scenario, fleet)
     if not caches:
         return
     if not hashed:
         yield Problem(
-            f"deployments.{fleet.name}.engine.prefix_caching",
+            f"{engine}.prefix_caching",
             f"no workload of {fleet.name} says which prompts begin alike, so that nothing could be "
             "found; give a workload sessions, take a trace with hashes (such as Mooncake's "
             "hash_ids), or leave it out and say how many tokens are found with a workload's "
@@ -105,12 +101,12 @@ def _of_hashes(
             yield Problem(
                 f"workload.{name}.cached",
                 "the prompts carry hashes, and the run finds out what is cached; drop cached, or "
-                f"say deployments.{fleet.name}.engine.prefix_caching: false",
+                f"say {engine}.prefix_caching: false",
             )
 
 
 def _of_router(scenario: Scenario, fleet: Fleet, caches: bool) -> Iterator[Problem]:
-    where, policy = f"deployments.{fleet.name}.router.policy", fleet.spec.router.policy
+    where, policy = f"{fleet.where}.router.policy", fleet.spec.router.policy
     if policy not in ("cache-aware", "sticky"):
         return
     sessions = {
@@ -132,7 +128,7 @@ def _of_router(scenario: Scenario, fleet: Fleet, caches: bool) -> Iterator[Probl
         )
     elif fleet.scale > 1.0 and not all(sessions.values()):
         yield Problem(
-            f"deployments.{fleet.name}.replicas.simulate",
+            f"{fleet.where}.replicas.simulate",
             f"of a trace without sessions single requests are left out for the replicas that are "
             f"not simulated, and {policy} would find less of the others than there is; simulate "
             "all replicas, or take a trace with sessions",

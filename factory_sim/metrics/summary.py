@@ -146,7 +146,7 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     admitted = requests[requests["measured"] & requests["admitted_s"].notna()]
     for share in shares:
         if share.prefix_caching:
-            own = admitted[admitted["deployment"] == share.name]
+            own = admitted[admitted["deployment"] == share.deployment]
             asked += share.scale * float(own["prompt_tokens"].sum())
             found += share.scale * float(own["cached_tokens"].sum())
     if not asked:

@@ -87,14 +87,17 @@ def ideal_prompts(step_time: StepTime, prompt: float, cached: float, max_tokens:
     return Ideal(len(chunks), step_s, max_tokens / new / step_s)
 
 
-def ideal_decoding(step_time: StepTime, prompt: float, output: float, most: int) -> Ideal:
+def ideal_decoding(
+    step_time: StepTime, prompt: float, output: float, most: int, per_step: float = 1.0
+) -> Ideal:
     """Return the best steady state of a replica that only decodes, with `most` sequences.
 
-    The first token of each answer comes with its prompt.
+    The first token of each answer comes with its prompt. per_step: tokens that a sequence makes in
+    a step.
     """
     context = round(most * (prompt + output / 2))
     windowed = round(most * min(prompt + output / 2, step_time.window))
     parts = (step_time.decode(most), step_time.per_context, step_time.per_windowed)
     fixed, far, near = (part.duration_s for part in parts)
     step_s = fixed + context * far + windowed * near
-    return Ideal(most, step_s, most / (max(1.0, output - 1.0) * step_s))
+    return Ideal(most, step_s, most / (max(1.0, (output - 1.0) / per_step) * step_s))

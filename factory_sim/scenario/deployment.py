@@ -211,10 +211,11 @@ class Represented(Frozen):
 class Prefill(Frozen):
     """A pool of replicas that only compute prompts, and send their KV cache to those that decode.
 
-    parallelism, engine, system: those of the deployment, if left out. kv_link: the link of the
-    `network` that KV caches cross; per_replica: what one replica of this pool sends at the most,
-    by its NICs (without: the whole link). first_token: who sends the client its first token: the
-    prefill replica at once, or the decode replica once it has taken the request in.
+    parallelism, engine, system: those of the deployment, if left out. The order of the queue, the
+    prefix cache and its tier in host memory are of this pool; who drafts, of both. kv_link: the
+    link of the `network` that KV caches cross; per_replica: what one replica of this pool sends at
+    the most, by its NICs (without: the whole link). first_token: who sends the client its first
+    token: the prefill replica at once, or the decode replica once it has taken the request in.
     """
 
     replicas: Count | Literal["fill"] = "fill"
@@ -227,11 +228,11 @@ class Prefill(Frozen):
     first_token: Literal["prefill", "decode"] = "prefill"
 
     @model_validator(mode="after")
-    def _keeps_no_prefixes(self) -> Prefill:
-        if self.router.policy in ("cache-aware", "sticky"):
+    def _drafts_as_who_decodes(self) -> Prefill:
+        if self.engine is not None and self.engine.speculation is not None:
             raise ValueError(
-                f"a prefill pool keeps no prefixes yet, so that router '{self.router.policy}' has "
-                "nothing to go by; take another, such as least-outstanding"
+                "who drafts is said of those who decode, and computes prompts here too; leave out "
+                "engine.speculation of 'prefill'"
             )
         return self
 
@@ -264,18 +265,21 @@ class Deployment(Frozen):
 
     @model_validator(mode="after")
     def _drafts_are_modelled(self) -> Deployment:
-        if self.engine.speculation and not self.engine.plain:
+        drafts, order = self.engine.speculation, self.engine.scheduling
+        if drafts and self.engine.preemption == "swap":
             raise ValueError(
-                "replicas that draft serve first come, first served, and compute victims again; "
-                "leave out engine.speculation, or engine.scheduling and engine.preemption"
+                "replicas that draft compute victims again, so far; leave out "
+                "engine.speculation, or engine.preemption"
             )
-        drafts = self.engine.speculation or (
-            self.prefill and self.prefill.engine and self.prefill.engine.speculation
-        )
-        if drafts and self.prefill is not None:
+        if drafts and order is not None and order.policy == "fair" and self.prefill is None:
             raise ValueError(
-                "the pools of disaggregated prefill do not draft yet; leave out "
-                "engine.speculation, or 'prefill'"
+                "'fair' counts a token of each sequence a step, so far, and replicas that draft "
+                "make several; leave out engine.speculation, or take another engine.scheduling"
+            )
+        if drafts and self.front_engine.host_cache is not None:
+            raise ValueError(
+                "replicas that draft have no tier in host memory yet; leave out "
+                "engine.speculation, or engine.host_cache"
             )
         if drafts and self.parallelism.dp > 1:
             raise ValueError(
@@ -305,11 +309,19 @@ class Deployment(Frozen):
                 "them a number"
             )
         for engine in (self.engine, prefill.engine):
-            if engine is not None and not engine.plain:
+            if engine is not None and engine.preemption == "swap":
                 raise ValueError(
-                    "with 'prefill' both pools serve first come, first served, and compute victims "
-                    "again, so far; leave out 'scheduling' and 'preemption', or 'prefill'"
+                    "with 'prefill' victims are computed again where they decode, so far; leave "
+                    "out 'preemption: swap', or 'prefill'"
                 )
+        if prefill.engine is not None:
+            for name in ("scheduling", "prefix_caching", "host_cache"):
+                if getattr(self.engine, name):
+                    raise ValueError(
+                        f"requests queue and are looked up at the prefill pool, which has an "
+                        f"engine of its own, so that engine.{name} would change nothing; give "
+                        f"prefill.engine.{name}"
+                    )
         if self.engine.max_queue is not None:
             raise ValueError(
                 "engine.max_queue would refuse requests whose prompt is computed already; requests "
@@ -335,6 +347,17 @@ class Deployment(Frozen):
         return self
 
     @property
+    def front_engine(self) -> EngineSpec:
+        """Return the engine that requests come to: their queue, and what is found of prompts."""
+        return (self.prefill and self.prefill.engine) or self.engine
+
+    @property
+    def decodes_pool(self) -> Deployment:
+        """Return the deployment as the pool that decodes what `prefill` has begun."""
+        own = self.engine.model_copy(update={"scheduling": None, "host_cache": None})
+        return self.model_copy(update={"engine": own})
+
+    @property
     def prompts_pool(self) -> Deployment:
         """Return the `prefill` pool as a deployment of its own, without promises."""
         prefill = self.prefill
@@ -343,7 +366,9 @@ class Deployment(Frozen):
             update={
                 "replicas": prefill.replicas,
                 "parallelism": prefill.parallelism or self.parallelism,
-                "engine": prefill.engine or self.engine,
+                "engine": self.front_engine.model_copy(
+                    update={"speculation": self.engine.speculation}
+                ),
                 "system": prefill.system or self.system,
                 "router": prefill.router,
                 "slo": None,

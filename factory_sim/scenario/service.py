@@ -42,7 +42,7 @@ def misuse(scenario: Scenario) -> Iterator[Problem]:
 
 
 def _policy(scenario: Scenario, deployment: str) -> Scheduling:
-    return scenario.deployments[deployment].engine.scheduling or Scheduling()
+    return scenario.deployments[deployment].front_engine.scheduling or Scheduling()
 
 
 def _priority_without_use(scenario: Scenario, tier: str, users: list[str]) -> Iterator[Problem]:

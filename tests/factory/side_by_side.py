@@ -15,39 +15,26 @@ from typing import Any
 from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch, Batching
 from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.composing import composed
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks
 from factory_sim.factory.engine.drafts import Drafts
-from factory_sim.factory.engine.host_cache import (
-    AsyncScheduledTieredBatch,
-    AsyncTieredBatch,
-    ScheduledTieredBatch,
-    TieredBatch,
-    TieredKvBlocks,
-)
+from factory_sim.factory.engine.host_cache import TieredBatch, TieredCache
 from factory_sim.factory.engine.host_memory import HostMemory
-from factory_sim.factory.engine.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
+from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
-from factory_sim.factory.engine.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION, CachedKvBlocks, Hashes
-from factory_sim.factory.engine.prompt_batch import AsyncPromptBatch, PromptBatch
+from factory_sim.factory.engine.prefix_batch import PrefixBatch
+from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION, Hashes, PrefixCache
+from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.ranks import Ranks, in_lockstep
 from factory_sim.factory.engine.request import Request
-from factory_sim.factory.engine.scheduled_batch import (
-    AsyncScheduledBatch,
-    AsyncScheduledPrefixBatch,
-    ScheduledBatch,
-    ScheduledPrefixBatch,
-    Settling,
-)
+from factory_sim.factory.engine.scheduled_batch import ScheduledBatch, Settling
 from factory_sim.factory.engine.scheduling import Queue
 from factory_sim.factory.engine.scheduling.edf import Edf
 from factory_sim.factory.engine.scheduling.fair import Fair
 from factory_sim.factory.engine.scheduling.fcfs import Fcfs
 from factory_sim.factory.engine.scheduling.priority import Priority
-from factory_sim.factory.engine.speculating_batch import (
-    AsyncSpeculatingBatch,
-    SpeculatingBatch,
-)
+from factory_sim.factory.engine.speculating_batch import SpeculatingBatch
+from factory_sim.factory.engine.swapping_batch import SwappingBatch
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
@@ -196,19 +183,6 @@ class Case:
     looks_s: tuple[float, ...] = ()
 
 
-KINDS: dict[str, tuple[type[Batch], type[Batch]]] = {
-    "": (Batch, AsyncBatch),
-    "prompts": (PromptBatch, AsyncPromptBatch),
-    "decodes": (JoiningBatch, AsyncJoiningBatch),
-    "hashed": (PrefixBatch, AsyncPrefixBatch),
-    "scheduled ": (ScheduledBatch, AsyncScheduledBatch),
-    "scheduled hashed": (ScheduledPrefixBatch, AsyncScheduledPrefixBatch),
-    "tiered": (TieredBatch, AsyncTieredBatch),
-    "scheduled tiered": (ScheduledTieredBatch, AsyncScheduledTieredBatch),
-    "drafts": (SpeculatingBatch, AsyncSpeculatingBatch),
-}
-
-
 @dataclass
 class EngineRun:
     """What the engine made of a case: requests as given, and (outcome, time) of each."""
@@ -273,43 +247,53 @@ def engine(case: Case) -> EngineRun:
     env = Timetable()
     gaps = GapHistogram()
     hashed = any(asked.shareable for asked in case.requests)
-    role = ("tiered" if case.shelf_blocks else "hashed") if hashed else case.role
-    ordered = case.order.policy != "fcfs" or case.host_blocks > 0
-    kind: Callable[..., Batch]
-    kind = KINDS[f"scheduled {role}" if ordered else role][case.async_scheduling]
-    more: dict[str, Any] = {}
+    layers: list[type[Batch]] = []
+    fixed: dict[str, Any] = {}
     if case.role == "prompts":
-        more = {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
-
-    if role == "tiered":
-        more = {"seconds_per_block": case.move_s}
+        layers.append(PromptBatch)
+        fixed |= {"longest": math.inf, "most_prompt": case.blocks * case.block_tokens}
+    elif case.role == "decodes":
+        layers.append(JoiningBatch)
     if case.drafts is not None:
-        kind, more = KINDS["drafts"][case.async_scheduling], {"drafts": case.drafts}
-
-    def blocks_of() -> KvBlocks:
-        if case.drafts is not None:
-            return DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
-        if role == "tiered":
-            return TieredKvBlocks(case.blocks, case.block_tokens, case.shelf_blocks)
-        return (CachedKvBlocks if hashed else KvBlocks)(case.blocks, case.block_tokens)
+        layers.append(SpeculatingBatch)
+        fixed["drafts"] = case.drafts
+    if hashed and case.role != "decodes":
+        layers.append(PrefixBatch)
+        if case.shelf_blocks:
+            layers.append(TieredBatch)
+            fixed["seconds_per_block"] = case.move_s
+    ordered = case.order.policy != "fcfs" or case.host_blocks > 0
+    if case.host_blocks:
+        layers.append(SwappingBatch)
+    elif ordered:
+        layers.append(ScheduledBatch)
+    if case.async_scheduling:
+        layers.append(AsyncBatch)
+    kind = composed(*layers)
 
     def batch_of() -> Batch:
         policy: Batching = BATCHING[case.policy](case.max_num_batched_tokens)
-        front: list[Any] = []
-        if case.role == "decodes":
+        kv = KvBlocks(case.blocks, case.block_tokens)
+        own = dict(fixed)
+        if case.drafts is not None:
+            kv = DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
+        if PrefixBatch in layers:
+            own["prefix"] = TieredCache(case.shelf_blocks) if case.shelf_blocks else PrefixCache()
+        if case.role == "decodes" or case.host_blocks:
             policy = Joining(policy)
         if ordered:
-            front = [queue_of(case.order), HostMemory(case.host_blocks, case.move_s)]
-            policy = Settling(policy if hashed else Joining(policy))
+            policy = Settling(policy)
+            own["queue"] = queue_of(case.order)
+        if case.host_blocks:
+            own["host"] = HostMemory(case.host_blocks, case.move_s)
         return kind(
-            *front,
             policy,
             *case.speed_at(1.0),
-            blocks_of(),
+            kv,
             case.max_num_seqs,
             math.inf if case.max_queue is None else case.max_queue,
             gaps,
-            **more,
+            **own,
         )
 
     batch = in_lockstep(case.ranks, batch_of)

@@ -26,8 +26,8 @@ from tests.reference import ReferenceRequest
 
 
 @st.composite
-def cases(draw: st.DrawFn, role: str) -> Case:
-    name = draw(st.sampled_from(list(TOYS)))
+def cases(draw: st.DrawFn, role: str, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
+    name = draw(st.sampled_from(toys))
     tick_s = TICK_S.get(name, 0.0107)
     spread = draw(st.sampled_from([10, 30, 100, 600]))
     longest_prompt = draw(st.sampled_from([8, 60, 400]))

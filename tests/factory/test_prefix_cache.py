@@ -6,8 +6,9 @@ import math
 from functools import partial
 
 from factory_sim.factory.engine.batching import BATCHING
+from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.prefix_batch import PrefixBatch
-from factory_sim.factory.engine.prefix_cache import CachedKvBlocks, Hashes, PrefixCache
+from factory_sim.factory.engine.prefix_cache import Hashes, PrefixCache
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.timetable import ARRIVAL, Timetable
@@ -131,10 +132,11 @@ def test_a_router_sees_what_decoding_has_taken_within_a_stretch(env: Timetable) 
     batch = PrefixBatch(
         BATCHING["chunked"](64),
         *speed_of("constant", 1.0),
-        CachedKvBlocks(8, 1),
+        KvBlocks(8, 1),
         8,
         math.inf,
         GapHistogram(),
+        prefix=PrefixCache(),
     )
     replica = Replica(env, 0, [0], batch, partial(speed_of, "constant"), lambda *_: None)
     for number, asked in enumerate(LEFT_OVER):

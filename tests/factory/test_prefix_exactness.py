@@ -28,8 +28,8 @@ def path(leaf: int) -> tuple[int, ...]:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    name = draw(st.sampled_from(["constant", "linear", "windowed"]))
+def cases(draw: st.DrawFn, toys: tuple[str, ...] = ("constant", "linear", "windowed")) -> Case:
+    name = draw(st.sampled_from(toys))
     tick_s = TICK_S.get(name, 0.0107)
     block_tokens = draw(st.sampled_from([16, 4, 1, 1]))
     hash_blocks = draw(st.sampled_from([1, 2, 3]))

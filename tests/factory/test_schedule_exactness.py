@@ -22,8 +22,8 @@ def orders(draw: st.DrawFn) -> Order:
 
 
 @st.composite
-def cases(draw: st.DrawFn, hashed: bool = False) -> Case:
-    name = draw(st.sampled_from(list(TOYS)))
+def cases(draw: st.DrawFn, hashed: bool = False, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
+    name = draw(st.sampled_from(toys))
     tick_s = TICK_S.get(name, 0.0107)
     spread = draw(st.sampled_from([10, 30, 100, 600]))
     longest_prompt = draw(st.sampled_from([8, 60, 400]))

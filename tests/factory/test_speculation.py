@@ -246,7 +246,9 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
             {"model": "deepseek-v3", "parallelism": {"tp": 1, "dp": 8, "ep": 8}},
             "ranks of data-para",
         ),
-        ({"prefill": {"replicas": 1, "kv_link": "a"}, "replicas": 1}, "do not draft yet"),
+        ({"engine": drafted() | {"scheduling": "fair"}}, "'fair' counts a token of each"),
+        ({"engine": drafted() | {"preemption": "swap"}}, "compute victims again, so far"),
+        ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory yet"),
     ):
         with pytest.raises(InputError, match=message):
             validate(Deployment, spec.model_dump(exclude_none=True) | update)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
@@ -376,7 +376,7 @@ class Batch:
         assert len(decoding) == self.decoding, "sequences are lost"
         assert len(decoding) + len(self.prefilling) == len(self.running), "sequences are lost"
         self._check_context(decoding)
-        held = self._held_blocks() + self._sent_blocks()
+        held = self._held_blocks() + sum(request.blocks for request in self._sent())
         assert held + self.kv.free == self.kv.total, "KV blocks are lost"
         assert self.kv.free >= 0, "more KV blocks are in use than there are"
 
@@ -386,13 +386,17 @@ class Batch:
         """Take the request out of `running` that is to be preempted."""
         return self.running.popitem()[0]
 
+    def _give_back(self, request: Request) -> None:
+        """Give back the KV blocks of a request that holds them for its prompt."""
+        self.kv.free += request.blocks
+
     def _known_until_s(self) -> float:
         """Return until when a request had to be queued for the plan that is being made."""
         return math.inf
 
-    def _sent_blocks(self) -> int:
-        """Return the KV blocks of requests that have left and not given them back."""
-        return 0
+    def _sent(self) -> Iterable[Request]:
+        """Return the requests that have left and not given their KV blocks back."""
+        return ()
 
     def _check_context(self, decoding: Sequence[Request]) -> None:
         """Recount the tokens in the KV cache of the decoding requests."""
@@ -424,7 +428,7 @@ class Batch:
         """Take a request, already out of `running`, out of every count; return its tokens."""
         if request.left:
             self.prefilling.remove(request)
-            self.kv.free += request.blocks
+            self._give_back(request)
             request.left = 0
             return request.stored
         stored = self._stored(request)
@@ -470,7 +474,7 @@ class Batch:
         request.emitted += 1
         if request.emitted == request.output:
             del self.running[request]
-            self.kv.free += request.blocks
+            self._give_back(request)
             request.gone = True
             finished.append(request)
             return

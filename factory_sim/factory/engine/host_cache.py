@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from factory_sim.factory.engine.host_memory import WaitingStretch
-from factory_sim.factory.engine.prefix_batch import AsyncPrefixBatch, PrefixBatch
-from factory_sim.factory.engine.prefix_cache import CachedKvBlocks, Hashes, PrefixCache
+from factory_sim.factory.engine.prefix_batch import PrefixBatch
+from factory_sim.factory.engine.prefix_cache import Hashes, PrefixCache
 from factory_sim.factory.engine.request import Request
-from factory_sim.factory.engine.scheduled_batch import Scheduled
 
 
 class TieredCache(PrefixCache):
@@ -93,18 +92,6 @@ class TieredCache(PrefixCache):
         assert not set(self._host) & set(self.referred()), "blocks in use are in host memory"
 
 
-class TieredKvBlocks(CachedKvBlocks):
-    """The KV blocks of one replica, with room in host memory for what they hold no longer."""
-
-    __slots__ = ()
-
-    prefix: TieredCache
-
-    def __init__(self, total: int, block_tokens: int, room: int) -> None:
-        super().__init__(total, block_tokens)
-        self.prefix = TieredCache(room)
-
-
 class TieredBatch(PrefixBatch):
     """The batch of a replica whose prefix cache has a tier in host memory.
 
@@ -112,7 +99,7 @@ class TieredBatch(PrefixBatch):
     where vLLM's connectors load within the forward pass; to move one out delays nothing.
     """
 
-    kv: TieredKvBlocks
+    prefix: TieredCache
     stretch: WaitingStretch
 
     def __init__(self, *batch: Any, seconds_per_block: float, **more: Any) -> None:
@@ -133,22 +120,10 @@ class TieredBatch(PrefixBatch):
 
     def admit(self, most: int | None = None) -> Request | None:
         """Admit the head of the queue, once what is found of its prompt is back."""
-        cache = self.kv.prefix
+        cache = self.prefix
         cache.loaded = 0
         request = super().admit(most)
         if cache.loaded:
             self._loaded += cache.loaded
             self.stretch.pause_s += cache.loaded * self._seconds_per_block
         return request
-
-
-class AsyncTieredBatch(TieredBatch, AsyncPrefixBatch):
-    """The same, where each step is planned while the one before runs."""
-
-
-class ScheduledTieredBatch(Scheduled, TieredBatch):
-    """The same with an order of the queue."""
-
-
-class AsyncScheduledTieredBatch(Scheduled, AsyncTieredBatch):
-    """The same, where each step is planned while the one before runs."""

@@ -23,10 +23,6 @@ class HostMemory:
         self.moved = 0  # blocks, out and in
 
 
-NO_HOST_MEMORY = HostMemory(0, 0.0)
-"""Where preempted requests are computed again."""
-
-
 class WaitingStretch(Stretch):
     """A stretch whose first step waits for KV blocks that are moved: `pause_s`.
 

@@ -6,7 +6,6 @@ there.
 
 from __future__ import annotations
 
-from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch, Batching
 from factory_sim.factory.engine.request import Request
 
@@ -38,9 +37,13 @@ class JoiningBatch(Batch):
 
     def admit(self, most: int | None = None) -> Request | None:
         """Admit the head of the queue to be computed, unless it comes with its KV cache."""
-        if self.waiting and self.waiting[0].carried:
+        if not self.waiting or self.waiting[0].carried:
             return None
-        return super().admit(most)
+        hit = self.waiting[0].hit
+        request = super().admit(most)
+        if request is not None and request.hashes is not None:
+            request.hit = hit  # what was found where its prompt was first computed
+        return request
 
     def take_in(self) -> None:
         """Let those at the head of the queue decode from this step on whose KV cache is here."""
@@ -49,22 +52,29 @@ class JoiningBatch(Batch):
             pass
         self._growing = 0  # the policy has yet to say whether sequences decode in this step
 
+    def _preempted(self, request: Request, stored: int) -> None:
+        """Count what a request must compute again: all, if what it found was elsewhere."""
+        if request.hashes is None:
+            super()._preempted(request, stored)
+        else:
+            self.recomputed_tokens += stored
+
     def _join(self) -> bool:
         """Let the head of the queue decode from this step on; tell whether it could.
 
-        It needs a slot, the blocks of its prompt, and one for its next token where these are
-        full, beside what the running sequences take in this step.
+        It needs a slot, the blocks of its prompt, and another for its next tokens where these do
+        not fit, beside what the running sequences take in this step.
         """
         waiting = self.waiting
         if not waiting or len(self.running) >= self.max_running:
             return False
         request, kv = waiting[0], self.kv
         stored = request.carried
-        if not stored or not self._knows(request):
+        if not stored or request.queued_s > self._known_until_s():
             return False
         blocks = kv.blocks(stored)
-        full = stored % kv.block_tokens == 0
-        if blocks + full > kv.free - kv.need(self._step, 1, self.decoding):
+        ahead = kv.blocks(stored + self.tokens_each)
+        if ahead > kv.free - kv.need(self._step, 1, self.decoding):
             self.stretch.kv_blocked = True
             return False
         waiting.popleft()
@@ -76,14 +86,3 @@ class JoiningBatch(Batch):
         self._start_decoding(request, [])
         self._stalls.hold(request.last_token_s)
         return True
-
-    def _knows(self, request: Request) -> bool:
-        """Tell whether a request was there when this step was planned."""
-        return True
-
-
-class AsyncJoiningBatch(JoiningBatch, AsyncBatch):
-    """The same, where each step is planned while the one before runs."""
-
-    def _knows(self, request: Request) -> bool:
-        return request.queued_s <= self._in_time_s

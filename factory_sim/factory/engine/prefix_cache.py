@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import NamedTuple
 
-from factory_sim.factory.engine.kv import KvBlocks
-
 WHOLE_SESSION = 2**62
 """KV blocks that the key of a session covers: all that will ever be said in it."""
 
@@ -140,18 +138,3 @@ class PrefixCache:
         assert idle == self.idle, "idle blocks are lost"
         unused = {key for key, (_, users) in self._entries.items() if not users}
         assert unused == set(self._unused), "keys are lost"
-
-
-class CachedKvBlocks(KvBlocks):
-    """The KV blocks of one replica, of which those not in use may still be of use."""
-
-    __slots__ = ("prefix",)
-
-    def __init__(self, total: int, block_tokens: int) -> None:
-        super().__init__(total, block_tokens)
-        self.prefix = PrefixCache()
-
-    def clear(self) -> None:
-        """Forget every sequence and every prompt; all blocks are free."""
-        super().clear()
-        self.prefix.clear()

@@ -5,10 +5,10 @@ Like a bakery that makes the dough and lets others bake: a tray comes back when 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify
 from typing import Any
 
-from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.request import Request
 
@@ -21,20 +21,20 @@ class PromptBatch(Batch):
     the most prompt tokens here.
     """
 
-    def __init__(self, *batch: Any, longest: float, most_prompt: float) -> None:
-        super().__init__(*batch)
+    def __init__(self, *batch: Any, longest: float, most_prompt: float, **more: Any) -> None:
+        super().__init__(*batch, **more)
         self._longest = longest
         self._most_prompt = most_prompt
         self.held: dict[Request, None] = {}  # gone on, their KV cache not yet
 
     def enqueue(self, request: Request) -> bool:
         """Queue a request; refuse it if the queue is full or it is longer than can be."""
-        return request.prompt <= self._most_prompt and Batch.enqueue(self, request)
+        return request.prompt <= self._most_prompt and super().enqueue(request)
 
     def release(self, request: Request) -> None:
         """Give back the blocks of a request whose KV cache is wanted here no longer."""
         del self.held[request]
-        self.kv.free += request.blocks
+        self._give_back(request)
 
     def lose(self, request: Request) -> None:
         """Count the tokens made for a request that is held as lost."""
@@ -46,11 +46,11 @@ class PromptBatch(Batch):
         self.lost_tokens += sum(request.emitted for request in held)
         for request in held:
             request.forget()
-        lost = [*Batch.abandon(self, now, stepping), *held]
+        lost = [*super().abandon(now, stepping), *held]
         return sorted(lost, key=lambda request: request.number)
 
-    def _sent_blocks(self) -> int:
-        return sum(request.blocks for request in self.held)
+    def _sent(self) -> Iterable[Request]:
+        return self.held
 
     def _start_decoding(self, request: Request, finished: list[Request]) -> None:
         """Let others decode it."""
@@ -60,7 +60,3 @@ class PromptBatch(Batch):
             self.due = [due for due in self.due if due[2] is not request]
             heapify(self.due)
         finished.append(request)
-
-
-class AsyncPromptBatch(PromptBatch, AsyncBatch):
-    """The same, where each step is planned while the one before runs."""

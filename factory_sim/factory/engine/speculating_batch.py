@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from heapq import heappush
 from typing import Any
 
-from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks, Stay
 from factory_sim.factory.engine.drafts import Drafts
@@ -109,8 +108,8 @@ class SpeculatingBatch(Batch):
     stretch: DraftedStretch
     ledger: DraftedLedger
 
-    def __init__(self, *batch: Any, drafts: Drafts) -> None:
-        super().__init__(*batch)
+    def __init__(self, *batch: Any, drafts: Drafts, **more: Any) -> None:
+        super().__init__(*batch, **more)
         assert self.windows is None and isinstance(self.kv, DraftedBlocks)
         assert self.kv.drafts == drafts.tokens
         self.drafts = drafts
@@ -134,13 +133,14 @@ class SpeculatingBatch(Batch):
         """Preempt until every decoding sequence has blocks for its token and its drafts."""
         running = len(self.running)
         super().make_room()
-        self._squeezed = len(self.running) < running
+        self._squeezed |= len(self.running) < running
 
     def plan(self, now: float) -> bool:
         """Plan the next stretch; return False when there is nothing to do.
 
         It is one step long where somebody was preempted, who may come back right after.
         """
+        self._squeezed = False
         going = super().plan(now)
         if self._squeezed:
             self.stretch.cut(now)
@@ -150,7 +150,6 @@ class SpeculatingBatch(Batch):
         """Carry out the stretch; return the time at its end and who has finished then."""
         if self._decodes and self.decoding:
             self.context += (self._rate - self.decoding) * self.stretch.steps
-        self._squeezed = False
         step = self._step
         done = super().advance()
         self.kv.forget(step, self._step)
@@ -233,7 +232,3 @@ class SpeculatingBatch(Batch):
             steps = self.kv.steps_that_fit(self._step, n)
         self.stretch.rate = self._rate
         return steps
-
-
-class AsyncSpeculatingBatch(SpeculatingBatch, AsyncBatch):
-    """The same of an engine with asynchronous scheduling."""

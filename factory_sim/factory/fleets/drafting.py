@@ -9,7 +9,7 @@ from factory_sim.catalog import Catalog, Model
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
-from factory_sim.physics.memory import KvMemory
+from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
 from factory_sim.physics.speculation import (
     EAGLE3_VOCAB,
     HeadRoofline,
@@ -31,13 +31,28 @@ class Drafting:
 
     shard: what drafts on each GPU; None where nothing of its own does. head: whether that is layers
     on the model's hidden state, not a model of its own. share: of a step of the model that a pass
-    takes, where no more is known.
+    takes, where no more is known. passes: in a step.
     """
 
     spec: Speculation
     shard: Shard | None = None
     head: bool = False
     share: float = 0.0
+    passes: int = 0
+
+    def of_prompts(self) -> Drafting:
+        """Return the same in a pool that only computes prompts: one pass over each of them.
+
+        So that who decodes finds the draft's KV cache beside the model's, as where engines with
+        such a draft are disaggregated.
+        """
+        return replace(self, passes=1)
+
+    def prompt_bytes(self, shard: Shard, tokens: int) -> float:
+        """Return the bytes of the draft's KV cache of a prompt, beside a model in `shard`."""
+        if self.shard is not None:
+            return prompt_cache_bytes(self.shard.model, self.shard.bytes_per_kv, tokens)
+        return self.share * prompt_cache_bytes(shard.model, shard.bytes_per_kv, tokens)
 
     @property
     def tokens(self) -> int:
@@ -72,9 +87,9 @@ class Drafting:
         passes = None
         if self.shard is not None:
             kind: Callable[..., StepTime] = HeadRoofline if self.head else Roofline
-            passes = Passes(kind(chip, self.shard, without_host(), *sizes), self.tokens)
+            passes = Passes(kind(chip, self.shard, without_host(), *sizes), self.passes)
         elif self.share:
-            passes = Passes(Scaled(Roofline(chip, shard, host, *sizes), self.share), self.tokens)
+            passes = Passes(Scaled(Roofline(chip, shard, host, *sizes), self.share), self.passes)
         model = Verification(self.tokens, chip, shard, host, *sizes)
         return Speculating(model, passes, max_num_seqs)
 
@@ -91,20 +106,20 @@ def drafting_of(
     path = f"{where}.engine.speculation"
     problems = list(_of_model(path, spec, shard.model, block_tokens))
     draft, model = spec.draft, shard.model
-    found = Drafting(spec)
+    found = Drafting(spec, passes=spec.num_speculative_tokens)
     if draft is None:
-        found = Drafting(spec, share=spec.step_time_share or 0.0)
+        found = replace(found, share=spec.step_time_share or 0.0)
     elif draft in ("mtp", "eagle", "eagle3"):
         problems += _of_head(f"{path}.draft", draft, model)
         vocab = min(EAGLE3_VOCAB, model.vocab) if draft == "eagle3" else None
-        found = Drafting(spec, replace(shard, model=head_of(model, vocab)), head=True)
+        found = replace(found, shard=replace(shard, model=head_of(model, vocab)), head=True)
     elif draft != "ngram":
         small = facts.model(draft)
         problems += _of_small(f"{path}.draft", small, shard)
         own = replace(shard, model=small)
         if small.moe is None:
             own = replace(own, ep=1, redundant=0, imbalance=1.0)
-        found = Drafting(spec, own)
+        found = replace(found, shard=own)
     if problems:
         raise InputError(problems)
     return found

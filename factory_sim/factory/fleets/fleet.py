@@ -9,7 +9,7 @@ from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, 
 from factory_sim.factory.fleets.drafting import Drafting
 from factory_sim.factory.site import Gpu
 from factory_sim.physics.hardware import Chip, Host, Shard
-from factory_sim.physics.memory import KvMemory
+from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
 from factory_sim.physics.power import PowerModel
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
@@ -83,6 +83,11 @@ class Fleet:
         """Return the tokens that a sequence makes in a step, in the mean."""
         return self.drafting.spec.tokens_per_step if self.drafting else 1.0
 
+    def prompt_bytes(self, tokens: int) -> float:
+        """Return the bytes of the KV cache of a prompt, that of what drafts included."""
+        drafts = self.drafting.prompt_bytes(self.shard, tokens) if self.drafting else 0.0
+        return prompt_cache_bytes(self.model, self.shard.bytes_per_kv, tokens) + drafts
+
     @property
     def plans_ahead(self) -> bool:
         """Tell whether its engine plans each step while the one before runs."""
@@ -115,5 +120,6 @@ def pools_of(scenario: Scenario) -> dict[str, Deployment]:
     found = dict(scenario.deployments)
     for name, spec in scenario.deployments.items():
         if spec.prefill is not None:
+            found[name] = spec.decodes_pool
             found[name + PREFILL] = spec.prompts_pool
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.drafting import drafting_of
-from factory_sim.factory.fleets.fleet import Fleet, path_of
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.scaling.limits import check_scaling
@@ -42,7 +42,8 @@ def make_fleet(
     curve = facts.power_curve(accelerator.family)
     gpus = spec.parallelism.gpus
     check_parallelism(where, spec, system, model)
-    batching, max_num_seqs, max_tokens = _limits(where, spec, engine)
+    prompts = name.endswith(PREFILL)
+    batching, max_num_seqs, max_tokens = _limits(where, spec, engine, decodes=not prompts)
     weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
     shard = shard_of(model, spec.parallelism, weight_bytes, kv_bytes)
     memory = kv_memory(
@@ -54,9 +55,11 @@ def make_fleet(
         max_tokens,
         engine.defaults.block_tokens,
     )
-    drafting = drafting_of(where, spec.engine.speculation, facts, shard, memory.block_tokens)
+    said = path_of(name.removesuffix(PREFILL))
+    drafting = drafting_of(said, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
         memory = drafting.beside(memory, shard, max_num_seqs)
+        drafting = drafting.of_prompts() if prompts else drafting
     if memory.blocks < 1:
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
@@ -96,14 +99,17 @@ def make_fleet(
     )
 
 
-def _limits(where: str, spec: Deployment, engine: Engine) -> tuple[str, int, int]:
-    """Return the batching policy, the most sequences and the most tokens of a step."""
+def _limits(where: str, spec: Deployment, engine: Engine, decodes: bool) -> tuple[str, int, int]:
+    """Return the batching policy, the most sequences and the most tokens of a step.
+
+    decodes: whether sequences decode there, and their drafts take part in a step.
+    """
     batching = spec.engine.batching or engine.defaults.batching
     max_num_seqs = spec.engine.max_num_seqs or engine.defaults.max_num_seqs
     if batching == "static":
         return batching, max_num_seqs, STATIC_STEP_TOKENS
     speculation = spec.engine.speculation
-    each = 1 + speculation.num_speculative_tokens if speculation else 1
+    each = 1 + speculation.num_speculative_tokens if speculation and decodes else 1
     usual = max(engine.defaults.max_num_batched_tokens, max_num_seqs * each)
     max_tokens = spec.engine.max_num_batched_tokens or usual
     if max_tokens < max_num_seqs * each:

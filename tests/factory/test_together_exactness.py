@@ -1,0 +1,123 @@
+"""Techniques that are on together equal the step-by-step reference, request by request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from factory_sim.factory.engine.drafts import Drafts
+from tests.factory import test_pool_exactness as pools
+from tests.factory import test_prefix_exactness as prefixes
+from tests.factory import test_schedule_exactness as schedules
+from tests.factory.side_by_side import Case
+from tests.factory.test_exactness import assert_same
+from tests.factory.test_speculation_exactness import UNWINDOWED
+from tests.factory.test_speculation_exactness import assert_same as assert_same_drafted
+from tests.reference import Order
+
+tries = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+
+
+def sent_on(draw: st.DrawFn, case: Case) -> Case:
+    """Let requests leave with their first token, and their KV cache some time later."""
+    tick_s = 0.0107 / 999_983  # never in one instant with a step
+    requests = tuple(
+        replace(
+            r,
+            sends_s=0.05 + draw(st.integers(1, 40 * 999_982)) * tick_s,
+            deadline_s=max(r.deadline_s, r.arrival_s + 0.02),
+        )
+        for r in case.requests
+    )
+    largest = max(-(-r.prompt // case.block_tokens) for r in requests)
+    blocks = max(1, largest * draw(st.sampled_from([10, 12, 20, 40])) // 10)
+    return replace(case, requests=requests, role="prompts", blocks=blocks, max_queue=None)
+
+
+def in_blocks(case: Case) -> bool:
+    """Whether a block holds a token and a draft."""
+    return case.block_tokens > 1
+
+
+def drafting(draw: st.DrawFn, case: Case) -> Case:
+    """Let the answers of a case be drafted, on a replica with room for it."""
+    block_tokens = case.block_tokens
+    tokens = draw(st.integers(1, min(7, block_tokens - 1)))
+    drafts = Drafts(
+        tokens, draw(st.sampled_from([0.0, 0.3, 0.7, 1.0])), 0.0, draw(st.integers(0, 9))
+    )
+    most = max(r.prompt + r.output - 1 + tokens for r in case.requests)
+    needed = -(-most // block_tokens)
+    speed_at = case.speed_at
+    return replace(
+        case,
+        drafts=drafts,
+        block_tokens=block_tokens,
+        speed_at=speed_at,
+        blocks=max(needed * draw(st.sampled_from([9, 10, 12, 20, 40])) // 10, 1),
+        max_num_batched_tokens=case.max_num_seqs * (1 + tokens) + draw(st.integers(0, 60)),
+    )
+
+
+@st.composite
+def kept_and_sent(draw: st.DrawFn) -> Case:
+    case = sent_on(draw, draw(prefixes.cases()))
+    shelf = draw(st.sampled_from([0, 0, 5, 100]))
+    return replace(case, shelf_blocks=shelf, move_s=0.00123)
+
+
+@st.composite
+def kept_and_drafted(draw: st.DrawFn) -> Case:
+    return drafting(draw, draw(prefixes.cases(toys=("constant", "linear")).filter(in_blocks)))
+
+
+@st.composite
+def ordered_and_sent(draw: st.DrawFn) -> Case:
+    case = draw(schedules.cases(hashed=draw(st.booleans())))
+    return sent_on(draw, replace(case, host_blocks=0))
+
+
+@st.composite
+def come_and_drafted(draw: st.DrawFn) -> Case:
+    return drafting(draw, draw(pools.cases("decodes", toys=UNWINDOWED).filter(in_blocks)))
+
+
+@st.composite
+def ordered_and_drafted(draw: st.DrawFn) -> Case:
+    hashed = draw(st.booleans())
+    case = draw(schedules.cases(hashed, toys=UNWINDOWED).filter(in_blocks))
+    if case.order.policy == "fair":
+        case = replace(case, order=Order(draw(st.sampled_from(["priority", "edf"]))))
+    return drafting(draw, replace(case, host_blocks=0))
+
+
+@tries
+@given(kept_and_sent())
+def test_prefixes_kept_by_a_pool_that_computes_prompts(case: Case) -> None:
+    assert_same(case)
+
+
+@tries
+@given(kept_and_drafted())
+def test_prefixes_and_drafts(case: Case) -> None:
+    assert_same_drafted(case)
+
+
+@tries
+@given(come_and_drafted())
+def test_drafts_of_requests_that_come_with_their_kv_cache(case: Case) -> None:
+    assert_same_drafted(case)
+
+
+@tries
+@given(ordered_and_sent())
+def test_orders_of_a_pool_that_computes_prompts(case: Case) -> None:
+    assert_same(case)
+
+
+@tries
+@given(ordered_and_drafted())
+def test_orders_and_drafts(case: Case) -> None:
+    assert_same_drafted(case)
