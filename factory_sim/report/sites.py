@@ -23,7 +23,7 @@ def by_site(run: SavedRun) -> dict[str, SavedRun]:
 
 def _seen(run: SavedRun, name: str, summary: dict[str, Any]) -> SavedRun:
     begin = f"site/{name}."
-    own = {column: column.removeprefix(begin) for column in run.timeseries if begin in column}
+    own = {c: c.removeprefix(begin) for c in map(str, run.timeseries) if c.startswith(begin)}
     series = run.timeseries[["time_s", *own]].rename(columns=own)
     record = run.record | run.record["sites"][name]
     return replace(run, summary=summary, timeseries=series, record=record)
