@@ -123,8 +123,9 @@ def misplaced(scenario: Scenario) -> Iterator[Problem]:
     elif scenario.site_ is not None and scenario.sites is not None:
         yield Problem("sites", "there is a 'site' too; keep one of them")
     else:
-        yield from _at_no_site(scenario)
-        yield from _with_nothing(scenario)
+        lost = list(_at_no_site(scenario))
+        # Where somebody names no site, another seems to have nothing.
+        yield from lost or _with_nothing(scenario)
 
 
 def _at_no_site(scenario: Scenario) -> Iterator[Problem]:
