@@ -86,14 +86,11 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[s
     known: set[str] = set()
     for part in location:
         models = [m for m in _expand(here) if isinstance(m, type) and issubclass(m, BaseModel)]
-        fields = {name: m.model_fields[name] for m in models for name in m.model_fields}
-        known = {f.alias or name for name, f in fields.items()}
-        if part in fields:
+        fields = [(f.alias or name, f) for m in models for name, f in m.model_fields.items()]
+        known = {name for name, _ in fields}
+        if part in known:
             path.append(str(part))
-            annotations = [
-                m.model_fields[part].annotation for m in models if part in m.model_fields
-            ]
-            here = annotations
+            here = [field.annotation for name, field in fields if name == part]
         elif models and (part in _tags(models) or part in {m.__name__ for m in models}):
             here = [m for m in models if part in _tags([m]) or m.__name__ == part] or here
         elif models and not _containers(here):

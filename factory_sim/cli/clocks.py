@@ -16,18 +16,19 @@ def clocks(
     import factory_sim
     from factory_sim.experiments.clocks import best
     from factory_sim.experiments.clocks import clocks as points_of
-    from factory_sim.factory.layout import lay_out
+    from factory_sim.factory.layout import lay_out_sites
     from factory_sim.workload.stream import mean_lengths
 
     given = factory_sim.load(scenario, overrides or [], catalog=catalog)
-    layout = lay_out(given)
+    layouts = lay_out_sites(given)
     pools = [
-        (name, spec, fleet)
+        (name, spec, layout, fleet)
         for name, spec in given.workload.items()
+        for layout in layouts
         for fleet in layout.fleets
         if fleet.deployment == spec.deployment
     ]
-    for index, (name, spec, fleet) in enumerate(pools):
+    for index, (name, spec, layout, fleet) in enumerate(pools):
         phases = fleet.phases
         keeps = given.deployments[spec.deployment].front_engine.prefix_caching is not False
         where = f"workload.{name}"

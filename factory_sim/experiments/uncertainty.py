@@ -18,7 +18,7 @@ import yaml
 from factory_sim.catalog import Catalog, calibration
 from factory_sim.catalog.parameters import fact_of, with_values
 from factory_sim.factory.fleets.fleet import Fleet
-from factory_sim.factory.layout import lay_out
+from factory_sim.factory.layout import fleets_of, lay_out_sites
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import scenario_from, to_yaml
 from factory_sim.scenario.scenario import Scenario
@@ -56,7 +56,8 @@ def draw_parameters(scenario: Scenario, draws: int = DRAWS) -> list[Values]:
     with a standard error of its own is drawn by that, an estimate by ESTIMATE_SPREAD.
     """
     facts = scenario.facts
-    names = sorted({n for fleet in lay_out(scenario).fleets for n in parameters_of(fleet, facts)})
+    fleets = fleets_of(lay_out_sites(scenario))
+    names = sorted({n for fleet in fleets for n in parameters_of(fleet, facts)})
     fitted = calibration.shipped()
     place = {name: index for index, name in enumerate(fitted.names)}
     joint = [n for n in names if n in place and fact_of(facts, n).kind == "calibrated"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from factory_sim.factory.board import Board
 from factory_sim.factory.clients import (
     ServedStream,
     Stream,
@@ -19,35 +18,21 @@ from factory_sim.factory.clients import (
     thinking_times,
 )
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
-from factory_sim.factory.facility.facility import Facility
-from factory_sim.factory.facility.governor import Governor
-from factory_sim.factory.failures.chance import set_going
-from factory_sim.factory.failures.outages import Outages
+from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.layout import Layout
-from factory_sim.factory.meter import Line, Meter
-from factory_sim.factory.network.pipe import Pipe
-from factory_sim.factory.network.weights import FromStorage, OverLink, Road
+from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
-from factory_sim.factory.power import POLICIES
-from factory_sim.factory.power.allowance import Allowance
-from factory_sim.factory.power.manager import Manager
 from factory_sim.factory.prefixes import caches_prefixes
-from factory_sim.factory.presence import Place, Presence
-from factory_sim.factory.scaling import SCALING
-from factory_sim.factory.scaling.gateway import ScaledGateway
+from factory_sim.factory.premises import Premises
 from factory_sim.factory.scaling.scaler import Scaler
-from factory_sim.factory.servers import Servers, Stand
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable
-from factory_sim.factory.training.job import Job
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.rank_time import Lockstep, RankRoofline
 from factory_sim.physics.step_time import Roofline, StepTime
-from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
@@ -122,127 +107,36 @@ def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
 class Factory:
     """A factory ready to run: the SimPy timetable and everything that lives in it.
 
-    step_time: makes the step-time model of a fleet at a clock, in place of the one that its
-    deployment names. debug: recount requests, tokens and KV blocks at every boundary.
+    layouts: of its sites, mostly one. step_time: makes the step-time model of a fleet at a clock,
+    in place of the one that its deployment names. debug: recount requests, tokens and KV blocks at
+    every boundary.
     """
 
     def __init__(
-        self, layout: Layout, step_time: StepTimes = step_time_of, debug: bool = False
+        self, *layouts: Layout, step_time: StepTimes = step_time_of, debug: bool = False
     ) -> None:
-        scenario = layout.scenario
+        self.scenario = scenario = layouts[0].part.whole
+        check_failures(layouts)
         self.env = env = Timetable()
-        self.layout = layout
-        self.caching = {fleet.name for fleet in layout.fleets if caches_prefixes(scenario, fleet)}
-        pools = open_pools(env, layout, self.caching, step_time, _seeds(scenario)[1::2], debug)
+        self.fleets = fleets = fleets_of(layouts)
+        self.caching = {fleet.name for fleet in fleets if caches_prefixes(scenario, fleet)}
+        _, routers, chance, drafts, training = _seeds(scenario)
+        pools = open_pools(
+            env, scenario.network, fleets, self.caching, step_time, [routers, drafts], debug
+        )
         self.gateways, self.fronts, self.links, self.gaps = pools
-        bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
-        lines = []
-        for fleet in layout.fleets:
-            gateway = self.gateways[fleet.name]
-            bays = [bay_of[rack_of[replica.gpus[0]]] for replica in gateway.replicas]
-            lines.append(Line(fleet, gateway, bays))
-        allowance = Allowance(scenario.site.grid_limit, scenario.power, layout.period_s)
-        kept = 1.0 - scenario.power.margin
-        self.facility = facility = Facility(
-            layout.building, layout.climate, scenario.site, lambda now: kept * allowance.at(now)
-        )
-
-        def allowed_w(now: float) -> float:
-            return allowance.at(now) + facility.reserve_w(allowance.lead_s)
-
-        self.jobs = self._jobs()
-        self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()), self.jobs)
-        policy = POLICIES[scenario.power.policy](
-            scenario.power, list(layout.fleets), layout.holdings
-        )
-        self.presence = self._presence(lines)
-        self.outages = self._outages()
-        guards = [self.outages.look]
-        if scenario.site.cooling is not None:
-            outages = self.outages
-            governor = Governor(env, self.meter, lines, outages.overheat, outages.cooled, self.jobs)
-            outages.cooling_changed = governor.mind
-            guards.append(governor.look)
-        self.manager = Manager(env, self.meter, policy, scenario.power, layout.period_s, guards)
-        env.process(self.manager.watch())
-        for line in lines:
-            self._limit_boards(line)
-        self.scalers = self._scale(lines)
+        # All meters are read at the same times, so that their tables have the same rows.
+        self.period_s = min(layout.period_s for layout in layouts)
+        self.premises = [
+            Premises(env, layout, pools, self.period_s, chance, training) for layout in layouts
+        ]
+        self.jobs = [job for premises in self.premises for job in premises.jobs]
+        self.scalers: dict[str, Scaler] = {}
+        for premises in self.premises:
+            self.scalers |= premises.scalers
         drawn = any(spec.sessions for spec in scenario.workload.values())
         self.sessions = SessionBook() if drawn else None
-        self.streams = _streams(env, scenario, layout, self.fronts, self.caching, self.sessions)
-
-    def _jobs(self) -> list[Job]:
-        """Start the training jobs."""
-        layout = self.layout
-        building, names = layout.building, [rack.name for rack in layout.site.racks]
-        seeds = _seeds(layout.scenario)[4].spawn(len(layout.holdings))
-        jobs = []
-        for holding, seed in zip(layout.holdings, seeds, strict=True):
-            bays = {
-                building.bay_of[index]: holding.gpus_in[name]
-                for index, name in enumerate(names)
-                if name in holding.gpus_in
-            }
-            jobs.append(Job(self.env, holding, bays, seed))
-        return jobs
-
-    def _presence(self, lines: list[Line]) -> Presence:
-        """Make what keeps replicas from serving, and lets them come back."""
-        scenario, env, bays = self.layout.scenario, self.env, self.layout.building.bays
-        store = scenario.failures.storage if scenario.failures else Storage()
-        storage = FromStorage(Pipe(env, store.bandwidth or float("inf")), store.per_server)
-        places, stands = [], []
-        for line in lines:
-            scaling, road = line.fleet.spec.autoscaling, cast(Road, storage)
-            if scaling is not None and scaling.weights_link is not None:
-                road = OverLink(self.links[scaling.weights_link], scaling.per_replica)
-            boot_s = scaling.boot_s if scaling and scaling.stopped == "off" else None
-            gateway = self.gateways[line.fleet.name]
-            for replica, bay in zip(line.replicas, line.bays, strict=True):
-                gpus = frozenset(replica.gpus)
-                each = bays[bay].system.gpus_per_server
-                places.append(
-                    Place(line.fleet, gateway, replica, gpus, bay, -(-len(gpus) // each), road)
-                )
-                stands.append(Stand(frozenset((bay, gpu // each) for gpu in gpus), boot_s))
-        servers = Servers(env, self.meter, stands)
-        return Presence(env, self.facility, places, servers)
-
-    def _outages(self) -> Outages:
-        """Make what breaks and mends, and set its failures going."""
-        spec = self.layout.scenario.failures
-        outages = Outages(self.env, self.meter, self.presence, self.layout.period_s, self.jobs)
-        if spec is not None:
-            set_going(self.env, outages, self.layout, spec, _seeds(self.layout.scenario)[2])
-        return outages
-
-    def _scale(self, lines: list[Line]) -> dict[str, Scaler]:
-        """Let the deployments that are scaled have as many replicas up as their policies want."""
-        found = {}
-        first = 0
-        for line in lines:
-            many, scaling = len(line.replicas), line.fleet.spec.autoscaling
-            if scaling is not None:
-                gateway = line.gateway
-                assert isinstance(gateway, ScaledGateway)
-                policy = SCALING[scaling.policy](scaling, many)
-                places = range(first, first + many)
-                scaler = Scaler(self.env, gateway, self.presence, places, policy, scaling)
-                self.env.process(scaler.watch())
-                found[line.fleet.name] = scaler
-            first += many
-        return found
-
-    def _limit_boards(self, line: Line) -> None:
-        """Let boards with a power limit or a clock below that of their kind keep it."""
-        fleet = line.fleet
-        floor = fleet.power_curve.clock_floor.value
-        for replica in line.replicas:
-            rack = self.layout.site.rack(replica.gpus[0])
-            if rack.gpu_limit_w < fleet.power.tdp_w:
-                replica.board = Board(self.env, rack.gpu_limit_w, fleet.power, floor)
-            replica.hold_clock("locked", rack.gpu_clock)
+        self.streams = _streams(env, scenario, fleets, self.fronts, self.caching, self.sessions)
 
     @property
     def waiting_or_running(self) -> int:
@@ -280,14 +174,14 @@ def _tell_apart(
 def _streams(
     env: Timetable,
     scenario: Scenario,
-    layout: Layout,
+    fleets: Sequence[Fleet],
     gateways: dict[str, Gateway],
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
     # The last pool of a deployment is the one that requests come to.
-    fronts = {fleet.deployment: fleet for fleet in layout.fleets}
-    scales = {fleet.deployment: fleet.scale for fleet in layout.fleets}
+    fronts = {fleet.deployment: fleet for fleet in fleets}
+    scales = {fleet.deployment: fleet.scale for fleet in fleets}
     numbers = count()
     streams = []
     seeds = workload_seeds(scenario)
@@ -314,7 +208,7 @@ def _streams(
         if spec.sessions is not None:
             assert book is not None
             drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
-            longest = _longest(layout, spec.deployment)
+            longest = _longest(fleets, spec.deployment)
             sessions = Sessions(
                 stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
             )
@@ -347,8 +241,8 @@ def _streams(
     return streams
 
 
-def _longest(layout: Layout, deployment: str) -> tuple[int, int]:
+def _longest(fleets: Sequence[Fleet], deployment: str) -> tuple[int, int]:
     """Return the most tokens of a request, and of a prompt, that a deployment takes."""
-    fleets = [fleet for fleet in layout.fleets if fleet.deployment == deployment]
-    whole = min(fleet.longest for fleet in fleets if not fleet.computes_prompts)
-    return whole, min(fleet.longest - 1 for fleet in fleets)
+    pools = [fleet for fleet in fleets if fleet.deployment == deployment]
+    whole = min(fleet.longest for fleet in pools if not fleet.computes_prompts)
+    return whole, min(fleet.longest - 1 for fleet in pools)

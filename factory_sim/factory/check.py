@@ -8,9 +8,9 @@ from pathlib import Path
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.batches import host_memory, host_tier
 from factory_sim.factory.build import even_step_time, workload_seeds
-from factory_sim.factory.failures.chance import targets
+from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet
-from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.layout import Layout, fleets_of, lay_out_sites
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
@@ -55,16 +55,18 @@ def check(scenario: Scenario) -> Check:
         except InputError as error:
             problems += error.problems
     try:
-        layout = lay_out(scenario)
+        layouts = lay_out_sites(scenario)
     except InputError as error:
         return Check({}, (*error.problems, *problems))
-    if scenario.failures is not None:
-        try:
-            targets(layout, scenario.failures)
-        except InputError as error:
-            problems += error.problems
-    found = {"Site": _site(layout), "Power": _power(layout)}
-    for fleet in layout.fleets:
+    try:
+        check_failures(layouts)
+    except InputError as error:
+        problems += error.problems
+    found: dict[str, Section] = {}
+    for layout in layouts:
+        of = f" of {layout.part.name}" if layout.part.name else ""
+        found |= {f"Site{of}": _site(layout), f"Power{of}": _power(layout)}
+    for fleet in fleets_of(layouts):
         sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
         own = [lengths[n] for n in sent]
         heading = f"Deployment {fleet.deployment}"
@@ -96,7 +98,7 @@ def check(scenario: Scenario) -> Check:
                         "or give the replicas more memory or another model",
                     )
                 )
-    for holding in layout.holdings:
+    for holding in (holding for layout in layouts for holding in layout.holdings):
         found[f"Training {holding.name}"] = _training(holding)
     return Check(found | sections, tuple(problems))
 
@@ -188,7 +190,8 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     unit = "replica" if fleet.ranks == 1 else "rank"
     of_rank = "" if fleet.ranks == 1 else f" in each of {fleet.ranks} ranks"
     parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
-    rows = {
+    rows = {"site": spec.site} if spec.site else {}
+    rows |= {
         "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
         f"{fleet.precision}, KV cache in {spec.kv_precision}",
         "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"

@@ -1,4 +1,4 @@
-"""Laying out the factory: racks under the cap, and the deployments on their GPUs.
+"""Laying out the factory: at each site racks under the cap, and deployments on their GPUs.
 
 This is all that can be known before a run. It finds every problem of a scenario that its
 text alone does not show: a model too big for its GPUs, racks that do not fit under the limit.
@@ -6,7 +6,7 @@ text alone does not show: a model too big for its GPUs, racks that do not fit un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from factory_sim.errors import InputError, Problem
@@ -19,6 +19,7 @@ from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
 from factory_sim.factory.site import Gpu, Rack, Site
 from factory_sim.factory.training.holding import Holding, hold
 from factory_sim.physics.psychrometrics import Ambient
+from factory_sim.scenario.places import Part, parts_of
 from factory_sim.scenario.scenario import Scenario
 
 BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
@@ -27,16 +28,21 @@ BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
 
 @dataclass(frozen=True)
 class Layout:
-    """The factory before it runs. hottest: the worst weather it will see. holdings: training jobs
-    on their GPUs."""
+    """A site before it runs. part: the scenario's part that it is. hottest: the worst weather it
+    will see. holdings: training jobs on their GPUs."""
 
-    scenario: Scenario
+    part: Part
     site: Site
     building: Building
     climate: Climate
     hottest: Ambient
     fleets: tuple[Fleet, ...]
     holdings: tuple[Holding, ...] = ()
+
+    @property
+    def scenario(self) -> Scenario:
+        """Return what is at this site."""
+        return self.part.scenario
 
     @property
     def spare_gpus(self) -> int:
@@ -96,7 +102,35 @@ class Layout:
 
 
 def lay_out(scenario: Scenario) -> Layout:
-    """Return the factory that `scenario` describes; InputError with every problem found."""
+    """Return the site that a scenario of one describes; InputError with every problem found."""
+    (layout,) = lay_out_sites(scenario)
+    return layout
+
+
+def lay_out_sites(scenario: Scenario) -> tuple[Layout, ...]:
+    """Return every site that `scenario` describes; InputError with every problem found."""
+    found: list[Layout] = []
+    problems: list[Problem] = []
+    for part in parts_of(scenario):
+        try:
+            found.append(_lay_out(part))
+        except InputError as error:
+            problems += map(part.told, error.problems)
+    if problems:
+        raise InputError(problems)
+    return tuple(found)
+
+
+def fleets_of(layouts: Sequence[Layout]) -> list[Fleet]:
+    """Return the pools of all sites, in the order of the whole scenario."""
+    order = list(pools_of(layouts[0].part.whole))
+    found = (fleet for layout in layouts for fleet in layout.fleets)
+    return sorted(found, key=lambda fleet: order.index(fleet.name))
+
+
+def _lay_out(part: Part) -> Layout:
+    """Return the layout of one site."""
+    scenario = part.scenario
     problems: list[Problem] = []
     climate = Climate(scenario.site.weather)
     hottest = climate.hottest(horizon_s(scenario))
@@ -142,7 +176,7 @@ def lay_out(scenario: Scenario) -> Layout:
         raise InputError(problems)
     order = list(pools)
     found = Layout(
-        scenario,
+        part,
         site,
         building,
         climate,

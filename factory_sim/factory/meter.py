@@ -365,7 +365,7 @@ class Meter:
             self._floor(line, raw[:, self._head + 5 * index : self._head + 5 * index + 5], seconds)
             for index, line in enumerate(self.lines)
         ]
-        for index, name in enumerate(FLOOR):
+        for index, name in enumerate(FLOOR if floors else ()):
             total = np.sum([floor[index] for floor in floors], axis=0)
             columns[name] = total / len(floors) if name == "kv_use" else total
         for line, floor in zip(self.lines, floors, strict=True):

@@ -15,7 +15,6 @@ from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.ranks import in_lockstep
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica, Speed
@@ -24,6 +23,7 @@ from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.step_time import StepTime
+from factory_sim.scenario.network import Network
 
 StepTimes = Callable[[Fleet, float], StepTime]
 
@@ -40,7 +40,8 @@ class Pools(NamedTuple):
 
 def open_pools(
     env: Timetable,
-    layout: Layout,
+    network: Network | None,
+    all_fleets: Sequence[Fleet],
     caching: set[str],
     step_time: StepTimes,
     seeds: Sequence[np.random.SeedSequence],
@@ -48,20 +49,19 @@ def open_pools(
 ) -> Pools:
     """Open every pool of a factory.
 
-    caching: those with a prefix cache. seeds: of the routers and of drafts. debug: recount at every
-    boundary.
+    network: its links. caching: those with a prefix cache. seeds: of the routers and of drafts.
+    debug: recount at every boundary.
     """
-    network = layout.scenario.network
     links = {
         name: Link(env, name, spec.bandwidth, spec.latency)
         for name, spec in (network.links if network else {}).items()
     }
-    fleets = {fleet.name: fleet for fleet in layout.fleets}
+    fleets = {fleet.name: fleet for fleet in all_fleets}
     gaps = {name: GapHistogram() for name in fleets}
     gateways: dict[str, Gateway] = {}
     # A pool that computes prompts comes after the one that decodes, which it sends to.
     routing, drafting = (seed.spawn(len(fleets)) for seed in seeds)
-    for fleet, own, drawn in zip(layout.fleets, routing, drafting, strict=True):
+    for fleet, own, drawn in zip(all_fleets, routing, drafting, strict=True):
         spec = fleet.spec
         router = ROUTING[spec.router.policy](np.random.default_rng(own))
         kind: type[Replica] = LinkedReplica
@@ -80,7 +80,7 @@ def open_pools(
         batch = batches_of(fleet, fleet.name in caching, decoding, drawn, gaps[fleet.name])
         _staff(gateway, kind, batch, fleet, step_time, debug)
         gateways[fleet.name] = gateway
-    fronts = {fleet.deployment: gateways[fleet.name] for fleet in layout.fleets}
+    fronts = {fleet.deployment: gateways[fleet.name] for fleet in all_fleets}
     return Pools(gateways, fronts, links, gaps)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from factory_sim.factory.build import Factory, step_time_of
-from factory_sim.factory.layout import lay_out
+from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import record_of
@@ -19,6 +19,8 @@ from factory_sim.factory.results.shares import promise_of, share_of, tiers_of, t
 from factory_sim.factory.results.window import window_of
 from factory_sim.metrics.requests import request_table
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
+from factory_sim.metrics.site import Floats, Window
+from factory_sim.metrics.sites import joined_table, joined_window, site_summary
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
@@ -62,8 +64,7 @@ def simulate(
     Raises InputError, before anything runs, for a scenario that cannot be built.
     """
     started = time.perf_counter()
-    layout = lay_out(scenario)
-    factory = Factory(layout, step_time, debug)
+    factory = Factory(*lay_out_sites(scenario), step_time=step_time, debug=debug)
     before, after = _play(factory, scenario, progress)
     raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
     streams, tiers = list(scenario.workload), tiers_of(scenario)
@@ -72,7 +73,7 @@ def simulate(
         streams,
         [spec.round_trip / 2 for spec in scenario.workload.values()],
         scenario.warmup,
-        {fleet.name: promise_of(fleet.spec.slo) for fleet in layout.fleets},
+        {fleet.name: promise_of(fleet.spec.slo) for fleet in factory.fleets},
         {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
@@ -80,17 +81,40 @@ def simulate(
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:
         requests = with_sessions(requests, sessions)
-    timeseries = pd.DataFrame(factory.meter.table())
     lags = np.array([stream.lag_s for stream in factory.streams])
-    shares = [share_of(factory, fleet, before, after, raw, lags) for fleet in layout.fleets]
-    window = window_of(factory, before, after, timeseries)
+    shares = [share_of(factory, fleet, before, after, raw, lags) for fleet in factory.fleets]
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [training_share(scenario, *each) for each in sums]
-    summary = summarise(requests, timeseries, window, shares, tiers, jobs)
+    tables, windows = _sites(factory, before, after)
+    timeseries = pd.DataFrame(joined_table(tables))
+    summary = summarise(requests, timeseries, joined_window(windows), shares, tiers, jobs)
+    if scenario.sites is not None:
+        summary["sites"] = {
+            name: site_summary(
+                pd.DataFrame(tables[name]),
+                windows[name],
+                [share for share in shares if scenario.deployments[share.deployment].site == name],
+                [job for job in jobs if (scenario.training or {})[job.name].site == name],
+            )
+            for name in scenario.sites
+        }
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
-    record = record_of(scenario, layout, time.perf_counter() - started, factory.env.now)
+    record = record_of(factory, time.perf_counter() - started)
     return Run(scenario, summary, requests, timeseries, record)
+
+
+def _sites(
+    factory: Factory, before: Reading, after: Reading
+) -> tuple[dict[str, dict[str, Floats]], dict[str, Window]]:
+    """Return the time series and the window of each site, by name."""
+    tables, windows = {}, {}
+    for premises, end, start in zip(factory.premises, after.books, before.books, strict=True):
+        tables[premises.name] = table = premises.meter.table()
+        windows[premises.name] = window_of(
+            premises, before, after, end.since(start), pd.DataFrame(table)
+        )
+    return tables, windows
 
 
 def _play(
@@ -119,12 +143,13 @@ def _play(
     advance(scenario.duration)
     after = read(factory)
     # A request may still be on its way in; its lag is part of a period at most.
-    period = factory.layout.period_s
+    period = factory.period_s
     in_flight_s = scenario.duration + max(stream.lag_s for stream in factory.streams)
     while (factory.waiting_or_running or env.now <= in_flight_s) and env.now < limit_s:
         env.run(until=min(env.now + period, limit_s))
         tell()
-    factory.meter.close()
+    for premises in factory.premises:
+        premises.meter.close()
     for gateway in factory.gateways.values():
         gateway.close()
     return before, after

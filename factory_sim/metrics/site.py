@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,7 +66,8 @@ class Window:
     from. water_kg: of the air loop and of the liquid loop; parts_g: carbon by part; cost_usd: all
     None where the site does not know. stages: of the power
     chain, from the feed; levels: those with a limit, the meter first; outages: by kind of domain;
-    links: by name; hottest_c: by column. provisioned: watts set aside.
+    links: by name; hottest_c: by column. provisioned: watts set aside. meters: how the columns of
+    each meter begin; of several sites a window has the sums.
     """
 
     start_s: float
@@ -86,6 +89,7 @@ class Window:
     provisioned_it_w: float
     provisioned_grid_w: float
     gpus: int
+    meters: tuple[str, ...] = ("",)
 
     @property
     def load_j(self) -> float:
@@ -160,26 +164,33 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
 def _cap(timeseries: pd.DataFrame, window: Window) -> Summary:
     """Return how the limit at the meter was kept: what was left, how far over, at what clocks."""
     grid, limit = timeseries["grid_power_mw"], timeseries["grid_limit_mw"]
+    over = reduce(add, [_over(timeseries, meter) for meter in window.meters])
     period = seconds_within(timeseries, 0.0, window.run_s)
     weights = seconds_within(timeseries, window.start_s, window.end_s)
-    over = (grid - limit).clip(lower=0.0)
-    over = over.where(over > 1e-9 * limit, 0.0)
-    clock = timeseries["clock"]
     found: Summary = {
         "grid_limit_mw": float(limit.min()),
         "cap_headroom_mw": float(np.average(limit - grid, weights=weights)),
         "cap_overshoot_s": float(period[over > 0].sum()),
         "cap_overshoot_max_mw": float(over.max()),
         "cap_overshoot_mwh": float((over * period).sum()) / 3600,
-        "clock": {
+    }
+    if "clock" in timeseries:
+        clock = timeseries["clock"]
+        found["clock"] = {
             "mean": float(np.average(clock, weights=weights)),
             "lowest": float(clock[weights > 0.0].min()),
             "share_below_reference": float(np.average(clock < 1 - 1e-9, weights=weights)),
-        },
-    }
+        }
     if limit.max() > limit.min():
         found["grid_limit_highest_mw"] = float(limit.max())
     return found
+
+
+def _over(timeseries: pd.DataFrame, meter: str) -> pd.Series:
+    """Return how far each period was above the limit of a meter; another's room does not help."""
+    limit = timeseries[f"{meter}grid_limit_mw"]
+    over = (timeseries[f"{meter}grid_power_mw"] - limit).clip(lower=0.0)
+    return over.where(over > 1e-9 * limit, 0.0)
 
 
 def seconds_within(timeseries: pd.DataFrame, start_s: float, end_s: float) -> Floats:

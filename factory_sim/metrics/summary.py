@@ -64,7 +64,7 @@ def summarise(
         site = _service(requests, window, shares, tiers)
     output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
-    summary |= {"gpus": window.gpus} | _rates(output, total, window.gpus)
+    summary |= {"gpus": window.gpus} | rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
     summary |= uses_of(window, shares, training_joules(jobs))
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
@@ -123,7 +123,7 @@ def _service(
     output = sum(share.totals.output_tokens for share in shares) / window.seconds
     total = output + sum(share.input_tokens for share in shares) / window.seconds
     summary = _counts(requests) | _latencies(requests, shares)
-    summary |= _rates(output, total, sum(share.gpus for share in shares))
+    summary |= rates(output, total, sum(share.gpus for share in shares))
     summary |= _goodput(requests, window, shares, tiers) | revenue(requests, shares, tiers)
     summary |= _time_lost(shares, window.seconds)
     recomputed = sum(share.recomputed_tokens for share in shares)
@@ -300,7 +300,8 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     return found
 
 
-def _rates(output: float, total: float, gpus: int) -> Summary:
+def rates(output: float, total: float, gpus: int) -> Summary:
+    """Return output tokens/s and all tokens/s, of so many GPUs and of each."""
     return {
         "output_tokens_per_s": output,
         "total_tokens_per_s": total,

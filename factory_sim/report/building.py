@@ -69,7 +69,9 @@ def building(summary: Figures) -> Iterator[str]:
         if stage["stranded_mw"]:
             text += f"; {megawatts(stage['stranded_mw'])} stand by"
         yield from entry(STAGES[name], text)
-    for name, level in summary.get("limits", {}).items():
+    # Of several sites each tells its own.
+    limits = {} if "sites" in summary else summary.get("limits", {})
+    for name, level in limits.items():
         if name != "meter":
             yield from entry(name, _level(level))
     if "binding_limit" in summary:

@@ -18,6 +18,7 @@ from factory_sim.report.classes import classes
 from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
 from factory_sim.report.scaling import autoscaling
+from factory_sim.report.sites import buildings, sites
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 from factory_sim.report.training import training
 
@@ -69,7 +70,9 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Tokens per second": _throughput(summary),
         "Power": _power(summary),
         "Where the watts went": energy(summary),
-        "Building": building(summary),
+        "Sites": sites(summary),
+        "Building" if "sites" not in summary else "All buildings": building(summary),
+        **dict(buildings(summary)),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
         _pools_heading(summary): pools(summary),
@@ -224,7 +227,8 @@ def _throughput(summary: Figures) -> Iterator[str]:
     for suffix, label in _BASES.items():
         figures = [summary.get(f"{base}_tokens_per_s{suffix}") for base in ("output", "total")]
         if any(figure is not None for figure in figures):
-            rows.append([label, *("" if f is None else number(f) for f in figures)])
+            of = "all sites" if "sites" in summary and not suffix else label
+            rows.append([of, *("" if f is None else number(f) for f in figures)])
     if len(rows) > 1:
         yield from table(rows)
 

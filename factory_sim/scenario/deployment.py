@@ -246,7 +246,7 @@ class Deployment(Frozen):
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
     GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
     short (the lowest number first). autoscaling: how many of the replicas are up, by load or by
-    the clock (without: all).
+    the clock (without: all). site: whose GPUs, of several `sites`.
     """
 
     model: ModelName
@@ -259,6 +259,7 @@ class Deployment(Frozen):
     router: Router = Router()
     slo: Slo | None = None
     system: SystemName | None = None
+    site: str | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
     autoscaling: Autoscaling | None = None

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
@@ -17,6 +23,7 @@ from factory_sim.scenario.deployment import Deployment, Slo
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
+from factory_sim.scenario.places import misplaced
 from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.training import Training
@@ -34,7 +41,9 @@ class Scenario(Frozen):
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
     measured. network: links that KV caches and weights cross. classes: tiers of service that
     workloads name. training: jobs beside inference. seed: every random stream of the run
-    is spawned from it. catalog: a folder with entries of the user's own.
+    is spawned from it. catalog: a folder with entries of the user's own. sites: several of them by
+    name, in place of one `site`; racks, deployments and jobs then name theirs, and provisioning,
+    power, failures, spares and storage hold at each.
     """
 
     name: Name
@@ -43,7 +52,8 @@ class Scenario(Frozen):
     duration: PositiveSeconds
     warmup: NonNegativeSeconds = 0.0
     drain: NonNegativeSeconds = 600.0
-    site: Site
+    site_: Annotated[Site | None, Field(alias="site")] = None
+    sites: Annotated[dict[Name, Site], Field(min_length=1)] | None = None
     racks: Annotated[tuple[Racks, ...], Field(min_length=1)]
     provisioning: Provisioning = Provisioning()
     power: Power = Power()
@@ -55,6 +65,22 @@ class Scenario(Frozen):
     training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
     catalog: str | None = None
     _facts: Catalog | None = PrivateAttr(None)
+
+    @model_serializer(mode="wrap")
+    def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write `site` as people do; `site_` is for Python."""
+        return {key.rstrip("_"): value for key, value in write(self).items()}
+
+    @property
+    def site(self) -> Site:
+        """Return the site of a scenario that has one."""
+        assert self.site_ is not None, "of several sites each has a part of its own"
+        return self.site_
+
+    def site_of(self, deployment: str) -> Site:
+        """Return the site that a deployment runs at: its price and carbon are signals over time."""
+        named = self.deployments[deployment].site
+        return (self.sites or {})[named] if named is not None else self.site
 
     @property
     def facts(self) -> Catalog:
@@ -87,7 +113,9 @@ class Scenario(Frozen):
         return self
 
     def _misfits(self) -> list[Problem]:
-        found = []
+        found = list(misplaced(self))
+        if found:  # what is where decides about the rest
+            return found
         if self.warmup >= self.duration:
             found.append(
                 Problem(
@@ -105,13 +133,14 @@ class Scenario(Frozen):
             if spec.deployment not in self.deployments
         ]
         for name, deployment in self.deployments.items():
-            found += self._without_gpus(f"deployments.{name}", deployment.system)
+            site = deployment.site
+            found += self._without_gpus(f"deployments.{name}", site, deployment.system)
             if deployment.prefill is not None and deployment.prefill.system is not None:
                 found += self._without_gpus(
-                    f"deployments.{name}.prefill", deployment.prefill.system
+                    f"deployments.{name}.prefill", site, deployment.prefill.system
                 )
         for name, job in (self.training or {}).items():
-            found += self._without_gpus(f"training.{name}", job.system)
+            found += self._without_gpus(f"training.{name}", job.site, job.system)
             if name in self.deployments:
                 found.append(
                     Problem(
@@ -119,22 +148,28 @@ class Scenario(Frozen):
                     )
                 )
         found += self._links()
-        if sum(racks.count == "fill" for racks in self.racks) > 1:
-            found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
+        for site in self.sites or (None,):
+            if sum(racks.count == "fill" for racks in self.racks if racks.site == site) > 1:
+                at = f" of site '{site}'" if site else ""
+                found.append(Problem("racks", f"only one row of racks{at} can have 'count: fill'"))
         if not found:
             found += misuse(self)
         return [*found, *self._without_use()]
 
-    def _without_gpus(self, where: str, system: str | None) -> Iterator[Problem]:
+    def _without_gpus(self, where: str, site: str | None, system: str | None) -> Iterator[Problem]:
         """Yield a problem if no rack holds a pool's system, or if it could be one of several."""
-        systems = {racks.system for racks in self.racks}
+        systems = {racks.system for racks in self.racks if racks.site == site}
         listed = ", ".join(sorted(systems))
+        racks = f"racks of site '{site}'" if site else "racks"
         if system is None and len(systems) > 1:
             yield Problem(
-                f"{where}.system", f"the racks hold several systems; name one of {listed}"
+                f"{where}.system", f"the {racks} hold several systems; name one of {listed}"
             )
         elif system is not None and system not in systems:
-            yield Problem(f"{where}.system", f"no rack holds '{system}'; the racks hold {listed}")
+            of = f" of site '{site}'" if site else ""
+            yield Problem(
+                f"{where}.system", f"no rack{of} holds '{system}'; the {racks} hold {listed}"
+            )
 
     def _links(self) -> Iterator[Problem]:
         """Yield what is wrong with who uses which link."""
@@ -201,14 +236,15 @@ class Scenario(Frozen):
                     f"policy '{policy}' slows no training; leave it out, or take power.policy "
                     "clock or decode-first",
                 )
-        if self.site.cooling is None:
-            for index, racks in enumerate(self.racks):
-                if racks.liquid_share is not None:
-                    yield Problem(
-                        f"racks.{index}.liquid_share",
-                        "a constant site.pue does not ask where heat goes; leave it out, or give "
-                        "site.cooling, such as 'liquid'",
-                    )
+        for index, racks in enumerate(self.racks):
+            site = self.site if racks.site is None else (self.sites or {})[racks.site]
+            if site.cooling is None and racks.liquid_share is not None:
+                here = "site" if racks.site is None else f"sites.{racks.site}"
+                yield Problem(
+                    f"racks.{index}.liquid_share",
+                    f"a constant {here}.pue does not ask where heat goes; leave it out, or give "
+                    f"{here}.cooling, such as 'liquid'",
+                )
 
 
 @cache

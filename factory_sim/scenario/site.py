@@ -74,10 +74,11 @@ class Racks(Frozen):
     board's firmware holds it to by its clock (`nvidia-smi -pl`); measured-peak provisioning
     counts with it. gpu_clock: the highest clock of its GPUs, a share of the reference (`nvidia-smi
     -lgc`). liquid_share: of a rack's heat that goes into coolant, where cold plates were
-    fitted to it or the usual share does not hold.
+    fitted to it or the usual share does not hold. site: where they stand, of several `sites`.
     """
 
     system: SystemName
+    site: str | None = None
     count: Count | Literal["fill"]
     servers_per_rack: Count | None = None
     gpu_power_limit: PositiveWatts | None = None

@@ -85,7 +85,7 @@ class Training(Frozen):
     of which racks. Either mfu: model flops over the peak of all GPUs while it trains, as measured,
     pipeline and gradients included; or kernel_mfu: the same while a GPU computes, of which bubbles
     and gradients take their part. precision: whose peak counts. global_batch: tokens of a step.
-    power_priority: as of a deployment.
+    power_priority: as of a deployment. site: whose GPUs, of several `sites`.
     """
 
     model: ModelName | None = None
@@ -94,6 +94,7 @@ class Training(Frozen):
     tokens: Amount
     gpus: Count
     system: SystemName | None = None
+    site: str | None = None
     mfu: Part | None = None
     kernel_mfu: Part | None = None
     precision: Literal["bf16", "fp8"] = "bf16"

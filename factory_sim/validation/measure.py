@@ -31,7 +31,7 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
         layout = lay_out(scenario)
     except InputError as error:
         raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
-    factory = Factory(layout, step_time)
+    factory = Factory(layout, step_time=step_time)
     gateway = factory.fronts["served"]
     window = _play(factory, case)
     raw = gateway.table()
@@ -148,14 +148,14 @@ def _watts(factory: Factory, case: Case, window: _Window, output: float) -> dict
     The joules are those of the servers where the case measured their watts, else those of
     the replicas' GPU boards.
     """
-    (fleet,) = factory.layout.fleets
+    (fleet,) = factory.fleets
     each, replicas = fleet.gpus_per_replica, len(fleet.replicas)
     idle_s = replicas * window.seconds - window.totals.busy_s
     gpu_j = each * (window.totals.energy_j + fleet.power.idle_w * idle_s)
     gpu_w = gpu_j / window.seconds / (each * replicas)
     if "server_power_w" not in case.measured:
         return {"gpu_power_w": gpu_w, "energy_per_output_token_j": gpu_j / output}
-    (rack,) = factory.layout.site.racks
+    (rack,) = factory.premises[0].layout.site.racks
     spare = rack.gpus - each * replicas
     boards_w = each * replicas * gpu_w + spare * rack.accelerator.need("idle")
     watts = rack.load.draw(boards_w).inlet / len(rack.servers)

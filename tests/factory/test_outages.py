@@ -247,7 +247,7 @@ def test_heat_gathered_without_flow_leaves_when_flow_is_back() -> None:
     factory = Factory(
         lay_out(failing({"at": "20 s", "what": "cdu-0", "lasts": "30 s"}, **COLD_PLATES))
     )
-    facility, made_j, carried_j = factory.facility, 0.0, 0.0
+    facility, made_j, carried_j = factory.premises[0].facility, 0.0, 0.0
     advance = facility.advance
 
     def noting(now: float, bay_j: Any) -> None:

@@ -80,7 +80,7 @@ def scaled(
 
 def acts(scenario: Scenario, until_s: float, *requests: tuple[float, int]) -> list[Any]:
     """Return what the scaler does, with steps of a second; requests: (arrival, output tokens)."""
-    factory = Factory(lay_out(scenario), lambda fleet, clock: Toy(base=1.0), debug=True)
+    factory = Factory(lay_out(scenario), step_time=lambda fleet, clock: Toy(base=1.0), debug=True)
     stream = factory.streams[0]
     for at_s, output in requests:
         factory.env.call(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -27,42 +27,50 @@ class Shelf(NamedTuple):
     takeover_s: float
 
 
-def targets(layout: Layout, spec: Failures) -> tuple[dict[str, Domain], list[Domain]]:
-    """Return everything that can fail at a site, by name, and what the schedule names.
-
-    Raises InputError, with what there is, where the schedule names something unknown.
-    """
-    cooling = layout.scenario.site.cooling
-    known = domains(layout, cooling.cdu_racks if cooling else 1)
-    problems = []
-    for index, when in enumerate(spec.schedule):
-        if when.what not in known:
-            close = get_close_matches(when.what, known, n=3)
-            examples = close or [name for name in known if "/" not in name][:6]
-            problems.append(
-                Problem(
-                    f"failures.schedule.{index}.what",
-                    f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
-                )
-            )
-        end_s = layout.scenario.duration + layout.scenario.drain
-        if when.at >= end_s:
-            problems.append(
-                Problem(
-                    f"failures.schedule.{index}.at",
-                    f"{when.at:g} s is after the run has ended ({end_s:g} s at the latest)",
-                )
-            )
-    here = {domain.kind for domain in known.values()}
-    if spec.chance is not None and spec.chance.kinds != KINDS:
+def check_failures(layouts: Sequence[Layout]) -> None:
+    """Raise InputError, with what there is, where a scenario lets fail what no site has."""
+    problems: list[Problem] = []
+    here: set[str] = set()
+    for layout in layouts:
+        known = _domains(layout)
+        here |= {domain.kind for domain in known.values()}
+        problems += map(layout.part.told, _misnamed(layout, known))
+    spec = layouts[0].part.whole.failures
+    if spec is not None and spec.chance is not None and spec.chance.kinds != KINDS:
+        alone = len(layouts) == 1
+        no, has = ("this site has no", "it has") if alone else ("no site has a", "they have")
         problems += [
-            Problem("failures.chance.kinds", f"this site has no '{kind}'; it has {_listed(here)}")
+            Problem("failures.chance.kinds", f"{no} '{kind}'; {has} {_listed(here)}")
             for kind in spec.chance.kinds
             if kind not in here
         ]
     if problems:
         raise InputError(problems)
-    return known, [known[when.what] for when in spec.schedule]
+
+
+def _domains(layout: Layout) -> dict[str, Domain]:
+    """Return everything that can fail at a site, by name."""
+    cooling = layout.scenario.site.cooling
+    return domains(layout, cooling.cdu_racks if cooling else 1)
+
+
+def _misnamed(layout: Layout, known: dict[str, Domain]) -> Iterator[Problem]:
+    """Yield a problem for what a schedule names that is not there, or strikes after the end."""
+    spec = layout.scenario.failures
+    end_s = layout.scenario.duration + layout.scenario.drain
+    for index, when in enumerate(spec.schedule if spec else ()):
+        if when.what not in known:
+            close = get_close_matches(when.what, known, n=3)
+            examples = close or [name for name in known if "/" not in name][:6]
+            yield Problem(
+                f"failures.schedule.{index}.what",
+                f"this site has no '{when.what}'; it has, for example, {', '.join(examples)}",
+            )
+        if when.at >= end_s:
+            yield Problem(
+                f"failures.schedule.{index}.at",
+                f"{when.at:g} s is after the run has ended ({end_s:g} s at the latest)",
+            )
 
 
 def _listed(kinds: set[str]) -> str:
@@ -76,10 +84,10 @@ def set_going(
     spec: Failures,
     seed: np.random.SeedSequence,
 ) -> None:
-    """Start every failure that a scenario asks for; InputError as `targets`."""
-    known, struck = targets(layout, spec)
-    for domain, when in zip(struck, spec.schedule, strict=True):
-        env.process(scheduled(env, outages, domain, when))
+    """Start every failure that a scenario asks for at a site; all that it names are there."""
+    known = _domains(layout)
+    for when in spec.schedule:
+        env.process(scheduled(env, outages, known[when.what], when))
     chance = spec.chance
     if chance is None:
         return

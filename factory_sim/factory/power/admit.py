@@ -22,7 +22,8 @@ class Admit:
 
     def __init__(self, power: Power, fleets: list[Fleet], holdings: Sequence[Holding] = ()) -> None:
         self._margin, self._step = power.margin, power.step
-        self._least = 1.0 / min(fleet.slots for fleet in fleets)
+        # Where there are only training jobs there is nobody to admit.
+        self._least = 1.0 / min((fleet.slots for fleet in fleets), default=1)
 
     def decide(self, shares: Shares, reading: Reading) -> Shares:
         """Return the share of each batch that may be filled."""

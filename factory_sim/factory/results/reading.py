@@ -13,7 +13,7 @@ from factory_sim.metrics.training import TrainingTotals
 
 
 class Reading(NamedTuple):
-    """Counters of every replica at one time, and the books of the facility."""
+    """Counters of every replica at one time. books: of each site's facility."""
 
     totals: dict[str, list[Totals]]
     input_tokens: dict[str, int]
@@ -24,7 +24,7 @@ class Reading(NamedTuple):
     carried_bytes: dict[str, float]
     scaling: dict[str, ScalingCounts]
     jobs: list[TrainingTotals]
-    books: Books
+    books: list[Books]
 
 
 def read(factory: Factory) -> Reading:
@@ -34,7 +34,8 @@ def read(factory: Factory) -> Reading:
         return factory.gateways[name].replicas
 
     names = list(factory.gateways)
-    factory.meter.account()
+    for premises in factory.premises:
+        premises.meter.account()
     return Reading(
         {name: [replica.totals() for replica in of(name)] for name in names},
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
@@ -45,5 +46,5 @@ def read(factory: Factory) -> Reading:
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         [job.totals() for job in factory.jobs],
-        factory.facility.books(),
+        [premises.facility.books() for premises in factory.premises],
     )

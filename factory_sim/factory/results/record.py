@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,20 +14,21 @@ from pydantic import BaseModel
 
 from factory_sim import __version__
 from factory_sim.catalog import Fact
+from factory_sim.factory.build import Factory
 from factory_sim.factory.layout import Layout
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.scenario.facility import PowerChainSpec
-from factory_sim.scenario.scenario import Scenario
 
 
-def record_of(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -> dict[str, Any]:
-    """Return what `run.json` says. wall_s: the run took; now_s: simulated when it ended."""
-    return {
+def record_of(factory: Factory, wall_s: float) -> dict[str, Any]:
+    """Return what `run.json` says. wall_s: the run took."""
+    layouts = [premises.layout for premises in factory.premises]
+    record = {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
-        "seed": scenario.seed,
+        "seed": factory.scenario.seed,
         "engine": "simpy",
-        "simulated_s": now_s,
+        "simulated_s": factory.env.now,
         "wall_s": wall_s,
         "versions": {
             "python": platform.python_version(),
@@ -35,31 +36,39 @@ def record_of(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -
             "pandas": pd.__version__,
             "simpy": simpy.__version__,
         },
-        "period_s": layout.period_s,
-        "racks": len(layout.site.racks),
-        "gpus": len(layout.site.gpus),
-        "kinds": _kinds(layout),
+        "period_s": factory.period_s,
+        "racks": sum(len(layout.site.racks) for layout in layouts),
+        "gpus": sum(len(layout.site.gpus) for layout in layouts),
+        "kinds": _kinds(layouts),
     }
+    if factory.scenario.sites is not None:
+        record["sites"] = {
+            layout.part.name: {"racks": len(layout.site.racks), "gpus": len(layout.site.gpus)}
+            for layout in layouts
+        }
+    return record
 
 
-def _kinds(layout: Layout) -> dict[str, int]:
+def _kinds(layouts: Sequence[Layout]) -> dict[str, int]:
     """Return how many of the catalogue figures behind the run are of each kind."""
-    systems = {rack.system.name: rack for rack in layout.site.racks}
+    racks = (rack for layout in layouts for rack in layout.site.racks)
+    systems = {rack.system.name: rack for rack in racks}
     found: Counter[str] = Counter()
     for rack in systems.values():
         found.update(_kinds_in(rack.system))
         found.update(_kinds_in(rack.enclosure))
-    site, facts = layout.scenario.site, layout.scenario.facts
-    if site.cooling is not None:
-        found.update(_kinds_in(facts.cooling_plant(site.cooling.plant)))
-        found.update(_kinds_in(facts.power_chain((site.power_chain or PowerChainSpec()).kind)))
-    for fleet in layout.fleets:
-        for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
-            found.update(_kinds_in(part))
-        found.update(_kinds_in(fleet.power_curve))
-    for holding in layout.holdings:
-        for entry in (holding.accelerator, holding.efficiency, holding.power_curve):
-            found.update(_kinds_in(entry))
+    for layout in layouts:
+        site, facts = layout.scenario.site, layout.scenario.facts
+        if site.cooling is not None:
+            found.update(_kinds_in(facts.cooling_plant(site.cooling.plant)))
+            found.update(_kinds_in(facts.power_chain((site.power_chain or PowerChainSpec()).kind)))
+        for fleet in layout.fleets:
+            for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
+                found.update(_kinds_in(part))
+            found.update(_kinds_in(fleet.power_curve))
+        for holding in layout.holdings:
+            for entry in (holding.accelerator, holding.efficiency, holding.power_curve):
+                found.update(_kinds_in(entry))
     return dict(sorted(found.items()))
 
 

@@ -53,7 +53,7 @@ def share_of(
 
     raw: rows of requests by deployment (dtype `ROW`). lags: of the way in of each stream, in s.
     """
-    scenario = factory.layout.scenario
+    scenario = factory.scenario
     name, seconds = fleet.name, scenario.duration - scenario.warmup
     totals = Totals()
     for new, old in zip(after.totals[name], before.totals[name], strict=True):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from factory_sim.factory.build import Factory
 from factory_sim.factory.facility.building import PARTS
-from factory_sim.factory.facility.facility import Books
+from factory_sim.factory.facility.facility import Books, Facility
+from factory_sim.factory.premises import Premises
 from factory_sim.factory.results.reading import Reading
 from factory_sim.metrics.site import (
     LevelUse,
@@ -21,12 +21,11 @@ from factory_sim.scenario.scenario import Scenario
 
 
 def window_of(
-    factory: Factory, before: Reading, after: Reading, timeseries: pd.DataFrame
+    premises: Premises, before: Reading, after: Reading, books: Books, timeseries: pd.DataFrame
 ) -> Window:
-    """Return what the site did between two readings."""
-    layout, run_s = factory.layout, factory.env.now
+    """Return what a site did between two readings. books: sums of that time."""
+    layout, run_s = premises.layout, premises.env.now
     scenario = layout.scenario
-    books = after.books.since(before.books)
     return Window(
         start_s=scenario.warmup,
         end_s=scenario.duration,
@@ -38,10 +37,10 @@ def window_of(
         water_kg=(books.air_water_kg, books.liquid_water_kg) if scenario.site.cooling else None,
         parts_g=dict(zip(PARTS, books.carbon_g, strict=True)) if scenario.site.carbon else None,
         cost_usd=books.cost_usd if scenario.site.price else None,
-        stages=_stages(factory, books, scenario.duration - scenario.warmup),
-        levels=_levels(factory),
-        outages=_outages(factory),
-        links=_links(factory, before, after, timeseries),
+        stages=_stages(premises.facility, books, scenario.duration - scenario.warmup),
+        levels=_levels(premises),
+        outages=_outages(premises),
+        links=_links(premises, before, after, timeseries),
         hottest_c=_hottest(timeseries),
         over_preference=_over_preference(scenario, timeseries),
         provisioned_it_w=layout.provisioned_it_w,
@@ -51,13 +50,13 @@ def window_of(
 
 
 def _links(
-    factory: Factory, before: Reading, after: Reading, timeseries: pd.DataFrame
+    premises: Premises, before: Reading, after: Reading, timeseries: pd.DataFrame
 ) -> dict[str, LinkUse]:
     """Return how full each link was."""
-    scenario = factory.layout.scenario
+    scenario = premises.layout.scenario
     seconds = scenario.duration - scenario.warmup
     found = {}
-    for name, link in factory.links.items():
+    for name, link in premises.links.items():
         carried = after.carried_bytes[name] - before.carried_bytes[name]
         found[name] = LinkUse(
             mean=carried / seconds / link.bytes_per_s,
@@ -67,9 +66,8 @@ def _links(
     return found
 
 
-def _stages(factory: Factory, books: Books, seconds: float) -> dict[str, StageUse]:
+def _stages(facility: Facility, books: Books, seconds: float) -> dict[str, StageUse]:
     """Return what each stage of the power chain carried, from the feed to the racks."""
-    facility = factory.facility
     found = {}
     for index, stage in reversed(list(enumerate(facility.building.stages))):
         found[stage.name] = StageUse(
@@ -83,9 +81,9 @@ def _stages(factory: Factory, books: Books, seconds: float) -> dict[str, StageUs
     return found
 
 
-def _levels(factory: Factory) -> dict[str, LevelUse]:
+def _levels(premises: Premises) -> dict[str, LevelUse]:
     """Return how each limited level fared, the meter first."""
-    end_s = factory.layout.scenario.duration
+    end_s = premises.layout.scenario.duration
     return {
         level.limit.name: LevelUse(
             limit_w=level.limit.watts.min_over(0.0, end_s),
@@ -95,11 +93,11 @@ def _levels(factory: Factory) -> dict[str, LevelUse]:
             over_j=level.over_j,
             held_s=level.held_s,
         )
-        for level in factory.meter.levels
+        for level in premises.meter.levels
     }
 
 
-def _outages(factory: Factory) -> dict[str, dict[str, int]]:
+def _outages(premises: Premises) -> dict[str, dict[str, int]]:
     """Return what failed, by kind of domain."""
     return {
         kind: {
@@ -108,7 +106,7 @@ def _outages(factory: Factory) -> dict[str, dict[str, int]]:
             "replicas_stopped": tally.stops,
             "requests_lost": tally.requests_lost,
         }
-        for kind, tally in factory.outages.tallies.items()
+        for kind, tally in premises.outages.tallies.items()
     }
 
 

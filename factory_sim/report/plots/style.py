@@ -70,6 +70,12 @@ def ask(fig: Figure, question: str, answer: str = "") -> None:
     engine.set(rect=(0.0, 0.0, 1.0, top - line * (1 + len(wrapped))))
 
 
+def name(fig: Figure, of: str) -> None:
+    """Say before the question that heads `fig` what it is asked of."""
+    heading = fig.texts[0]
+    heading.set_text(f"{of}: {heading.get_text()}")
+
+
 def board(fig: Figure) -> Axes:
     """Return blank axes over all that `ask` has left of `fig`, one unit an inch.
 
