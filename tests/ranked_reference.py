@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
 
 from tests.reference import (
     _POLICIES,
@@ -22,7 +24,7 @@ from tests.reference import (
     _Replica,
 )
 
-Together = Callable[[int], float]
+Together = Callable[[int, int, int], float]
 
 
 def run_ranks(
@@ -39,11 +41,14 @@ def run_ranks(
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
+    **more: Any,
 ) -> ReferenceRun:
     """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
 
-    together_by_clock: seconds of the part that all share, from the tokens of all. A request goes to
-    the rank with the lowest 4 * waiting + running, the first of equals after the last that got one.
+    together_by_clock: seconds of the part that all share, from the sequences that decode, the
+    prompt tokens and the sequences that emit something, of all. A request goes to the rank with the
+    lowest 4 * waiting + running, the first of equals after the last that got one. more: what every
+    rank can do as a replica can, see `run_reference`.
     """
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -55,6 +60,7 @@ def run_ranks(
             blocks=blocks,
             block_tokens=block_tokens,
             max_queue=most,
+            **more,
         )
         for _ in range(ranks)
     ]
@@ -92,6 +98,10 @@ def run_ranks(
             replica.check()
             ahead = async_scheduling and replica.running
             replica.looked_s = run.steps[-1].start_s if ahead else math.inf
+            replica.preempted, replica.moved = False, 0
+            replica.see_newcomers()
+            if policy != "static" or not replica.running:
+                replica.join_carried(now)
             plans.append(_POLICIES[policy](replica, now))
         if all(plan.empty for plan in plans):
             while arrivals and crew[0].refuses(arrivals[0][1].request):
@@ -100,7 +110,9 @@ def run_ranks(
                 return run
             now = arrivals[0][1].request.arrival_s
             continue
-        step = _step(crew, plans, now, clock, physics_by_clock[clock], together_by_clock[clock])
+        move_s = more.get("move_s", 0.0)
+        parts = (physics_by_clock[clock], together_by_clock[clock])
+        step = _step(crew, plans, now, clock, *parts, move_s)
         run.steps.append(step)
         now = step.end_s
 
@@ -112,19 +124,23 @@ def _step(
     clock: float,
     physics: Physics,
     together: Together,
+    move_s: float,
 ) -> ReferenceStep:
-    slowest_s, tokens, sampled = 0.0, 0, 0
+    slowest_s, decoding, sampled = 0.0, 0, 0
     chunks: list[tuple[int, int]] = []
-    for plan in plans:
-        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+    for replica, plan in zip(crew, plans, strict=True):
+        sees = Fraction(sum(range(1, replica.drafts + 2)), replica.drafts + 1)
+        contexts = [float(sequence.exact_kv + sees) for sequence in plan.decoded]
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
-        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted))
-        tokens += len(contexts) + sum(length for _, length in own)
+        moving_s = replica.moved * move_s
+        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted) + moving_s)
+        decoding += len(contexts)
         sampled += emitted
         chunks += own
-    duration_s = slowest_s + together(tokens)
+    prompt_tokens = sum(length for _, length in chunks)
+    duration_s = slowest_s + together(decoding, prompt_tokens, sampled)
     return ReferenceStep(
         start_s=now,
         end_s=now + duration_s,
