@@ -24,7 +24,7 @@ from tests.reference import ReferenceRequest, ReferenceRun
 @st.composite
 def ranked(draw: st.DrawFn, alone: st.SearchStrategy[Case] | None = None) -> Case:
     """Draw a case of ranks. alone: the cases of one replica to take; of any policy if left out."""
-    case = draw(alone or cases(tuple(TOYS)))
+    case = draw(cases(tuple(TOYS)) if alone is None else alone)
     shared = draw(st.sampled_from([0.0, 17e-5]))
     sample = draw(st.sampled_from([0.0, 7e-5]))
 
