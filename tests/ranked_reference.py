@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from fractions import Fraction
+from typing import Any, Protocol
 
 from factory_sim.physics.step_time import Cost
 from tests.reference import (
@@ -30,7 +31,7 @@ class SharedPhysics(Physics, Protocol):
 
     def shared_power_w(
         self,
-        contexts: Sequence[int],
+        contexts: Sequence[float],
         chunks: Sequence[tuple[int, int]],
         sampled: int,
         shared: Cost,
@@ -40,7 +41,7 @@ class SharedPhysics(Physics, Protocol):
         ...
 
 
-Together = Callable[[int], Cost]
+Together = Callable[[int, int, int], Cost]
 
 
 def run_ranks(
@@ -57,11 +58,14 @@ def run_ranks(
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
+    **more: Any,
 ) -> ReferenceRun:
     """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
 
-    together_by_clock: cost of the part that all share, from the tokens of all. A request goes to
-    the rank with the lowest 4 * waiting + running, the first of equals after the last that got one.
+    together_by_clock: cost of the part that all share, from the sequences that decode, the prompt
+    tokens and the sequences that emit something, of all. A request goes to the rank with the lowest
+    4 * waiting + running, the first of equals after the last that got one. more: what every rank
+    can do as a replica can, see `run_reference`.
     """
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -73,6 +77,7 @@ def run_ranks(
             blocks=blocks,
             block_tokens=block_tokens,
             max_queue=most,
+            **more,
         )
         for _ in range(ranks)
     ]
@@ -110,6 +115,10 @@ def run_ranks(
             replica.check()
             ahead = async_scheduling and replica.running
             replica.looked_s = run.steps[-1].start_s if ahead else math.inf
+            replica.preempted, replica.moved = False, 0
+            replica.see_newcomers()
+            if policy != "static" or not replica.running:
+                replica.join_carried(now)
             plans.append(_POLICIES[policy](replica, now))
         if all(plan.empty for plan in plans):
             while arrivals and crew[0].refuses(arrivals[0][1].request):
@@ -118,7 +127,9 @@ def run_ranks(
                 return run
             now = arrivals[0][1].request.arrival_s
             continue
-        step = _step(crew, plans, now, clock, physics_by_clock[clock], together_by_clock[clock])
+        move_s = more.get("move_s", 0.0)
+        parts = (physics_by_clock[clock], together_by_clock[clock])
+        step = _step(crew, plans, now, clock, *parts, move_s)
         run.steps.append(step)
         now = step.end_s
 
@@ -130,21 +141,24 @@ def _step(
     clock: float,
     physics: SharedPhysics,
     together: Together,
+    move_s: float,
 ) -> ReferenceStep:
-    slowest_s, tokens, sampled = 0.0, 0, 0
+    slowest_s, decoding, sampled = 0.0, 0, 0
     chunks: list[tuple[int, int]] = []
     works = []
-    for plan in plans:
-        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+    for replica, plan in zip(crew, plans, strict=True):
+        sees = Fraction(sum(range(1, replica.drafts + 2)), replica.drafts + 1)
+        contexts = [float(sequence.exact_kv + sees) for sequence in plan.decoded]
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
         works.append((contexts, own, emitted))
-        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted))
-        tokens += len(contexts) + sum(length for _, length in own)
+        moving_s = replica.moved * move_s
+        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted) + moving_s)
+        decoding += len(contexts)
         sampled += emitted
         chunks += own
-    shared = together(tokens)
+    shared = together(decoding, sum(length for _, length in chunks), sampled)
     duration_s = slowest_s + shared.duration_s
     powers_w = [physics.shared_power_w(*work, shared, duration_s) for work in works]
     return ReferenceStep(

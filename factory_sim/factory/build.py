@@ -31,7 +31,7 @@ from factory_sim.factory.timetable import Timetable
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
-from factory_sim.physics.rank_time import Lockstep, RankRoofline
+from factory_sim.physics.rank_time import Lockstep, RankRoofline, rank_time
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
@@ -85,9 +85,7 @@ def step_time_of(fleet: Fleet, clock: float) -> StepTime:
 def even_step_time(fleet: Fleet, clock: float) -> StepTime:
     """Return the step time of a replica, or of one rank among ranks that all carry the same."""
     step_time = step_time_of(fleet, clock)
-    if isinstance(step_time, RankRoofline):
-        return Lockstep(step_time, fleet.ranks)
-    return step_time
+    return step_time if fleet.ranks == 1 else Lockstep(rank_time(step_time), fleet.ranks)
 
 
 def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:

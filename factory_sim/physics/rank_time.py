@@ -13,14 +13,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from factory_sim.physics import arithmetic as work
+from factory_sim.physics.speculation import DraftedCost, HeadRoofline, Verification
 from factory_sim.physics.step_time import Array, Chunk, Cost, Roofline, StepTime
 
 
 class RankTime(StepTime, Protocol):
     """The step time of one rank without what all ranks do together."""
 
-    def together(self, tokens: int) -> Cost:
-        """Return what all ranks do together in a step with `tokens` tokens in all of them."""
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
+        """Return what all ranks do together in a step.
+
+        decoding: sequences that decode, in all of them; prompt: tokens of prompts; sampled:
+        sequences that emit something at its end.
+        """
 
 
 class RankRoofline(Roofline):
@@ -30,8 +35,11 @@ class RankRoofline(Roofline):
         super().__init__(*roofline)
         self._together: dict[int, Cost] = {}
 
-    def together(self, tokens: int) -> Cost:
-        """See `RankTime.together`."""
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
+        """See `RankTime.together`: nothing where the model, as a dense draft, has no experts."""
+        if self._shard.busiest is None:
+            return Cost(0.0)
+        tokens = decoding * self._queries + prompt
         found = self._together.get(tokens)
         if found is None:
             terms = self._routed(np.array([float(tokens)]))
@@ -55,6 +63,14 @@ class RankRoofline(Roofline):
         return [moe * np.sum(terms, axis=0) for terms in zip(*parts, strict=True)]
 
 
+class RankVerification(Verification, RankRoofline):
+    """The roofline of a rank that verifies drafts."""
+
+
+class RankHead(HeadRoofline, RankRoofline):
+    """The roofline of a rank of layers that draft from the model's last hidden state."""
+
+
 class Lockstep:
     """The step time of `ranks` ranks that all carry the same, as a `StepTime` of one of them."""
 
@@ -65,17 +81,30 @@ class Lockstep:
 
     def decode(self, sequences: int) -> Cost:
         """See `StepTime.decode`."""
-        return plus(self._rank.decode(sequences), self._rank.together(self._ranks * sequences))
+        all_of_them = self._ranks * sequences
+        return plus(self._rank.decode(sequences), self._rank.together(all_of_them, 0, all_of_them))
 
     def mixed(
         self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         own = self._rank.mixed(sequences, context, windowed, chunks, sampled)
-        tokens = sequences + sum(chunk.length for chunk in chunks)
-        return plus(own, self._rank.together(self._ranks * tokens))
+        work = (sequences, sum(chunk.length for chunk in chunks), sampled)
+        return plus(own, self._rank.together(*(self._ranks * part for part in work)))
+
+
+def rank_time(step_time: StepTime) -> RankTime:
+    """Return a step time as that of a rank."""
+    assert hasattr(step_time, "together"), "ranks need a step time that knows what they share"
+    return step_time  # type: ignore[return-value]
 
 
 def plus(one: Cost, other: Cost) -> Cost:
     """Return the cost of both, one after the other."""
-    return Cost._make(a + b for a, b in zip(one, other, strict=True))
+    total = Cost._make(a + b for a, b in zip(one, other, strict=True))
+    drafting_s = one.drafting_s + other.drafting_s
+    if not drafting_s:
+        return total
+    both = DraftedCost(*total)
+    both.drafting_s = drafting_s
+    return both

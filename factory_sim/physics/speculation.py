@@ -34,6 +34,12 @@ class DraftedCost(Cost):
 
     drafting_s: float = 0.0
 
+    def _replace(self, **changes: Any) -> DraftedCost:
+        """Return the same with some of the terms replaced."""
+        changed = super()._replace(**changes)
+        changed.drafting_s = self.drafting_s
+        return changed
+
 
 def drafted(model: Cost, draft: Cost) -> DraftedCost:
     """Return the cost of a model's step and of the drafts before it."""
@@ -149,6 +155,12 @@ class Passes:
         parts = (self._one.decode(sampled), times(context, self._one.per_context))
         return plus(first, times(self._passes - 1, plus(*parts)))
 
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
+        """Return what the ranks of data-parallel attention do together in the drafts of a step."""
+        first = self._one.together(decoding, prompt, sampled)  # type: ignore[attr-defined]
+        other = self._one.together(sampled, 0, sampled)  # type: ignore[attr-defined]
+        return plus(first, times(self._passes - 1, other))
+
 
 class Scaled:
     """A step time that is a share of another's: a draft of which no more is known."""
@@ -168,6 +180,11 @@ class Scaled:
     ) -> Cost:
         """See `StepTime.mixed`."""
         whole = self._whole.mixed(sequences, context, windowed, chunks, sampled)
+        return times(self._share, whole)
+
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
+        """Return the share of what ranks do together, where the whole is a rank's."""
+        whole = self._whole.together(decoding, prompt, sampled)  # type: ignore[attr-defined]
         return times(self._share, whole)
 
 
@@ -196,6 +213,12 @@ class Speculating:
         if self._drafts is None:
             return cost
         return drafted(cost, self._drafts.mixed(sequences, context, chunks, sampled))
+
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
+        """Return what all ranks do together in a step, where the model is of one of them."""
+        work = (decoding, prompt, sampled)
+        cost = self._model.together(*work)  # type: ignore[attr-defined]
+        return drafted(cost, self._drafts.together(*work)) if self._drafts else cost
 
 
 def without_host() -> Host:

@@ -282,11 +282,6 @@ class Deployment(Frozen):
                 "replicas that draft have no tier in host memory yet; leave out "
                 "engine.speculation, or engine.host_cache"
             )
-        if drafts and self.parallelism.dp > 1:
-            raise ValueError(
-                "ranks of data-parallel attention do not draft yet; leave out "
-                "engine.speculation, or parallelism.dp"
-            )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "

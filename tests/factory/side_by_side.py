@@ -62,11 +62,12 @@ class Toy:
     attend_window: float = 0.0
     window: int = 0
     per_shared: float = 0.0
+    per_shared_sample: float = 0.0
     clock: float = 1.0
 
-    def together(self, tokens: int) -> Cost:
+    def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
         """Return what ranks do together: half of it compute, half of it links."""
-        each = self.per_shared * tokens / 2
+        each = (self.per_shared * (decoding + prompt) + self.per_shared_sample * sampled) / 2
         return Cost(each / self.clock + each, each, 0.0, each, 0.0, each, each)
 
     @property
@@ -199,10 +200,11 @@ def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
-    run = partial(run_reference, **order, shelf_blocks=case.shelf_blocks)
+    run = run_reference
     if case.ranks > 1:
         together = {clock: _together(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
+    run = partial(run, **order, shelf_blocks=case.shelf_blocks)
     if case.drafts is not None:
         drafts, draw_steps = case.drafts.tokens, case.drafts.steps
         run = partial(run, drafts=drafts, draw_steps=draw_steps)
@@ -220,8 +222,8 @@ def reference(case: Case) -> ReferenceRun:
     )
 
 
-def _together(speed: Speed) -> Callable[[int], Cost]:
-    return lambda tokens: speed.step_time.together(tokens)
+def _together(speed: Speed) -> Callable[[int, int, int], Cost]:
+    return lambda *work: speed.step_time.together(*work)
 
 
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:

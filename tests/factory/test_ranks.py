@@ -23,14 +23,17 @@ from tests.reference import ReferenceRequest, ReferenceRun
 
 
 @st.composite
-def ranked(draw: st.DrawFn) -> Case:
-    case = draw(cases(tuple(TOYS)))
+def ranked(draw: st.DrawFn, alone: st.SearchStrategy[Case] | None = None) -> Case:
+    """Draw a case of ranks. alone: the cases of one replica to take; of any policy if left out."""
+    case = draw(cases(tuple(TOYS)) if alone is None else alone)
     shared = draw(st.sampled_from([0.0, 17e-5]))
+    sample = draw(st.sampled_from([0.0, 7e-5]))
 
     def speed_at(clock: float) -> Speed:
         speed = case.speed_at(clock)
         assert isinstance(speed.step_time, Toy)
-        return Speed(replace(speed.step_time, per_shared=shared), speed.power)
+        toy = replace(speed.step_time, per_shared=shared, per_shared_sample=sample)
+        return Speed(toy, speed.power)
 
     return replace(case, ranks=draw(st.integers(2, 4)), speed_at=speed_at)
 
@@ -44,7 +47,7 @@ def assert_same_sums(slow: ReferenceRun, fast: EngineRun) -> None:
     assert totals.output_tokens == pytest.approx(sum(record.emitted for record in slow))
     busy_s = sum(step.end_s - step.start_s for step in slow.steps)
     assert totals.busy_s == pytest.approx(busy_s, rel=SAME)
-    causes = (*totals[1:7], totals.rank_wait_s)
+    causes = (*totals[1:7], totals.rank_wait_s, totals.drafting_s)
     assert sum(causes) == pytest.approx(busy_s, rel=SAME)
     assert min(causes) >= -SAME * busy_s
     if all(step.clock == 1.0 for step in slow.steps):

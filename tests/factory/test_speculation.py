@@ -242,10 +242,6 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
     (spec,) = base.deployments.values()
     for update, message in (
         ({"step_time": "aiconfigurator"}, "has no steps that verify drafts"),
-        (
-            {"model": "deepseek-v3", "parallelism": {"tp": 1, "dp": 8, "ep": 8}},
-            "ranks of data-para",
-        ),
         ({"engine": drafted() | {"scheduling": "fair"}}, "'fair' counts a token of each"),
         ({"engine": drafted() | {"preemption": "swap"}}, "compute victims again, so far"),
         ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory yet"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -11,9 +12,11 @@ from factory_sim.factory.engine.drafts import Drafts
 from tests.factory import test_pool_exactness as pools
 from tests.factory import test_prefix_exactness as prefixes
 from tests.factory import test_schedule_exactness as schedules
-from tests.factory.side_by_side import Case
-from tests.factory.test_exactness import assert_same
-from tests.factory.test_speculation_exactness import UNWINDOWED
+from tests.factory.side_by_side import Case, engine, reference
+from tests.factory.test_exactness import SAME, assert_same
+from tests.factory.test_ranks import assert_same as assert_same_ranks
+from tests.factory.test_ranks import ranked
+from tests.factory.test_speculation_exactness import UNWINDOWED, drafted
 from tests.factory.test_speculation_exactness import assert_same as assert_same_drafted
 from tests.reference import Order
 
@@ -121,3 +124,28 @@ def test_orders_of_a_pool_that_computes_prompts(case: Case) -> None:
 @given(ordered_and_drafted())
 def test_orders_and_drafts(case: Case) -> None:
     assert_same_drafted(case)
+
+
+@tries
+@given(ranked(schedules.cases()))
+def test_orders_and_swapping_of_ranks(case: Case) -> None:
+    assert_same_ranks(case)
+
+
+@tries
+@given(ranked(prefixes.cases()), st.sampled_from([0, 5, 100]))
+def test_prefixes_of_ranks(case: Case, shelf_blocks: int) -> None:
+    assert_same_ranks(replace(case, shelf_blocks=shelf_blocks, move_s=0.00123))
+
+
+@tries
+@given(ranked(drafted()))
+def test_drafts_of_ranks(case: Case) -> None:
+    assert_same_ranks(case)
+    slow, fast = reference(case), engine(case)
+    totals = fast.batch.ledger.totals(fast.batch.stretch.step_time)
+    verified = sum(len(step.decoded) for step in slow.steps)
+    assert totals.verified == pytest.approx(verified, rel=SAME)
+    made = sum(record.emitted for record in slow)
+    accepted = made - sum(step.sampled for step in slow.steps)
+    assert totals.accepted == pytest.approx(accepted, rel=SAME, abs=1e-6)

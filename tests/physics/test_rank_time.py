@@ -69,19 +69,19 @@ def test_experts_read_their_weights_once_for_all_ranks() -> None:
     assert experts is not None and experts.resident == model.moe.experts / 8
     touched = experts.touched(64.0, chip.expert_spread)
     read_s = touched * experts.weights_each * 1.0 / (chip.bandwidth * chip.gemm_memory)
-    together = rank.together(64)
+    together = rank.together(64, 0, 64)
     assert together.memory_s == pytest.approx(work.moe_layers(model) * read_s, rel=0.1)
     # Two collectives a layer, each with its latency, and few bytes.
     least_s = 2 * work.moe_layers(model) * chip.allreduce_latency_s
-    assert least_s < rank.together(1).network_s < 1.1 * least_s
-    assert rank.together(0).duration_s == 0.0
+    assert least_s < rank.together(1, 0, 1).network_s < 1.1 * least_s
+    assert rank.together(0, 0, 0).duration_s == 0.0
 
 
 def test_a_token_travels_to_as_many_gpus_as_hold_its_experts() -> None:
     fleet = fleet_of({"tp": 1, "dp": 8, "ep": 8})
     rank, model, chip = rank_of(fleet), fleet.model, fleet.chip
     assert model.moe is not None
-    more_s = rank.together(1_008_000).network_s - rank.together(8_000).network_s
+    more_s = rank.together(0, 1_008_000, 0).network_s - rank.together(0, 8_000, 0).network_s
     reached = 1.0 - (1.0 - 1.0 / 8) ** model.moe.active  # of the other seven GPUs, each
     taken_in = 1_000_000 * reached * 7 / 8 * model.hidden * (1 + 2)  # there in fp8, back in bf16
     expected = work.moe_layers(model) * taken_in / (chip.link * chip.network)
@@ -107,7 +107,7 @@ def test_a_step_of_even_ranks_is_one_rank_and_what_all_do() -> None:
     fleet = fleet_of({"tp": 2, "dp": 4, "ep": 8})
     rank = rank_of(fleet)
     even = Lockstep(rank, 4)
-    expected = rank.decode(10).duration_s + rank.together(40).duration_s
+    expected = rank.decode(10).duration_s + rank.together(40, 0, 40).duration_s
     assert even.decode(10).duration_s == pytest.approx(expected)
     assert even.decode(10).compute_s + even.decode(10).memory_s > 0.0
 

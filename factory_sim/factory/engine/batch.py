@@ -178,6 +178,11 @@ class Batch:
         return gone
 
     @property
+    def completing(self) -> int:
+        """Return how many prompts the step being filled completes."""
+        return self._completing
+
+    @property
     def moved_blocks(self) -> int:
         """Return the KV blocks moved to host memory and back: none without swapping."""
         return 0

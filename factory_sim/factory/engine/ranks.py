@@ -18,7 +18,7 @@ from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.stretch import Stretch
 from factory_sim.metrics.totals import Totals
-from factory_sim.physics.rank_time import RankTime, plus
+from factory_sim.physics.rank_time import plus, rank_time
 from factory_sim.physics.step_time import Cost, StepTime
 
 
@@ -42,22 +42,28 @@ class RankedLedger(Ledger):
     """The ledgers of all ranks, and of what they do together.
 
     Seconds and joules are the mean of the ranks, so those of each GPU. compute_s to host_s: causes
-    of the work done together. wait_s: time in which ranks wait for the slowest.
+    of the work done together; drafting_s: of that in drafts. wait_s: time in which ranks wait for
+    the slowest.
     """
 
-    __slots__ = ("ranks", "wait_s")
+    __slots__ = ("drafting_s", "ranks", "wait_s")
 
     def __init__(self, ranks: Iterable[Ledger]) -> None:
         super().__init__()
         self.ranks = tuple(ranks)
-        self.wait_s = 0.0
+        self.drafting_s = self.wait_s = 0.0
 
     def copy(self) -> RankedLedger:
         """Return a ledger with the same sums, to add to."""
         other = RankedLedger(ledger.copy() for ledger in self.ranks)
-        for name in ("compute_s", "memory_s", "network_s", "host_s", "wait_s"):
+        for name in ("compute_s", "memory_s", "network_s", "host_s", "drafting_s", "wait_s"):
             setattr(other, name, getattr(self, name))
         return other
+
+    def mixed(self, cost: Cost, share: float = 1.0) -> None:
+        """Book the causes of (`share` of) what ranks do together in a step."""
+        super().mixed(cost, share)
+        self.drafting_s += share * cost.drafting_s
 
     def settle(self) -> None:
         """Bring the sums that are read at a glance up to date with the ranks."""
@@ -72,7 +78,7 @@ class RankedLedger(Ledger):
         found = Totals()
         for ledger in self.ranks:
             found = found.plus(ledger.totals(step_time), 1.0 / len(self.ranks))
-        shared_s = self.compute_s + self.memory_s + self.network_s + self.host_s
+        shared_s = self.compute_s + self.memory_s + self.network_s + self.host_s + self.drafting_s
         return found._replace(
             compute_s=found.compute_s + self.compute_s,
             memory_s=found.memory_s + self.memory_s,
@@ -80,6 +86,9 @@ class RankedLedger(Ledger):
             host_s=found.host_s + self.host_s,
             throttled_s=found.throttled_s - shared_s - self.wait_s,
             rank_wait_s=self.wait_s,
+            drafting_s=found.drafting_s + self.drafting_s,
+            verified=found.verified * len(self.ranks),
+            accepted=found.accepted * len(self.ranks),
             output_tokens=found.output_tokens * len(self.ranks),
             sequence_s=found.sequence_s * len(self.ranks),
         )
@@ -105,9 +114,8 @@ class RankedStretch(Stretch):
         ranks = self.ranks
         self.start_s = ranks[0].stretch.start_s
         self.mixed = any(rank.stretch.mixed for rank in ranks)
-        tokens = sum(_tokens(rank) for rank in ranks)
-        self.together = _rank_time(self.prompt_time if self.mixed else self.step_time).together(
-            tokens
+        self.together = rank_time(self.prompt_time if self.mixed else self.step_time).together(
+            *map(sum, zip(*map(_work, ranks), strict=True))
         )
         self.own = [(rank.stretch.first_s, rank.stretch.growth_s) for rank in ranks]
         first, growth = max(self.own)
@@ -345,14 +353,10 @@ def in_lockstep(dp: int, batch: Callable[[], Batch]) -> Batch | Ranks:
     return batch() if dp == 1 else Ranks(batch() for _ in range(dp))
 
 
-def _tokens(rank: Batch) -> int:
-    """Return the tokens that a rank takes through the model in each step of its stretch."""
+def _work(rank: Batch) -> tuple[int, int, int]:
+    """Return what a rank brings to each step of its stretch: see `RankTime.together`."""
     stretch = rank.stretch
     if not stretch.mixed:
-        return stretch.sequences
-    return stretch.sequences - len(rank.chunks) + sum(chunk.length for chunk in rank.chunks)
-
-
-def _rank_time(step_time: StepTime) -> RankTime:
-    assert hasattr(step_time, "together"), "ranks need a step time that knows what they share"
-    return step_time  # type: ignore[return-value]
+        return stretch.sequences, 0, stretch.sequences
+    decoding = stretch.sequences - len(rank.chunks)
+    return decoding, sum(chunk.length for chunk in rank.chunks), decoding + rank.completing

@@ -142,6 +142,8 @@ class SpeculatingBatch(Batch):
         """
         self._squeezed = False
         going = super().plan(now)
+        if not going:
+            self.stretch.rate = 0.0  # as of a rank that only comes along
         if self._squeezed:
             self.stretch.cut(now)
         return going

@@ -10,6 +10,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
+from factory_sim.physics.rank_time import RankHead, RankRoofline, RankVerification
 from factory_sim.physics.speculation import (
     EAGLE3_VOCAB,
     HeadRoofline,
@@ -82,15 +83,18 @@ class Drafting:
     def step_time(
         self, chip: Chip, shard: Shard, host: Host, clock: float, max_num_seqs: int, max_tokens: int
     ) -> StepTime:
-        """Return the step time of the model with its drafts, at a clock."""
+        """Return the step time of the model with its drafts, or of one of its ranks, at a clock."""
         sizes = (clock, max_num_seqs, max_tokens)
         passes = None
+        whole: type[Roofline] = RankRoofline if shard.dp > 1 else Roofline
+        head: type[HeadRoofline] = RankHead if shard.dp > 1 else HeadRoofline
+        verifying = RankVerification if shard.dp > 1 else Verification
         if self.shard is not None:
-            kind: Callable[..., StepTime] = HeadRoofline if self.head else Roofline
+            kind: Callable[..., StepTime] = head if self.head else whole
             passes = Passes(kind(chip, self.shard, without_host(), *sizes), self.passes)
         elif self.share:
-            passes = Passes(Scaled(Roofline(chip, shard, host, *sizes), self.share), self.passes)
-        model = Verification(self.tokens, chip, shard, host, *sizes)
+            passes = Passes(Scaled(whole(chip, shard, host, *sizes), self.share), self.passes)
+        model = verifying(self.tokens, chip, shard, host, *sizes)
         return Speculating(model, passes, max_num_seqs)
 
 

@@ -51,22 +51,6 @@ def check_parallelism(where: str, spec: Deployment, system: System, model: Model
                 f"copies, or {more + ep}",
             )
         )
-    if dp > 1 and spec.engine.host_cache is not None:
-        raise InputError(
-            Problem(
-                f"{where}.engine.host_cache",
-                "ranks of data-parallel attention have no tier in host memory yet; leave it out, "
-                "or dp",
-            )
-        )
-    if dp > 1 and not spec.engine.plain:
-        raise InputError(
-            Problem(
-                f"{where}.parallelism.dp",
-                "ranks serve first come, first served, and compute victims again; leave out "
-                "engine.scheduling and engine.preemption, or dp",
-            )
-        )
     if dp > 1 and spec.step_time != "roofline":
         raise InputError(
             Problem(
