@@ -20,6 +20,7 @@ from factory_sim.cli import main
 from factory_sim.factory.run import Run, simulate
 from factory_sim.report.folder import save
 from factory_sim.scenario.load import load, scenario_from
+from tests.factory import several_sites
 from tests.factory.facility.sites import building, site_of
 from tests.factory.test_disaggregated_runs import disaggregated
 from tests.factory.test_scaling import scaled
@@ -81,7 +82,15 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     for key, value in found.items():
         yield key
         if isinstance(value, dict) and key != "versions":
-            named = ("deployments", "classes", "tenants", "limits", "links", "represented_replicas")
+            named = (
+                "deployments",
+                "classes",
+                "tenants",
+                "limits",
+                "links",
+                "represented_replicas",
+                "sites",
+            )
             inner = value.values() if key in named else [value]
             for part in inner:
                 yield from keys_of(part)
@@ -111,6 +120,7 @@ def everything() -> Iterator[Run]:
     rows = [{"system": "dgx-h100", "count": 4}]
     yield simulate(site_of(duration="20 s", racks=rows, deployments=few))
     yield simulate(disaggregated())
+    yield simulate(several_sites.two(duration="10 s"))
     two = {"steps": [["0 s", 2], ["30 s", 1]]}
     drained = {"policy": "scheduled", "replicas": two, "drain_deadline": "1 s"}
     few = {"process": "closed", "concurrency": 8, "requests": 100}

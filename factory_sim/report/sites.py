@@ -49,6 +49,11 @@ def buildings(summary: Figures) -> Iterator[tuple[str, Iterator[str]]]:
         yield f"Building of {name}", building(own)
 
 
+def _cap(site: Figures) -> str:
+    lowest, highest = site["grid_limit_mw"], site.get("grid_limit_highest_mw")
+    return megawatts(lowest) + (f" to {megawatts(highest)}" if highest else "")
+
+
 def _of(key: str, told: Callable[[Any], str] = number) -> Callable[[Figures], str]:
     return lambda site: told(site[key]) if key in site else ""
 
@@ -58,7 +63,7 @@ _ROWS: dict[str, Callable[[Figures], str]] = {
     "output tokens/s": _of("output_tokens_per_s"),
     "drawn at the meter": _of("grid_power_mw", lambda drawn: megawatts(drawn["mean"])),
     "highest": _of("grid_power_mw", lambda drawn: megawatts(drawn["max"])),
-    "cap": _of("grid_limit_mw", megawatts),
+    "cap": _cap,
     "above the cap": _of("cap_overshoot_s", lambda over: duration(over) if over else "never"),
     "PUE": _of("pue", lambda pue: f"{pue:.3f}"),
     "J per output token": _of("energy_per_output_token_j"),
