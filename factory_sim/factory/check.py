@@ -10,6 +10,7 @@ from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import targets
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.network.review import fabric_section
 from factory_sim.factory.pools import host_memory, host_tier
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.training.holding import Holding
@@ -65,6 +66,9 @@ def check(scenario: Scenario) -> Check:
         except InputError as error:
             problems += error.problems
     found = {"Site": _site(layout), "Power": _power(layout)}
+    wiring = layout.wiring()
+    if wiring is not None:
+        found["Fabric"] = fabric_section(wiring, layout.fleets)
     for fleet in layout.fleets:
         sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
         own = [lengths[n] for n in sent]
@@ -308,7 +312,9 @@ def _crossing(
     """Return what crosses the link between the pools of a deployment."""
     prefill, network = fleet.spec.prefill, scenario.network
     assert prefill is not None and network is not None
-    link = network.links[prefill.kv_link]
+    if prefill.link is None:
+        return {}  # the fabric, which has a section of its own
+    link = network.links[prefill.link]
     told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
     if lengths is None:
         return {"KV link": told}

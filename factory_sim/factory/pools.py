@@ -43,10 +43,12 @@ from factory_sim.factory.engine.speculating_batch import (
     AsyncSpeculatingBatch,
     SpeculatingBatch,
 )
-from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.network.fabric import Fabric
+from factory_sim.factory.network.kv import KvOverFabric, KvOverLink, KvRoad
 from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
@@ -61,12 +63,13 @@ StepTimes = Callable[[Fleet, float], StepTime]
 
 
 class Pools(NamedTuple):
-    """The gateway of each pool, and the one that clients of each deployment see; links by name;
-    gaps between tokens by pool."""
+    """The gateway of each pool, and the one that clients of each deployment see; links by name, and
+    the fabric; gaps between tokens by pool."""
 
     gateways: dict[str, Gateway]
     fronts: dict[str, Gateway]
     links: dict[str, Link]
+    fabric: Fabric | None
     gaps: dict[str, GapHistogram]
 
 
@@ -88,6 +91,8 @@ def open_pools(
         name: Link(env, name, spec.bandwidth, spec.latency)
         for name, spec in (network.links if network else {}).items()
     }
+    wiring = layout.wiring()
+    fabric = None if wiring is None else Fabric(env, wiring)
     fleets = {fleet.name: fleet for fleet in layout.fleets}
     gaps = {name: GapHistogram() for name in fleets}
     gateways: dict[str, Gateway] = {}
@@ -104,7 +109,8 @@ def open_pools(
             gateway: Gateway = PromptGateway(env, router, spec.router.staleness, decodes)
             batch = partial(_prompt_batch, fleet, gaps[fleet.name], fleets[fleet.deployment])
         elif spec.prefill is not None:
-            gateway = _decode_gateway(env, router, fleet, links)
+            road = _kv_road(fleet, fleets[fleet.name + PREFILL], links, fabric)
+            gateway = _decode_gateway(env, router, fleet, road)
             batch = partial(_joining_batch, fleet, gaps[fleet.name])
         elif fleet.drafting is not None:
             opened = Gateway if spec.autoscaling is None else ScaledGateway
@@ -119,19 +125,25 @@ def open_pools(
         _staff(gateway, kind, batch, fleet, step_time, debug)
         gateways[fleet.name] = gateway
     fronts = {fleet.deployment: gateways[fleet.name] for fleet in layout.fleets}
-    return Pools(gateways, fronts, links, gaps)
+    return Pools(gateways, fronts, links, fabric, gaps)
 
 
-def _decode_gateway(
-    env: Timetable, router: Router, fleet: Fleet, links: dict[str, Link]
-) -> DecodeGateway:
+def _kv_road(fleet: Fleet, prompts: Fleet, links: dict[str, Link], fabric: Fabric | None) -> KvRoad:
+    """Return what KV caches cross on: the link that a deployment names, else the fabric."""
+    prefill = fleet.spec.prefill
+    assert prefill is not None
+    if prefill.link is not None:
+        return KvOverLink(links[prefill.link], fleet.name, prefill.per_replica or inf)
+    assert fabric is not None
+    return KvOverFabric(fabric, prompts.replicas, fleet.replicas)
+
+
+def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) -> DecodeGateway:
     prefill = fleet.spec.prefill
     assert prefill is not None
     crossing = Crossing(
-        links[prefill.kv_link],
+        road,
         partial(prompt_cache_bytes, fleet.model, fleet.shard.bytes_per_kv),
-        fleet.name,
-        prefill.per_replica or inf,
         prefill.first_token == "decode",
     )
     return DecodeGateway(env, router, fleet.spec.router.staleness, crossing)

@@ -13,7 +13,10 @@ from factory_sim.metrics.training import TrainingTotals
 
 
 class Reading(NamedTuple):
-    """Counters of every replica at one time, and the books of the facility."""
+    """Counters of every replica at one time, and the books of the facility.
+
+    carried_bytes: by link. port_bytes: of every port of the fabric, by group.
+    """
 
     totals: dict[str, list[Totals]]
     input_tokens: dict[str, int]
@@ -22,6 +25,7 @@ class Reading(NamedTuple):
     moved_blocks: dict[str, int]
     loaded_blocks: dict[str, int]
     carried_bytes: dict[str, float]
+    port_bytes: dict[str, list[float]]
     scaling: dict[str, ScalingCounts]
     jobs: list[TrainingTotals]
     books: Books
@@ -34,6 +38,7 @@ def read(factory: Factory) -> Reading:
         return factory.gateways[name].replicas
 
     names = list(factory.gateways)
+    groups = factory.fabric.groups if factory.fabric else {}
     factory.meter.account()
     return Reading(
         {name: [replica.totals() for replica in of(name)] for name in names},
@@ -43,6 +48,7 @@ def read(factory: Factory) -> Reading:
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
         {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
+        {name: group.by_port() for name, group in groups.items()},
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         [job.totals() for job in factory.jobs],
         factory.facility.books(),

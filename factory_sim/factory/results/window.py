@@ -10,6 +10,7 @@ from factory_sim.factory.facility.building import PARTS
 from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.results.reading import Reading
 from factory_sim.metrics.site import (
+    GroupUse,
     LevelUse,
     LinkUse,
     OverPreference,
@@ -42,6 +43,7 @@ def window_of(
         levels=_levels(factory),
         outages=_outages(factory),
         links=_links(factory, before, after, timeseries),
+        fabric=_fabric(factory, before, after, timeseries),
         hottest_c=_hottest(timeseries),
         over_preference=_over_preference(scenario, timeseries),
         provisioned_it_w=layout.provisioned_it_w,
@@ -64,6 +66,28 @@ def _links(
             highest=float(timeseries[f"link/{name}.use"].max()),
             carried_bytes=carried,
         )
+    return found
+
+
+def _fabric(
+    factory: Factory, before: Reading, after: Reading, timeseries: pd.DataFrame
+) -> dict[str, GroupUse]:
+    """Return how full each kind of ports of the fabric was, of those that carried something."""
+    scenario = factory.layout.scenario
+    seconds = scenario.duration - scenario.warmup
+    found = {}
+    for name, group in (factory.fabric.groups if factory.fabric else {}).items():
+        carried = np.subtract(after.port_bytes[name], before.port_bytes[name])
+        use = carried / seconds / np.array([port.bytes_per_s for port in group.ports])
+        if carried.any():
+            found[name] = GroupUse(
+                mean=float(carried.sum()) / seconds / group.bytes_per_s,
+                highest=float(timeseries[f"{group.label}.use"].max()),
+                carried_bytes=float(carried.sum()),
+                several=len(group.ports) > 1,
+                fullest=group.ports[int(use.argmax())].name,
+                fullest_mean=float(use.max()),
+            )
     return found
 
 
