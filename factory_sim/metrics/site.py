@@ -52,8 +52,8 @@ class LinkUse(NamedTuple):
 class GroupUse(NamedTuple):
     """How full one kind of a fabric's ports was, all together, as of a link.
 
-    carried_bytes: counted at every port that they crossed. several: there are some. fullest: the port that was used most in
-    the window, and its share of use there.
+    carried_bytes: counted at every port that they crossed. several: there is more than one port.
+    fullest: the one that was used most in the window, and its share of use there.
     """
 
     mean: float
