@@ -19,6 +19,7 @@ from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.frozen import validate
 from factory_sim.report.summary import lines
+from factory_sim.scenario.network import Fabric
 from factory_sim.scenario.scenario import Scenario
 from tests.factory.test_disaggregated_runs import BYTES_PER_TOKEN, disaggregated, frames
 from tests.factory.test_scaling import START_S, WEIGHTS, acts, scaled, timetable
@@ -69,8 +70,6 @@ ALONE_MS = 1e3 * PROMPT * BYTES_PER_TOKEN / (8 * NIC)  # by the eight NICs of a 
 class TestWays:
     """Where a transfer goes, by where the GPUs are."""
 
-    SERVERS: dict[str, Any] = {"racks": 2, "servers": 2, "replicas": 3}
-
     @pytest.mark.parametrize(
         ("fabric", "expected"),
         [
@@ -89,7 +88,7 @@ class TestWays:
         ],
     )
     def test_paces_by_rack(self, fabric: dict[str, Any], expected: tuple[float, float]) -> None:
-        scenario = site(fabric, **self.SERVERS)
+        scenario = site(fabric, racks=2, servers=2, replicas=3)
         wiring, (decode, prefill) = wiring_of(scenario), lay_out(scenario).fleets
         (sender,) = prefill.replicas
         near = wiring.between(sender, decode.replicas[2])
@@ -102,8 +101,10 @@ class TestWays:
         """Four GPUs each: from slots 0-3 to slots 0-3 of another rack, and to its slots 4-7."""
         found = {}
         for leaf in ("rack", "rail"):
-            scenario = site({"leaf": leaf, "oversubscription": 4.0} | NARROW[leaf])
-            wiring, gpus = wiring_of(scenario), lay_out(scenario).site.gpus
+            spec = {"leaf": leaf, "oversubscription": 4.0, "nic": "1 GB/s"} | NARROW[leaf]
+            layout = lay_out(site())
+            gpus = layout.site.gpus
+            wiring = Wiring(validate(Fabric, spec), layout.site.racks, layout.scenario.facts)
             like = wiring.between(gpus[0:4], gpus[8:12])
             unlike = wiring.between(gpus[0:4], gpus[12:16])
             found[leaf] = pace(wiring, like), pace(wiring, unlike)
@@ -186,7 +187,7 @@ class TestRuns:
     def test_who_shares_only_a_leaf_shares_it_evenly(self) -> None:
         """All requests come at once: those that cross the spine together take as much longer."""
         both = {"racks": 3, "replicas": 2, "router": "round-robin", "duration": "10 s"}
-        batch = {"arrivals": {"process": "batch", "requests": 2}} | both
+        batch = {"arrivals": {"process": "offline", "requests": 2}} | both
         run = simulate(site({"leaf": "rack", "oversubscription": 4.0}, **batch))
         # One step computes both prompts; they leave by one server's leaf up, to two other leaves.
         assert transfers_ms(run) == {
@@ -306,7 +307,7 @@ def test_every_run_conserves(
     run = simulate(scenario, debug=True)
     assert run.summary["requests_unfinished"] == 0
     for group in run.summary["fabric"].values():
-        assert 0.0 < group["utilisation"]["mean"]
+        assert group["utilisation"]["mean"] > 0.0
         assert group["utilisation"]["max"] <= 1.0 + 1e-9
         assert group.get("fullest", {}).get("utilisation", 1.0) <= 1.0 + 1e-9
     for pool in run.summary["deployments"]["d"]["pools"].values():
@@ -317,9 +318,9 @@ def test_every_run_conserves(
 def test_the_summary_names_the_fullest_link() -> None:
     run = simulate(site({"leaf": "rack", "nic": "1 Gbit/s"}))
     text = list(lines("small", run.summary, run.record))
-    assert any(line.startswith("  NICs                ") for line in text)
-    assert any("fullest rack-1/leaf up" in " ".join(text[i : i + 2]) for i in range(len(text)))
-    assert max(map(len, text)) <= 80
+    assert any("fullest rack-0/leaf down" in " ".join(text[i : i + 2]) for i in range(len(text)))
+    at = next(i for i, line in enumerate(text) if line.startswith("  NICs "))
+    assert max(map(len, text[at : at + 8])) <= 80
 
 
 SPLIT = ("network={fabric: {}}", "deployments.chat.prefill={replicas: 6}")
@@ -331,14 +332,21 @@ SPLIT = ("network={fabric: {}}", "deployments.chat.prefill={replicas: 6}")
         (("network.fabric.nics=3",), "network.fabric.nics: a server of dgx-h100 has 8 GPUs"),
         (("network.fabric.nic=400",), "network.fabric.nic: 400 is a bare number"),
         (("network.fabric.leaf=pod",), "network.fabric.leaf: must be 'rack' or 'rail'"),
-        (("network.fabric.oversubscription=0.5",), "oversubscription: must be at least 1"),
-        (("network.fabric.kind=infiniband",), "network.fabric.kind: there is no fabric"),
+        (
+            ("network.fabric.oversubscription=0.5",),
+            "oversubscription: must be greater than or equal to 1",
+        ),
+        (("network.fabric.kind=infiniband",), "network.fabric.kind: unknown fabric 'infiniband'"),
         (
             ("network.fabric={leaf: rack, servers_per_leaf: 8}",),
             "the servers of a rack share its leaf; leave out 'servers_per_leaf'",
         ),
         (
-            ("network.fabric.oversubscription=2",),
+            (
+                "network.fabric.oversubscription=2",
+                "deployments.chat.parallelism={tp: 8}",
+                "deployments.chat.prefill.replicas=2",
+            ),
             "network.fabric.oversubscription: no transfer crosses the spine",
         ),
         (
@@ -372,7 +380,7 @@ def test_what_is_refused(overrides: tuple[str, ...], message: str) -> None:
 def test_without_a_fabric_a_pool_must_name_a_link() -> None:
     with pytest.raises(InputError) as caught:
         fs.load(None, ["network={links: {kv: {bandwidth: 1 GB/s}}}", SPLIT[1]])
-    assert "prefill.kv_link: KV caches have nothing to cross" in str(caught.value.problems[0])
+    assert "prefill.kv_link: KV caches have nothing to cross" in str(caught.value)
 
 
 def test_nothing_is_said_of_nics_that_nobody_uses() -> None:

@@ -44,6 +44,16 @@ def test_who_shares_a_narrow_port_leaves_room_on_a_wide_one(env: Timetable) -> N
     assert (wide.carried_bytes, narrow.carried_bytes) == (50.0, 16.0)
 
 
+def test_a_port_that_others_leave_room_on_waits_for_the_next_full_one(env: Timetable) -> None:
+    log: Log = []
+    flows, first, middle, last = Flows(env), Port(1.0), Port(4.0), Port(2.5)
+    flows.send(10.0, through(first, middle), noting(log, env, "slow"))
+    flows.send(25.0, through(middle, last), noting(log, env, "fast"))
+    env.run()
+    # Two each would fill the middle port, but slow stops at 1; then the last port is full at 2.5.
+    assert log == [("slow", 10.0), ("fast", 10.0)]
+
+
 def test_parts_of_a_transfer_side_by_side_keep_step(env: Timetable) -> None:
     log: Log = []
     flows, left, right = Flows(env), Port(10.0), Port(2.0)
@@ -116,10 +126,10 @@ def plain(capacities: list[Fraction], transfers: list[Sent]) -> list[Fraction]:
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[list[Fraction], list[Sent]]:
     tenths = st.integers(1, 60).map(lambda n: Fraction(n, 10))
-    capacities = draw(st.lists(tenths, min_size=1, max_size=5))
+    capacities = draw(st.lists(tenths, min_size=1, max_size=6))
     shares = st.sampled_from([Fraction(1), Fraction(1), Fraction(1, 2), Fraction(1, 3)])
-    way = st.dictionaries(st.integers(0, len(capacities) - 1), shares, min_size=1)
-    starts = st.integers(0, 30).map(lambda n: Fraction(n, 10))
+    way = st.dictionaries(st.integers(0, len(capacities) - 1), shares, min_size=1, max_size=3)
+    starts = st.sampled_from([0, 0, 0, 1, 2, 5]).map(Fraction)
     known = draw(st.lists(way, min_size=1, max_size=4))  # several transfers may take one way
     sends = st.builds(Sent, starts, tenths, st.one_of(st.sampled_from(known), way))
     return capacities, draw(st.lists(sends, min_size=1, max_size=8))
