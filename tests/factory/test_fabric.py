@@ -78,6 +78,7 @@ class TestWays:
             ({"leaf": "rack", "oversubscription": 2.0}, (8.0, 8.0)),  # 16 NICs up, half of them
             ({"leaf": "rack", "oversubscription": 4.0}, (8.0, 4.0)),
             ({"leaf": "rack", "oversubscription": 8.0}, (8.0, 2.0)),
+            ({"leaf": "rack", "kind": "meta-roce"}, (8.0, 16 / 7)),
             ({"leaf": "rail"}, (8.0, 8.0)),
             # Two servers a leaf: each rail has two NICs below and half of one up.
             (
@@ -329,6 +330,10 @@ SPLIT = ("network={fabric: {}}", "deployments.chat.prefill={replicas: 6}")
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (
+            ("racks.0.system=h100-nvl-8",),
+            "network.fabric.nic: the catalogue does not know the NIC of h100-nvl",
+        ),
         (("network.fabric.nics=3",), "network.fabric.nics: a server of dgx-h100 has 8 GPUs"),
         (("network.fabric.nic=400",), "network.fabric.nic: 400 is a bare number"),
         (("network.fabric.leaf=pod",), "network.fabric.leaf: must be 'rack' or 'rail'"),
