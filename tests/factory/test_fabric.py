@@ -331,7 +331,7 @@ SPLIT = ("network={fabric: {}}", "deployments.chat.prefill={replicas: 6}")
     ("overrides", "message"),
     [
         (
-            ("racks.0.system=h100-nvl-8",),
+            ("racks.0.system=h100-nvl-8", "deployments.chat.parallelism={tp: 2}"),
             "network.fabric.nic: the catalogue does not know the NIC of h100-nvl",
         ),
         (("network.fabric.nics=3",), "network.fabric.nics: a server of dgx-h100 has 8 GPUs"),

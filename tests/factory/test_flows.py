@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factory_sim.factory.network.flows import Flows, Port, Way
@@ -135,6 +135,7 @@ def networks(draw: st.DrawFn) -> tuple[list[Fraction], list[Sent]]:
     return capacities, draw(st.lists(sends, min_size=1, max_size=8))
 
 
+@settings(deadline=None, max_examples=60)
 @given(networks())
 def test_transfers_end_when_those_of_the_plain_network_do(
     network: tuple[list[Fraction], list[Sent]],
@@ -161,6 +162,7 @@ def test_transfers_end_when_those_of_the_plain_network_do(
         assert port.carried_bytes == pytest.approx(float(crossed), rel=1e-9, abs=1e-12)
 
 
+@settings(deadline=None, max_examples=60)
 @given(networks())
 def test_every_transfer_has_a_bottleneck(network: tuple[list[Fraction], list[Sent]]) -> None:
     """What makes rates max-min fair (Bertsekas and Gallager, 6.5.2): each crosses a full port on
