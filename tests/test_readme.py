@@ -121,6 +121,8 @@ def everything() -> Iterator[Run]:
     yield simulate(site_of(duration="20 s", racks=rows, deployments=few))
     yield simulate(disaggregated())
     yield simulate(several_sites.two(duration="10 s"))
+    spread = ["duration=20 s", "warmup=1 s", "failures.schedule.0.at=5 s"]
+    yield simulate(load(ROOT / "configs" / "fabric.yaml", spread))
     two = {"steps": [["0 s", 2], ["30 s", 1]]}
     drained = {"policy": "scheduled", "replicas": two, "drain_deadline": "1 s"}
     few = {"process": "closed", "concurrency": 8, "requests": 100}

@@ -4,6 +4,7 @@ from factory_sim.catalog.catalog import Catalog, load_catalog
 from factory_sim.catalog.entries import (
     Accelerator,
     Engine,
+    FabricKind,
     Fact,
     Family,
     Mla,
@@ -31,6 +32,7 @@ __all__ = [
     "Cooling",
     "Enclosure",
     "Engine",
+    "FabricKind",
     "Fact",
     "FailureRate",
     "Family",

@@ -19,6 +19,7 @@ from factory_sim.catalog.calibration import Calibration, lay_over
 from factory_sim.catalog.entries import (
     Accelerator,
     Engine,
+    FabricKind,
     Family,
     Model,
     PowerCurve,
@@ -52,6 +53,7 @@ class Catalog:
     power_chains: Mapping[str, PowerChain]
     cooling: Mapping[str, Cooling]
     failures: Mapping[str, FailureRate]
+    fabrics: Mapping[str, FabricKind]
     lengths: Mapping[str, Fields]
 
     def accelerator(self, name: str) -> Accelerator:
@@ -114,6 +116,10 @@ class Catalog:
     def power_chain(self, name: str) -> PowerChain:
         """Return the power chain called `name`, or raise InputError with close matches."""
         return _find(self.power_chains, name, "power chain", "power_chains")
+
+    def fabric(self, name: str) -> FabricKind:
+        """Return the kind of fabric called `name`, or raise InputError with close matches."""
+        return _find(self.fabrics, name, "fabric", "fabrics")
 
     def failure_rate(self, kind: str) -> FailureRate:
         """Return how often domains of a kind fail, or raise InputError with close matches."""
@@ -210,6 +216,7 @@ def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
         power_chains=entries("power_chains", PowerChain),
         cooling=entries("cooling", Cooling),
         failures=entries("failures", FailureRate),
+        fabrics=entries("fabrics", FabricKind),
         lengths=MappingProxyType(_merge(shipped.get("lengths", {}), own.get("lengths", {}))),
     )
     if problems:

@@ -145,6 +145,21 @@ class System(Frozen):
     rack_overhead: Fact[Watts]
 
 
+class FabricKind(Frozen):
+    """A leaf-spine network between servers, as it is usually built.
+
+    latency: seconds from NIC to NIC across the spine, without waiting. servers_per_leaf: those
+    whose NICs of one rail share a leaf switch. oversubscription: bandwidth of a leaf's NICs over
+    that of its links to the spine.
+    """
+
+    name: str
+    title: str
+    latency: Fact[Seconds]
+    servers_per_leaf: Fact[PositiveInt]
+    oversubscription: Fact[Number]
+
+
 class Moe(Frozen):
     """Experts of a sparse MLP: `active` of `experts` per token, each `intermediate` wide.
 

@@ -28,6 +28,7 @@ SECTIONS = (
     "power_chains",
     "cooling",
     "failures",
+    "fabrics",
     "lengths",
 )
 

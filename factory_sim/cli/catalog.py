@@ -41,6 +41,7 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "power_chains": {"UPS": "ups.redundancy", "PDU": "pdu.redundancy"},
     "cooling": {"air at": "air.supply", "liquid at": "liquid.supply"},
     "failures": {"MTBF": "mtbf", "repair": "repair"},
+    "fabrics": {"servers a leaf": "servers_per_leaf", "oversubscription": "oversubscription"},
 }
 
 

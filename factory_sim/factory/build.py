@@ -119,10 +119,8 @@ class Factory:
         self.fleets = fleets = fleets_of(layouts)
         self.caching = {fleet.name for fleet in fleets if caches_prefixes(scenario, fleet)}
         _, routers, chance, drafts, training = _seeds(scenario)
-        pools = open_pools(
-            env, scenario.network, fleets, self.caching, step_time, [routers, drafts], debug
-        )
-        self.gateways, self.fronts, self.links, self.gaps = pools
+        pools = open_pools(env, layouts, fleets, self.caching, step_time, [routers, drafts], debug)
+        self.gateways, self.fronts, self.links, self.fabrics, self.gaps = pools
         # All meters are read at the same times, so that their tables have the same rows.
         self.period_s = min(layout.period_s for layout in layouts)
         self.premises = [

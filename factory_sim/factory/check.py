@@ -11,6 +11,7 @@ from factory_sim.factory.build import even_step_time, workload_seeds
 from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, fleets_of, lay_out_sites
+from factory_sim.factory.network.review import fabric_section
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
@@ -66,6 +67,9 @@ def check(scenario: Scenario) -> Check:
     for layout in layouts:
         of = f" of {layout.part.name}" if layout.part.name else ""
         found |= {f"Site{of}": _site(layout), f"Power{of}": _power(layout)}
+        wiring = layout.wiring()
+        if wiring is not None:
+            found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)
     for fleet in fleets_of(layouts):
         sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
         own = [lengths[n] for n in sent]
@@ -310,7 +314,9 @@ def _crossing(
     """Return what crosses the link between the pools of a deployment."""
     prefill, network = fleet.spec.prefill, scenario.network
     assert prefill is not None and network is not None
-    link = network.links[prefill.kv_link]
+    if prefill.link is None:
+        return {}  # the fabric, which has a section of its own
+    link = network.links[prefill.link]
     told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
     if lengths is None:
         return {"KV link": told}

@@ -14,7 +14,7 @@ from factory_sim.factory.engine.ranks import Ranks
 from factory_sim.factory.engine.request import NEVER, Request
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.network.link import Link
+from factory_sim.factory.network.kv import KvRoad
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
@@ -23,14 +23,11 @@ from factory_sim.factory.timetable import CONTROL, Timetable
 class Crossing(NamedTuple):
     """How KV caches of a deployment cross. bytes_of: a prompt of so many tokens.
 
-    sender: which of those who share the link this deployment is; per_replica: bytes a second that
-    one of its replicas sends at the most. withholds: the first token is sent by those who decode.
+    withholds: the first token is sent by those who decode.
     """
 
-    link: Link
+    road: KvRoad
     bytes_of: Callable[[int], float]
-    sender: str
-    per_replica: float
     withholds: bool
 
 
@@ -107,10 +104,10 @@ class DecodeGateway(Gateway):
         linked(self.replicas[number]).expect(1)
         transfer = self.transit[request] = Transfer(request, number)
         crossing = self._crossing
-        transfer.number = crossing.link.send(
+        transfer.number = crossing.road.send(
             crossing.bytes_of(request.prompt),
-            (crossing.sender, request.prefill_replica),
-            crossing.per_replica,
+            request.prefill_replica,
+            number,
             lambda: self._landed(transfer),
         )
         if request.due_s != float("inf"):
@@ -139,7 +136,7 @@ class DecodeGateway(Gateway):
 
     def _drop(self, request: Request) -> Transfer:
         transfer = self.transit.pop(request)
-        self._crossing.link.drop(transfer.number)
+        self._crossing.road.drop(transfer.number)
         linked(self.replicas[transfer.to]).expect(-1)
         return transfer
 

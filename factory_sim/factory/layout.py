@@ -15,6 +15,8 @@ from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
 from factory_sim.factory.fleets.fleet import Fleet, path_of, pools_of
 from factory_sim.factory.fleets.make import make_fleet
+from factory_sim.factory.network.review import check_fabric
+from factory_sim.factory.network.wiring import Wiring
 from factory_sim.factory.racks import connected_w, horizon_s, own_w, racks_of
 from factory_sim.factory.site import Gpu, Rack, Site
 from factory_sim.factory.training.holding import Holding, hold
@@ -38,6 +40,13 @@ class Layout:
     hottest: Ambient
     fleets: tuple[Fleet, ...]
     holdings: tuple[Holding, ...] = ()
+
+    def wiring(self) -> Wiring | None:
+        """Return the ports of its fabric, none of them used yet, if it has one."""
+        network = self.scenario.network
+        if network is None or network.fabric is None:
+            return None
+        return Wiring(network.fabric, self.site.racks, self.scenario.facts)
 
     @property
     def scenario(self) -> Scenario:
@@ -185,6 +194,7 @@ def _lay_out(part: Part) -> Layout:
         tuple(holdings),
     )
     _check_idle(found)
+    check_fabric(found.scenario, found.wiring(), found.fleets)
     if scenario.failures is not None and any(fleet.like for fleet in fleets):
         raise InputError(
             Problem(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,6 @@ from factory_sim.factory.facility.building import IT_PARTS, PARTS
 from factory_sim.factory.facility.facility import BATTERY, Facility, Limit
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.training.job import Job
 
@@ -35,6 +34,17 @@ class Line(NamedTuple):
     def replicas(self) -> list[Replica]:
         """Return its replicas."""
         return self.gateway.replicas
+
+
+class Carrier(Protocol):
+    """What carries bytes: a link, or one kind of ports of a fabric. label: heads its column."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def bytes_per_s(self) -> float: ...
+    def carried_bytes(self) -> float:
+        """Return the bytes carried until now."""
 
 
 class Reading(NamedTuple):
@@ -148,7 +158,7 @@ class Meter:
         facility: Facility,
         lines: list[Line],
         allowance: Allowed,
-        links: Sequence[Link] = (),
+        links: Sequence[Carrier] = (),
         jobs: Sequence[Job] = (),
     ) -> None:
         self.env, self.facility, self.lines, self.links = env, facility, lines, links
@@ -377,7 +387,7 @@ class Meter:
         sent, counted, worked = np.split(raw[:, after:], ends, axis=1)
         for link, carried in zip(self.links, sent.T, strict=True):
             use = np.diff(carried, prepend=0.0) / seconds / link.bytes_per_s
-            columns[f"link/{link.name}.use"] = use
+            columns[f"{link.label}.use"] = use
         names = [f"{line.fleet.name}.{name}" for line in self._scaled for name in CENSUS]
         columns |= dict(zip(names, counted.T, strict=True))
         for index, job in enumerate(self.jobs):

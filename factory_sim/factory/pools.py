@@ -13,9 +13,12 @@ from factory_sim.factory.batches import batches_of
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.ranks import in_lockstep
-from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.network.fabric import Fabric
+from factory_sim.factory.network.kv import KvOverFabric, KvOverLink, KvRoad
 from factory_sim.factory.network.link import Link
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
@@ -23,24 +26,24 @@ from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.step_time import StepTime
-from factory_sim.scenario.network import Network
 
 StepTimes = Callable[[Fleet, float], StepTime]
 
 
 class Pools(NamedTuple):
-    """The gateway of each pool, and the one that clients of each deployment see; links by name;
-    gaps between tokens by pool."""
+    """The gateway of each pool, and the one that clients of each deployment see; links by name, and
+    fabrics by site (empty where it is the only one); gaps between tokens by pool."""
 
     gateways: dict[str, Gateway]
     fronts: dict[str, Gateway]
     links: dict[str, Link]
+    fabrics: dict[str, Fabric]
     gaps: dict[str, GapHistogram]
 
 
 def open_pools(
     env: Timetable,
-    network: Network | None,
+    layouts: Sequence[Layout],
     all_fleets: Sequence[Fleet],
     caching: set[str],
     step_time: StepTimes,
@@ -49,9 +52,12 @@ def open_pools(
 ) -> Pools:
     """Open every pool of a factory.
 
-    network: its links. caching: those with a prefix cache. seeds: of the routers and of drafts.
-    debug: recount at every boundary.
+    layouts: of its sites; all_fleets: of all these. caching: those with a prefix cache. seeds: of
+    the routers and of drafts. debug: recount at every boundary.
     """
+    network = layouts[0].part.whole.network
+    wirings = {layout.part.name: layout.wiring() for layout in layouts}
+    fabrics = {site: Fabric(env, wiring) for site, wiring in wirings.items() if wiring}
     links = {
         name: Link(env, name, spec.bandwidth, spec.latency)
         for name, spec in (network.links if network else {}).items()
@@ -72,7 +78,8 @@ def open_pools(
             assert isinstance(decodes, DecodeGateway)
             gateway: Gateway = PromptGateway(env, router, spec.router.staleness, decodes)
         elif spec.prefill is not None:
-            gateway = _decode_gateway(env, router, fleet, links)
+            road = _kv_road(fleet, fleets[fleet.name + PREFILL], links, fabrics)
+            gateway = _decode_gateway(env, router, fleet, road)
         else:
             opened = Gateway if spec.autoscaling is None else ScaledGateway
             gateway = opened(env, router, spec.router.staleness)
@@ -81,19 +88,26 @@ def open_pools(
         _staff(gateway, kind, batch, fleet, step_time, debug)
         gateways[fleet.name] = gateway
     fronts = {fleet.deployment: gateways[fleet.name] for fleet in all_fleets}
-    return Pools(gateways, fronts, links, gaps)
+    return Pools(gateways, fronts, links, fabrics, gaps)
 
 
-def _decode_gateway(
-    env: Timetable, router: Router, fleet: Fleet, links: dict[str, Link]
-) -> DecodeGateway:
+def _kv_road(
+    fleet: Fleet, prompts: Fleet, links: dict[str, Link], fabrics: dict[str, Fabric]
+) -> KvRoad:
+    """Return what KV caches cross on: the link that a deployment names, else the fabric."""
+    prefill = fleet.spec.prefill
+    assert prefill is not None
+    if prefill.link is not None:
+        return KvOverLink(links[prefill.link], fleet.name, prefill.per_replica or inf)
+    return KvOverFabric(fabrics[fleet.spec.site or ""], prompts.replicas, fleet.replicas)
+
+
+def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) -> DecodeGateway:
     prefill = fleet.spec.prefill
     assert prefill is not None
     crossing = Crossing(
-        links[prefill.kv_link],
+        road,
         fleet.prompt_bytes,
-        fleet.name,
-        prefill.per_replica or inf,
         prefill.first_token == "decode",
     )
     return DecodeGateway(env, router, fleet.spec.router.staleness, crossing)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 
 from factory_sim.factory.board import Board
@@ -12,9 +10,9 @@ from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages
 from factory_sim.factory.layout import Layout
-from factory_sim.factory.meter import Line, Meter
+from factory_sim.factory.meter import Carrier, Line, Meter
 from factory_sim.factory.network.pipe import Pipe
-from factory_sim.factory.network.weights import FromStorage, OverLink, Road
+from factory_sim.factory.network.weights import FromStorage, OverFabric, OverLink, Road
 from factory_sim.factory.pools import Pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
@@ -49,6 +47,7 @@ class Premises:
         scenario = layout.scenario
         self.env, self.layout, self.name = env, layout, layout.part.name
         self._gateways, self._period_s = pools.gateways, period_s
+        self.fabric = pools.fabrics.get(self.name)
         crossed = scenario.network.links if scenario.network else {}
         self.links = {name: pools.links[name] for name in crossed}
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
@@ -67,7 +66,9 @@ class Premises:
             return allowance.at(now) + facility.reserve_w(allowance.lead_s)
 
         self.jobs = self._jobs(training)
-        self.meter = Meter(env, facility, lines, allowed_w, list(self.links.values()), self.jobs)
+        groups = self.fabric.groups.values() if self.fabric else ()
+        carriers: list[Carrier] = [*self.links.values(), *groups]
+        self.meter = Meter(env, facility, lines, allowed_w, carriers, self.jobs)
         policy = POLICIES[scenario.power.policy](
             scenario.power, list(layout.fleets), layout.holdings
         )
@@ -104,15 +105,21 @@ class Premises:
         scenario, env, bays = self.layout.scenario, self.env, self.layout.building.bays
         store = scenario.failures.storage if scenario.failures else Storage()
         storage = FromStorage(Pipe(env, store.bandwidth or float("inf")), store.per_server)
+        fabric = self.fabric if self.fabric and self.fabric.wiring.storage else None
         places, stands = [], []
         for line in lines:
-            scaling, road = line.fleet.spec.autoscaling, cast(Road, storage)
+            scaling = line.fleet.spec.autoscaling
+            shared: Road | None = None if fabric else storage
             if scaling is not None and scaling.weights_link is not None:
-                road = OverLink(self.links[scaling.weights_link], scaling.per_replica)
+                shared = OverLink(self.links[scaling.weights_link], scaling.per_replica)
             boot_s = scaling.boot_s if scaling and scaling.stopped == "off" else None
             gateway = self._gateways[line.fleet.name]
             for replica, bay in zip(line.replicas, line.bays, strict=True):
                 gpus = frozenset(replica.gpus)
+                road = shared
+                if road is None:
+                    assert fabric is not None
+                    road = OverFabric(fabric, line.fleet.replicas[replica.number])
                 each = bays[bay].system.gpus_per_server
                 places.append(
                     Place(line.fleet, gateway, replica, gpus, bay, -(-len(gpus) // each), road)

@@ -51,6 +51,21 @@ class LinkUse(NamedTuple):
     carried_bytes: float
 
 
+class GroupUse(NamedTuple):
+    """How full one kind of a fabric's ports was, all together, as of a link.
+
+    carried_bytes: counted at every port that they crossed. several: there is more than one port.
+    fullest: the one that was used most in the window, and its share of use there.
+    """
+
+    mean: float
+    highest: float
+    carried_bytes: float
+    several: bool
+    fullest: str
+    fullest_mean: float
+
+
 class OverPreference(NamedTuple):
     """Energy above a preferred limit, and what it cost."""
 
@@ -66,8 +81,8 @@ class Window:
     from. water_kg: of the air loop and of the liquid loop; parts_g: carbon by part; cost_usd: all
     None where the site does not know. stages: of the power
     chain, from the feed; levels: those with a limit, the meter first; outages: by kind of domain;
-    links: by name; hottest_c: by column. provisioned: watts set aside. meters: how the columns of
-    each meter begin; of several sites a window has the sums.
+    links: by name; fabric: by kind of port; hottest_c: by column. provisioned: watts set aside.
+    meters: how the columns of each meter begin; of several sites a window has the sums.
     """
 
     start_s: float
@@ -84,6 +99,7 @@ class Window:
     levels: Mapping[str, LevelUse]
     outages: Mapping[str, Mapping[str, int]]
     links: Mapping[str, LinkUse]
+    fabric: Mapping[str, GroupUse]
     hottest_c: Mapping[str, float]
     over_preference: OverPreference | None
     provisioned_it_w: float
@@ -155,6 +171,19 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
                 "carried_gb": use.carried_bytes / 1e9,
             }
             for name, use in window.links.items()
+        }
+    if window.fabric:
+        found["fabric"] = {
+            name: {
+                "utilisation": {"mean": group.mean, "max": group.highest},
+                "carried_gb": group.carried_bytes / 1e9,
+            }
+            | (
+                {"fullest": {"link": group.fullest, "utilisation": group.fullest_mean}}
+                if group.several
+                else {}
+            )
+            for name, group in window.fabric.items()
         }
     if window.hottest_c:
         found["temperature_c"] = dict(window.hottest_c)

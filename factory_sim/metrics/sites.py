@@ -42,11 +42,16 @@ def joined_table(tables: Mapping[str, Mapping[str, Floats]]) -> Mapping[str, Flo
         return tables[""]
     columns = dict(_totals(list(tables.values())))
     for table in tables.values():
-        columns |= {name: values for name, values in table.items() if "." in name}
+        columns |= {name: values for name, values in table.items() if _has_an_owner(name)}
     for site, table in tables.items():
-        own = (name for name in table if "." not in name and name != "time_s")
+        own = (name for name in table if not _has_an_owner(name) and name != "time_s")
         columns |= {column_of(site, name): table[name] for name in own}
     return columns
+
+
+def _has_an_owner(name: str) -> bool:
+    """Tell whether a column names a deployment, a link or a job, which no other site has too."""
+    return "." in name and not name.startswith("fabric/")
 
 
 def _totals(tables: Sequence[Mapping[str, Floats]]) -> Iterator[tuple[str, Floats]]:
@@ -57,7 +62,9 @@ def _totals(tables: Sequence[Mapping[str, Floats]]) -> Iterator[tuple[str, Float
         return sum((table[name] for table in tables if name in table), start=nothing)
 
     yield "time_s", tables[0]["time_s"]
-    for name in dict.fromkeys(name for table in tables for name in table if "." not in name):
+    for name in dict.fromkeys(
+        name for table in tables for name in table if not _has_an_owner(name)
+    ):
         if name.endswith(SUMMED):
             yield name, summed(name)
         elif name == "pue":
@@ -101,6 +108,11 @@ def joined_window(windows: Mapping[str, Window]) -> Window:
         },
         outages=outages,
         links={name: use for window in found for name, use in window.links.items()},
+        fabric={
+            f"{site}/{name}": use
+            for site, window in windows.items()
+            for name, use in window.fabric.items()
+        },
         hottest_c={n: max(w.hottest_c.get(n, -np.inf) for w in found) for n in sorted(hot)},
         over_preference=None if None in over else _over(over),
         provisioned_it_w=sum(window.provisioned_it_w for window in found),

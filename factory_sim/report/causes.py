@@ -42,7 +42,8 @@ CAUSES = {
         "drafting tokens", "drafts set the pace: a smaller draft, fewer of them, or none"
     ),
     "waiting_for_transfer": Cause(
-        "waiting for KV transfer", "the link between the pools is the limit: more bandwidth"
+        "waiting for KV transfer",
+        "network-bound: what lies between the pools is the limit: faster NICs, switches or links",
     ),
     "down": Cause("down", "what failed or overheated is the limit: spares, repair or cooling"),
     "stopped": Cause("stopped by autoscaling", "demand is the limit: GPUs that nobody needed"),

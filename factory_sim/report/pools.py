@@ -1,4 +1,4 @@
-"""What each pool of a disaggregated deployment did, and how full the links between them were."""
+"""What each pool of a disaggregated deployment did, and how full links and fabric were."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ from factory_sim.report.layout import entry, table
 from factory_sim.report.text import number, percent
 
 Figures = Mapping[str, Any]
+
+GROUPS = {
+    "nvlink": "NVLink",
+    "nic": "NICs",
+    "leaf": "leaf to spine",
+    "spine": "spine",
+    "storage": "storage",
+}
+"""What the kinds of ports of a fabric are called."""
 
 
 def pools(summary: Figures) -> Iterator[str]:
@@ -43,3 +52,12 @@ def pools(summary: Figures) -> Iterator[str]:
             f"{use['mean']} used in the mean, {use['max']} at most; "
             f"{number(link['carried_gb'])} GB carried",
         )
+    for name, group in summary.get("fabric", {}).items():
+        use = {key: percent(share) for key, share in group["utilisation"].items()}
+        told = f"{use['mean']} used in the mean, {use['max']} at most; "
+        told += f"{number(group['carried_gb'])} GB carried"
+        if "fullest" in group:
+            fullest = group["fullest"]
+            told += f"; fullest {fullest['link']}, {percent(fullest['utilisation'])}"
+        site, _, kind = name.rpartition("/")
+        yield from entry(GROUPS[kind] + (f" of {site}" if site else ""), told)

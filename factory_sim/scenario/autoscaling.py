@@ -35,11 +35,12 @@ class Scaling(Frozen):
     """What every autoscaling has, whoever decides.
 
     period: between two looks. weights_link: the link of the `network` that weights cross on a cold
-    start (without: storage as after a failure, `failures.storage`); per_replica: bytes a second
-    that one replica takes from it at the most (without: the whole link). drain_deadline: how long
-    a replica that is to stop may finish what it has; the rest is sent to others (without: as long
-    as it takes). stopped: what a stopped replica draws: `idle`, its GPUs at rest; `off`, nothing,
-    once nothing else runs on its servers. boot: how long such a server takes to come back.
+    start (without: storage, as after a failure, over the fabric if that has one); per_replica:
+    bytes a second that one replica takes from it at the most (without: the whole link).
+    drain_deadline: how long a replica that is to stop may finish what it has; the rest is sent to
+    others (without: as long as it takes). stopped: what a stopped replica draws: `idle`, its GPUs
+    at rest; `off`, nothing, once nothing else runs on its servers. boot: how long such a server
+    takes to come back.
     """
 
     period: PositiveSeconds = 15.0

@@ -11,6 +11,7 @@ from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
 from factory_sim.scenario.host_cache import HostCache
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
+from factory_sim.scenario.network import FABRIC
 from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.scenario.speculation import Speculation
 from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
@@ -213,9 +214,10 @@ class Prefill(Frozen):
 
     parallelism, engine, system: those of the deployment, if left out. The order of the queue, the
     prefix cache and its tier in host memory are of this pool; who drafts, of both. kv_link: the
-    link of the `network` that KV caches cross; per_replica: what one replica of this pool sends at
-    the most, by its NICs (without: the whole link). first_token: who sends the client its first
-    token: the prefill replica at once, or the decode replica once it has taken the request in.
+    link of the `network` that KV caches cross, or `fabric` (default); per_replica: what one replica
+    of this pool sends over a link at the most, by its NICs (without: the whole link). first_token:
+    who sends the client its first token: the prefill replica at once, or the decode replica once it
+    has taken the request in.
     """
 
     replicas: Count | Literal["fill"] = "fill"
@@ -223,9 +225,23 @@ class Prefill(Frozen):
     engine: EngineSpec | None = None
     system: SystemName | None = None
     router: Router = Router()
-    kv_link: str
+    kv_link: str = FABRIC
     per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     first_token: Literal["prefill", "decode"] = "prefill"
+
+    @property
+    def link(self) -> str | None:
+        """Return the link that KV caches cross, None where that is the fabric."""
+        return None if self.kv_link == FABRIC else self.kv_link
+
+    @model_validator(mode="after")
+    def _is_bounded_once(self) -> Prefill:
+        if self.link is None and self.per_replica is not None:
+            raise ValueError(
+                "per_replica is what a replica sends over a named link, and on the fabric its NICs "
+                "bound it; leave it out, name a 'kv_link', or give network.fabric.nic"
+            )
+        return self
 
     @model_validator(mode="after")
     def _drafts_as_who_decodes(self) -> Prefill:

@@ -19,7 +19,7 @@ from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
-from factory_sim.scenario.deployment import Deployment, Slo
+from factory_sim.scenario.deployment import Deployment, Represented, Slo
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
@@ -148,6 +148,7 @@ class Scenario(Frozen):
                     )
                 )
         found += self._links()
+        found += self._fabric()
         for site in self.sites or (None,):
             if sum(racks.count == "fill" for racks in self.racks if racks.site == site) > 1:
                 at = f" of site '{site}'" if site else ""
@@ -175,9 +176,9 @@ class Scenario(Frozen):
         """Yield what is wrong with who uses which link."""
         links = self.network.links if self.network else {}
         used = {
-            f"deployments.{name}.prefill": (d.prefill.kv_link, "kv_link", d.prefill.per_replica)
+            f"deployments.{name}.prefill": (d.prefill.link, "kv_link", d.prefill.per_replica)
             for name, d in self.deployments.items()
-            if d.prefill
+            if d.prefill and d.prefill.link is not None
         }
         carries_kv = {link for link, _, _ in used.values()}
         for name, d in self.deployments.items():
@@ -214,6 +215,48 @@ class Scenario(Frozen):
                 yield Problem(
                     f"{where}.per_replica",
                     f"is no less than the whole link '{link}'; leave it out, or give less",
+                )
+
+    def _fabric(self) -> Iterator[Problem]:
+        """Yield what is wrong with who uses the fabric."""
+        fabric = self.network.fabric if self.network else None
+        crossing = [n for n, d in self.deployments.items() if d.prefill and d.prefill.link is None]
+        if fabric is None:
+            for name in crossing:
+                yield Problem(
+                    f"deployments.{name}.prefill.kv_link",
+                    "KV caches have nothing to cross; give the site a fabric, for example "
+                    "'network: {fabric: {}}', or name a link of 'network: {links: ...}'",
+                )
+            return
+        scaled = [d.autoscaling for d in self.deployments.values() if d.autoscaling]
+        loads = any(scaling.weights_link is None for scaling in scaled)
+        cooled = any(site.cooling for site in (self.sites or {"": self.site}).values())
+        if fabric.storage is not None and not (loads or self.failures or cooled):
+            yield Problem(
+                "network.fabric.storage",
+                "nobody loads weights in this run: nothing fails and nothing is scaled; leave it "
+                "out, or give failures, or an 'autoscaling' without 'weights_link'",
+            )
+        elif fabric.storage is None and not crossing:
+            yield Problem(
+                "network.fabric",
+                "nothing crosses it; leave it out, give a deployment a 'prefill', or give "
+                "'storage', from which weights then come",
+            )
+        given = self.failures.storage.model_fields_set if self.failures else ()
+        if fabric.storage is not None and given:
+            yield Problem(
+                "failures.storage",
+                "weights come over network.fabric, from its storage and by the servers' NICs; "
+                "leave it out, or leave out network.fabric.storage",
+            )
+        for name, deployment in self.deployments.items():
+            if isinstance(deployment.replicas, Represented):
+                yield Problem(
+                    f"deployments.{name}.replicas",
+                    "with network.fabric every replica is simulated, as each has NICs and shares "
+                    "switches; give 'replicas' as one number",
                 )
 
     def _without_use(self) -> Iterator[Problem]:

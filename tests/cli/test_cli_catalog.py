@@ -15,6 +15,7 @@ SECTIONS = [
     "power_chains",
     "cooling",
     "failures",
+    "fabrics",
     "lengths",
 ]
 

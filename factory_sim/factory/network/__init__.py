@@ -1,1 +1,1 @@
-"""What carries bytes: pipes that are shared, links with names, weights on their way."""
+"""What carries bytes: ports that transfers share, links and a fabric of them, weights and KV."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from factory_sim.factory.network.pipe import Done, Pipe
+from factory_sim.factory.network.flows import Done
+from factory_sim.factory.network.pipe import Pipe
 from factory_sim.factory.timetable import CONTROL, Timetable
 
 
@@ -13,7 +14,7 @@ class Link:
 
     def __init__(self, env: Timetable, name: str, bytes_per_s: float, latency_s: float) -> None:
         self._env, self._latency_s = env, latency_s
-        self.name, self.bytes_per_s = name, bytes_per_s
+        self.name, self.bytes_per_s, self.label = name, bytes_per_s, f"link/{name}"
         self._pipe = Pipe(env, bytes_per_s)
 
     def send(self, size: float, sender: Hashable, most_bytes_per_s: float, landed: Done) -> int:

@@ -1,12 +1,16 @@
-"""How weights come to a replica: from storage, or over a named link of the network."""
+"""How weights come to a replica: from storage, over a fabric or not, or over a named link."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Protocol
 
+from factory_sim.factory.network.fabric import Fabric
+from factory_sim.factory.network.flows import Done
 from factory_sim.factory.network.link import Link
-from factory_sim.factory.network.pipe import Done, Pipe
+from factory_sim.factory.network.pipe import Pipe
+from factory_sim.factory.site import Gpu
 
 
 class Road(Protocol):
@@ -58,3 +62,22 @@ class OverLink:
     def set_open(self, flowing: bool) -> None:
         """Let transfers go on, or stand still."""
         self._link.set_open(flowing)
+
+
+class OverFabric:
+    """From the storage of a fabric to the GPUs of one replica."""
+
+    def __init__(self, fabric: Fabric, gpus: Sequence[Gpu]) -> None:
+        self._fabric, self._way = fabric, fabric.wiring.from_storage(gpus)
+
+    def send(self, size: float, servers: int, replica: object, done: Done) -> int:
+        """Send weights."""
+        return self._fabric.send(size, self._way, done)
+
+    def drop(self, number: int) -> None:
+        """Give a transfer up."""
+        self._fabric.drop(number)
+
+    def set_open(self, flowing: bool) -> None:
+        """Let transfers from storage go on, or stand still; KV caches go on."""
+        self._fabric.set_storage_open(flowing)

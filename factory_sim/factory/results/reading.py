@@ -13,7 +13,11 @@ from factory_sim.metrics.training import TrainingTotals
 
 
 class Reading(NamedTuple):
-    """Counters of every replica at one time. books: of each site's facility."""
+    """Counters of every replica at one time.
+
+    carried_bytes: by link. port_bytes: of every port of each site's fabric, by group. books: of
+    each site's facility.
+    """
 
     totals: dict[str, list[Totals]]
     input_tokens: dict[str, int]
@@ -22,6 +26,7 @@ class Reading(NamedTuple):
     moved_blocks: dict[str, int]
     loaded_blocks: dict[str, int]
     carried_bytes: dict[str, float]
+    port_bytes: dict[str, dict[str, list[float]]]
     scaling: dict[str, ScalingCounts]
     jobs: list[TrainingTotals]
     books: list[Books]
@@ -44,6 +49,10 @@ def read(factory: Factory) -> Reading:
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
         {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
+        {
+            site: {name: group.by_port() for name, group in fabric.groups.items()}
+            for site, fabric in factory.fabrics.items()
+        },
         {name: scaler.counts() for name, scaler in factory.scalers.items()},
         [job.totals() for job in factory.jobs],
         [premises.facility.books() for premises in factory.premises],

@@ -62,6 +62,9 @@ def _kinds(layouts: Sequence[Layout]) -> dict[str, int]:
         if site.cooling is not None:
             found.update(_kinds_in(facts.cooling_plant(site.cooling.plant)))
             found.update(_kinds_in(facts.power_chain((site.power_chain or PowerChainSpec()).kind)))
+        network = layout.scenario.network
+        if network is not None and network.fabric is not None:
+            found.update(_kinds_in(facts.fabric(network.fabric.kind)))
         for fleet in layout.fleets:
             for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
                 found.update(_kinds_in(part))

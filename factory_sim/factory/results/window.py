@@ -10,6 +10,7 @@ from factory_sim.factory.facility.facility import Books, Facility
 from factory_sim.factory.premises import Premises
 from factory_sim.factory.results.reading import Reading
 from factory_sim.metrics.site import (
+    GroupUse,
     LevelUse,
     LinkUse,
     OverPreference,
@@ -41,6 +42,7 @@ def window_of(
         levels=_levels(premises),
         outages=_outages(premises),
         links=_links(premises, before, after, timeseries),
+        fabric=_fabric(premises, before, after, timeseries),
         hottest_c=_hottest(timeseries),
         over_preference=_over_preference(scenario, timeseries),
         provisioned_it_w=layout.provisioned_it_w,
@@ -63,6 +65,30 @@ def _links(
             highest=float(timeseries[f"link/{name}.use"].max()),
             carried_bytes=carried,
         )
+    return found
+
+
+def _fabric(
+    premises: Premises, before: Reading, after: Reading, timeseries: pd.DataFrame
+) -> dict[str, GroupUse]:
+    """Return how full each kind of ports of the fabric was, of those that carried something."""
+    scenario = premises.layout.scenario
+    seconds = scenario.duration - scenario.warmup
+    found = {}
+    for name, group in (premises.fabric.groups if premises.fabric else {}).items():
+        carried = np.subtract(
+            after.port_bytes[premises.name][name], before.port_bytes[premises.name][name]
+        )
+        use = carried / seconds / np.array([port.bytes_per_s for port in group.ports])
+        if carried.any():
+            found[name] = GroupUse(
+                mean=float(carried.sum()) / seconds / group.bytes_per_s,
+                highest=float(timeseries[f"{group.label}.use"].max()),
+                carried_bytes=float(carried.sum()),
+                several=len(group.ports) > 1,
+                fullest=group.ports[int(use.argmax())].name,
+                fullest_mean=float(use.max()),
+            )
     return found
 
 

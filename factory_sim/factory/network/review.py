@@ -1,0 +1,86 @@
+"""What can be said of a fabric before a run: what it carries, and what nothing would ever cross."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet
+from factory_sim.factory.network.flows import Way
+from factory_sim.factory.network.wiring import Wiring, seconds_per_byte
+from factory_sim.scenario.scenario import Scenario
+
+OF_NICS = ("nic", "nics", "servers_per_leaf", "latency")
+
+
+def check_fabric(scenario: Scenario, wiring: Wiring | None, fleets: Sequence[Fleet]) -> None:
+    """Raise InputError where a fabric is given something that nothing on its way would meet."""
+    if wiring is None or wiring.storage is not None:  # weights cross it all
+        return
+    assert scenario.network is not None and scenario.network.fabric is not None
+    spec = scenario.network.fabric
+    by_nics = False
+    ways = chain.from_iterable(_ways(wiring, fleet, fleets) for fleet in fleets)
+    for way in ways:
+        by_nics = by_nics or not wiring.stays_inside(way)
+        if wiring.meets_spine(way):
+            return
+    problems = [
+        Problem(
+            f"network.fabric.{field}",
+            "every transfer stays inside a scale-up domain, on NVLink; leave it out, or place the "
+            "pools in domains of their own",
+        )
+        for field in OF_NICS
+        if not by_nics and field in spec.model_fields_set
+    ]
+    if "oversubscription" in spec.model_fields_set:
+        problems.append(
+            Problem(
+                "network.fabric.oversubscription",
+                "no transfer crosses the spine: each finds its receiver on its own leaf; leave it "
+                "out, or spread the pools over more leaves ('leaf: rack', or a smaller "
+                "'servers_per_leaf')",
+            )
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def fabric_section(wiring: Wiring, fleets: Sequence[Fleet]) -> dict[str, str]:
+    """Return what the ports carry, and at what pace KV caches cross when they are alone."""
+    rows = {
+        WORDS[name]: f"{len(ports):,} of {ports[0].bytes_per_s / 1e9:,.2f} GB/s"
+        for name, ports in wiring.ports.items()
+        if ports
+    }
+    for fleet in fleets:
+        paces = [1e-9 / seconds_per_byte(way) for way in _ways(wiring, fleet, fleets)]
+        if paces:
+            low, high = min(paces), max(paces)
+            rows[f"KV of {fleet.name}"] = (
+                f"{low:,.2f} GB/s alone, from any replica to any"
+                if high - low < 1e-9 * high
+                else f"{low:,.2f} to {high:,.2f} GB/s alone, by where the two replicas are"
+            )
+    return rows
+
+
+WORDS = {
+    "nvlink": "NVLink, in and out",
+    "nic": "NICs, in and out",
+    "leaf": "leaves, up and down",
+    "spine": "spine",
+    "storage": "storage",
+}
+
+
+def _ways(wiring: Wiring, fleet: Fleet, fleets: Sequence[Fleet]) -> Iterator[Way]:
+    """Yield every way that a KV cache of a fleet may take over the fabric."""
+    prefill = fleet.spec.prefill
+    if prefill is not None and prefill.link is None:
+        prompts = next(other for other in fleets if other.name == fleet.name + PREFILL)
+        for sender in prompts.replicas:
+            for receiver in fleet.replicas:
+                yield wiring.between(sender, receiver)
