@@ -1,8 +1,9 @@
-"""Ranks of data-parallel attention step by step: replicas of the plain reference, tied together.
+"""Batches that step together, step by step: replicas of the plain reference, tied together.
 
-Every rank plans for itself, as the reference of one replica does. Then all take one step, which
-lasts as long as the slowest rank's own part and what they do together; ranks without work come
-along. A step starts when the one before has ended at every rank.
+Ranks of data-parallel attention, or micro-batches of a pipeline. Each plans for itself, as the
+reference of one replica does. Then all take one step, and those without work come along. A step
+starts when the one before has ended for all. How long it lasts, from what each carries, and who
+gets the next request is told by the two kinds at the end.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ from tests.reference import (
 )
 
 Together = Callable[[int], float]
+Load = tuple[list[float], list[tuple[int, int]], int]
+"""What one batch carries in a step: contexts of its decodes, prompt chunks, tokens emitted."""
+Lasts = Callable[[list[Load]], float]
+Scores = tuple[Callable[[int, int], int], bool]
+"""How a batch with so many waiting and running scores, lowest first; whether the search begins
+after the last one that got a request."""
 
 
 def run_ranks(
@@ -35,15 +42,15 @@ def run_ranks(
     blocks: int,
     block_tokens: int,
     physics_by_clock: Mapping[float, Physics],
-    together_by_clock: Mapping[float, Together],
+    lasts_by_clock: Mapping[float, Lasts],
+    scores: Scores,
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
 ) -> ReferenceRun:
     """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
 
-    together_by_clock: seconds of the part that all share, from the tokens of all. A request goes to
-    the rank with the lowest 4 * waiting + running, the first of equals after the last that got one.
+    lasts_by_clock: seconds of a step, from what every batch carries in it.
     """
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -66,9 +73,10 @@ def run_ranks(
     def arrive() -> None:
         nonlocal turn
         best = None
+        score_of, goes_round = scores
         for offset in range(ranks):
-            number = (turn + offset) % ranks
-            score = 4 * len(crew[number].waiting) + len(crew[number].running)
+            number = (turn + offset) % ranks if goes_round else offset
+            score = score_of(len(crew[number].waiting), len(crew[number].running))
             if best is None or score < best[0]:
                 best = (score, number)
         assert best is not None
@@ -100,7 +108,7 @@ def run_ranks(
                 return run
             now = arrivals[0][1].request.arrival_s
             continue
-        step = _step(crew, plans, now, clock, physics_by_clock[clock], together_by_clock[clock])
+        step = _step(crew, plans, now, clock, lasts_by_clock[clock])
         run.steps.append(step)
         now = step.end_s
 
@@ -110,21 +118,20 @@ def _step(
     plans: list[_Plan],
     now: float,
     clock: float,
-    physics: Physics,
-    together: Together,
+    lasts: Lasts,
 ) -> ReferenceStep:
-    slowest_s, tokens, sampled = 0.0, 0, 0
+    sampled = 0
     chunks: list[tuple[int, int]] = []
+    loads: list[Load] = []
     for plan in plans:
-        contexts = [sequence.kv + 1 for sequence in plan.decoded]
+        contexts: list[float] = [sequence.kv + 1 for sequence in plan.decoded]
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
-        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted))
-        tokens += len(contexts) + sum(length for _, length in own)
+        loads.append((contexts, own, emitted))
         sampled += emitted
         chunks += own
-    duration_s = slowest_s + together(tokens)
+    duration_s = lasts(loads)
     return ReferenceStep(
         start_s=now,
         end_s=now + duration_s,
@@ -141,3 +148,41 @@ def _step(
         energy_j=math.nan,
         made=sampled,
     )
+
+
+# -- ranks of data-parallel attention --------------------------------------------------
+
+RANK_SCORES: Scores = (lambda waiting, running: 4 * waiting + running, True)
+
+
+def ranks_last(physics: Physics, together: Together) -> Lasts:
+    """As long as the slowest rank's own part, and what they do together with all tokens."""
+
+    def lasts(loads: list[Load]) -> float:
+        slowest_s, tokens = 0.0, 0
+        for contexts, chunks, emitted in loads:
+            slowest_s = max(slowest_s, physics.step_s(contexts, chunks, emitted))
+            tokens += len(contexts) + sum(length for _, length in chunks)
+        return slowest_s + together(tokens)
+
+    return lasts
+
+
+# -- micro-batches of a pipeline -------------------------------------------------------
+
+TURN_SCORES: Scores = (lambda waiting, running: waiting + running, False)
+
+
+def turns_last(stages: Sequence[Physics]) -> Lasts:
+    """As long as the busiest stage has work, or as the slowest micro-batch is on its way."""
+
+    def lasts(loads: list[Load]) -> float:
+        times = [
+            [stage.step_s(*load) if load[0] or load[1] else 0.0 for stage in stages]
+            for load in loads
+        ]
+        on_its_way = [sum(row) for row in times]
+        busy = [sum(row[number] for row in times) for number in range(len(stages))]
+        return max(on_its_way + busy)
+
+    return lasts

@@ -23,7 +23,7 @@ from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages
-from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet, stage_shard
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Line, Meter
@@ -45,6 +45,7 @@ from factory_sim.factory.training.job import Job
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
+from factory_sim.physics.pipeline import Rotation, Stage, StageRoofline, Stages
 from factory_sim.physics.rank_time import Lockstep, RankRoofline
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.failures import Storage
@@ -61,9 +62,36 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
+    if len(fleet.stages) > 1:
+        return pipeline_time(fleet, clock)
     return (Roofline if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
+
+
+def pipeline_time(fleet: Fleet, clock: float) -> Stages:
+    """Return the step time of a micro-batch of a fleet's pipeline: equal stages are made once."""
+    each, domain = fleet.gpus_per_replica // len(fleet.stages), fleet.chip.domain
+    kinds: dict[tuple[Stage, bool], int] = {}
+    for number, stage in enumerate(fleet.stages):
+        across = (number + 1) * each % domain == 0 and not stage.last
+        kind = (stage._replace(first=False), across)  # embedding costs no time
+        kinds[kind] = kinds.get(kind, 0) + 1
+    made = [
+        StageRoofline(
+            fleet.chip,
+            stage_shard(fleet.shard, stage),
+            fleet.host,
+            clock,
+            fleet.max_num_seqs,
+            fleet.max_step_tokens,
+            stage.last,
+            across,
+        )
+        for stage, across in kinds
+    ]
+    window = fleet.model.window
+    return Stages(made, list(kinds.values()), window.tokens if window else 0)
 
 
 def kernel_times(fleet: Fleet, clock: float) -> StepTime:
@@ -102,6 +130,8 @@ def even_step_time(fleet: Fleet, clock: float) -> StepTime:
     step_time = step_time_of(fleet, clock)
     if isinstance(step_time, RankRoofline):
         return Lockstep(step_time, fleet.ranks)
+    if isinstance(step_time, Stages):
+        return Rotation(step_time, fleet.max_num_seqs)
     return step_time
 
 

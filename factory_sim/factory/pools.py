@@ -26,6 +26,7 @@ from factory_sim.factory.engine.host_cache import (
 from factory_sim.factory.engine.host_memory import NO_HOST_MEMORY, HostMemory
 from factory_sim.factory.engine.joining_batch import AsyncJoiningBatch, Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.prefix_batch import AsyncPrefixBatch, PrefixBatch
 from factory_sim.factory.engine.prefix_cache import CachedKvBlocks
 from factory_sim.factory.engine.prompt_batch import AsyncPromptBatch, PromptBatch
@@ -154,7 +155,9 @@ def _staff(
         return speeds[clock]
 
     for number, gpus in enumerate(fleet.replicas):
-        batch = in_lockstep(fleet.ranks, partial(batch_of, speed_at(1.0)))
+        make = partial(batch_of, speed_at(1.0))
+        stages = len(fleet.stages)
+        batch = in_lockstep(fleet.ranks, make) if stages == 1 else in_turns(stages, make)
         indices = [gpu.index for gpu in gpus]
         gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))
 

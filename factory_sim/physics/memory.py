@@ -27,7 +27,10 @@ def prompt_cache_bytes(model: Model, bytes_per_kv: float, tokens: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class KvMemory:
-    """The memory of one GPU of a replica, in bytes, and the KV tokens that fit in it."""
+    """The memory of one GPU of a replica, in bytes, and the KV tokens that fit in it.
+
+    shares: micro-batches that share it evenly; blocks and tokens are those of one.
+    """
 
     usable_bytes: float
     weight_bytes: float
@@ -37,6 +40,7 @@ class KvMemory:
     state_bytes: float
     bytes_per_token: float
     block_tokens: int
+    shares: int = 1
 
     @property
     def kv_bytes(self) -> float:
@@ -53,7 +57,8 @@ class KvMemory:
     @property
     def blocks(self) -> int:
         """Return the whole KV blocks that fit; 0 where the model itself does not."""
-        return max(0, int(self.kv_bytes // (self.bytes_per_token * self.block_tokens)))
+        whole = int(self.kv_bytes // (self.bytes_per_token * self.block_tokens))
+        return max(0, whole // self.shares)
 
     @property
     def tokens(self) -> int:
@@ -69,6 +74,7 @@ def kv_memory(
     max_num_seqs: int,
     max_step_tokens: int,
     block_tokens: int,
+    micro_batches: int = 1,
 ) -> KvMemory:
     """Return the memory of one GPU that holds `shard`.
 
@@ -78,9 +84,11 @@ def kv_memory(
     most that window per sequence: their share is set aside for max_num_seqs sequences, as are
     the states of layers with linear attention, and only the other layers grow with the
     context. Where every layer with attention has a window, none is set aside: each is taken to
-    keep the whole context, which is safe, and exact up to the window.
+    keep the whole context, which is safe, and exact up to the window. micro_batches: of a pipeline,
+    each with so many sequences.
     """
     model = shard.model
+    kept = max_num_seqs * micro_batches
     window = model.window
     windowed_layers = window.layers if window else 0
     if windowed_layers == model.attention_layers:
@@ -100,8 +108,9 @@ def kv_memory(
         activation_bytes=max_step_tokens * columns * work.ACTIVATION_BYTES
         + 4.0 * max_num_seqs * model.vocab,
         runtime_bytes=runtime_bytes,
-        window_bytes=per_layer * windowed_layers * window_tokens * max_num_seqs,
-        state_bytes=state * max_num_seqs,
+        window_bytes=per_layer * windowed_layers * window_tokens * kept,
+        state_bytes=state * kept,
         bytes_per_token=per_layer * (model.attention_layers - windowed_layers),
         block_tokens=block_tokens,
+        shares=micro_batches,
     )

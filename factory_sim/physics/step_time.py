@@ -287,10 +287,9 @@ class Roofline:
         add(blocks, self._elementwise(tokens * columns))
         # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.); one
         # where what follows routed experts brings the parts together.
-        n = shard.tp
-        if n > 1:
-            sent = tokens * work.ACTIVATION_BYTES * model.hidden * 2.0 * (n - 1) / n
-            add(2 * blocks if alone else 2 * blocks - moe, self._collective(tokens, sent))
+        if shard.tp > 1:
+            summed = self._all_reduce(tokens, tokens * work.ACTIVATION_BYTES * model.hidden)
+            add(2 * blocks if alone else 2 * blocks - moe, summed)
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
         if self._host.launches_ahead:  # not for the table: the longer of both counts
@@ -314,6 +313,30 @@ class Roofline:
         """Return the Cost terms of a collective in which this GPU sends `sent` bytes."""
         chip = self._chip
         taken_s = chip.allreduce_latency_s + sent / (chip.link * chip.network)
+        taken_s = np.where(tokens > 0, taken_s, 0.0)
+        nothing = np.zeros_like(taken_s)
+        return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
+
+    def _all_reduce(self, tokens: Array, whole: Array) -> list[Array]:
+        """Return the Cost terms of adding up `whole` bytes over the GPUs of tensor parallelism.
+
+        Over several scale-up domains it has levels, as NCCL's has: scattered sums inside a domain,
+        then those of a GPU's slice with its like in other domains, then gathered inside.
+        """
+        n = self._shard.tp
+        inside = min(n, self._chip.domain)
+        terms = self._collective(tokens, whole * 2.0 * (inside - 1) / inside)
+        if n > inside:
+            domains = n // inside
+            sent = whole / inside * 2.0 * (domains - 1) / domains
+            far = self._hops(tokens, sent, 2 * (domains - 1))
+            terms = [near + more for near, more in zip(terms, far, strict=True)]
+        return terms
+
+    def _hops(self, tokens: Array, sent: Array, hops: int) -> list[Array]:
+        """Return the Cost terms of sending `sent` bytes out of a domain, one hop after another."""
+        chip = self._chip
+        taken_s = hops * chip.hop_s + sent / (chip.scaleout * chip.network)
         taken_s = np.where(tokens > 0, taken_s, 0.0)
         nothing = np.zeros_like(taken_s)
         return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
