@@ -44,6 +44,7 @@ from factory_sim.factory.timetable import Timetable
 from factory_sim.factory.training.job import Job
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
+from factory_sim.physics.context_parallel import ContextRoofline
 from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.pipeline import Rotation, Stage, StageRoofline, Stages
 from factory_sim.physics.rank_time import Lockstep, RankRoofline
@@ -64,7 +65,8 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         )
     if len(fleet.stages) > 1:
         return pipeline_time(fleet, clock)
-    return (Roofline if fleet.ranks == 1 else RankRoofline)(
+    kind = ContextRoofline if fleet.shard.cp > 1 else Roofline
+    return (kind if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
 

@@ -186,9 +186,10 @@ def _swapping(fleet: Fleet) -> Section:
 
 def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:
     memory, spec = fleet.memory, fleet.spec
-    unit = {1: "replica", fleet.ranks: "rank"}.get(fleet.batches, "micro-batch")
-    of_rank = "" if fleet.batches == 1 else f" in each of {fleet.batches} "
-    of_rank += "" if fleet.batches == 1 else ("micro-batches" if fleet.ranks == 1 else "ranks")
+    unit, units = ("micro-batch", "micro-batches") if fleet.ranks == 1 else ("rank", "ranks")
+    of_rank = f" in each of {fleet.batches} {units}"
+    if fleet.batches == 1:
+        unit, of_rank = "replica", ""
     parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
     rows = {
         "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "

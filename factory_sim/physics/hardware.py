@@ -51,7 +51,8 @@ class Shard:
     for its own sequences. ep: groups of GPUs among which routed experts are dealt out (1: each GPU
     holds a slice of every expert). redundant: copies of experts beside the model's own. imbalance:
     work of the busiest GPU of them over the mean. tables: of embedding and output head, how many
-    are held here (None: what the model has).
+    are held here (None: what the model has). cp: groups of such GPUs, each with a part of every
+    context.
     """
 
     model: Model
@@ -63,10 +64,11 @@ class Shard:
     redundant: int = 0
     imbalance: float = 1.0
     tables: int | None = None
+    cp: int = 1
 
     @property
     def gpus(self) -> int:
-        """Return the GPUs of a replica."""
+        """Return the GPUs that share routed experts."""
         return self.tp * self.dp
 
     @property
@@ -91,8 +93,8 @@ class Shard:
 
     @property
     def kv_bytes_per_token_layer(self) -> float:
-        """Return the bytes that one token keeps in one layer's KV cache on this GPU."""
-        return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv)
+        """Return the bytes that one token keeps in one layer's KV cache on this GPU: its part."""
+        return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv) / self.cp
 
     @property
     def weight_bytes(self) -> float:

@@ -101,11 +101,13 @@ def kv_memory(
         model.intermediate if work.dense_layers(model) else 0,
         (model.moe.active * model.moe.intermediate) if model.moe else 0,
     )
+    # Shares of a prompt are computed apart; decoded tokens in every group.
+    tokens = max(max_step_tokens / shard.cp, min(max_num_seqs, max_step_tokens))
     columns = 2 * model.hidden + (model.mlp_matrices - 1) * widest / shard.tp
     return KvMemory(
         usable_bytes=hbm_bytes * utilization,
         weight_bytes=shard.weight_bytes,
-        activation_bytes=max_step_tokens * columns * work.ACTIVATION_BYTES
+        activation_bytes=tokens * columns * work.ACTIVATION_BYTES
         + 4.0 * max_num_seqs * model.vocab,
         runtime_bytes=runtime_bytes,
         window_bytes=per_layer * windowed_layers * window_tokens * kept,

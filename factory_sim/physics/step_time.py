@@ -288,7 +288,8 @@ class Roofline:
         # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.); one
         # where what follows routed experts brings the parts together.
         if shard.tp > 1:
-            summed = self._all_reduce(tokens, tokens * work.ACTIVATION_BYTES * model.hidden)
+            whole = tokens * work.ACTIVATION_BYTES * model.hidden
+            summed = self._all_reduce(tokens, whole, shard.tp)
             add(2 * blocks if alone else 2 * blocks - moe, summed)
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
@@ -317,17 +318,16 @@ class Roofline:
         nothing = np.zeros_like(taken_s)
         return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
 
-    def _all_reduce(self, tokens: Array, whole: Array) -> list[Array]:
-        """Return the Cost terms of adding up `whole` bytes over the GPUs of tensor parallelism.
+    def _all_reduce(self, tokens: Array, whole: Array, many: int, apart: int = 1) -> list[Array]:
+        """Return the Cost terms of adding up `whole` bytes over `many` GPUs, `apart` by number.
 
         Over several scale-up domains it has levels, as NCCL's has: scattered sums inside a domain,
         then those of a GPU's slice with its like in other domains, then gathered inside.
         """
-        n = self._shard.tp
-        inside = min(n, self._chip.domain)
+        inside = min(many, max(1, self._chip.domain // apart))
         terms = self._collective(tokens, whole * 2.0 * (inside - 1) / inside)
-        if n > inside:
-            domains = n // inside
+        if many > inside:
+            domains = many // inside
             sent = whole / inside * 2.0 * (domains - 1) / domains
             far = self._hops(tokens, sent, 2 * (domains - 1))
             terms = [near + more for near, more in zip(terms, far, strict=True)]
@@ -364,6 +364,7 @@ class Roofline:
         """Return the cost of a context token that a decoding sequence attends to."""
         chip, shard = self._chip, self._shard
         flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers * self._queries
+        flops /= shard.cp
         moved = shard.kv_bytes_per_token_layer * layers
         terms = self._operator(
             np.array([flops / (chip.flops_bf16 * chip.attention_compute)]),

@@ -19,9 +19,11 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Parallelism(Frozen):
-    """How a replica is spread over tp * dp * pp GPUs, of one scale-up domain or of whole ones.
+    """How a replica is spread over tp * cp * dp * pp GPUs, of one scale-up domain or of whole ones.
 
-    tp: tensor parallelism. pp: stages of a pipeline, among which layers are dealt out. dp:
+    tp: tensor parallelism. pp: stages of a pipeline, among which layers are dealt out. cp:
+    context parallelism: so many groups of tp GPUs with the same weights share out every prompt's
+    tokens and the KV cache of every context. dp:
     data-parallel attention of a sparse model: so many ranks of tp GPUs, each with sequences and a
     KV cache of its own, share its routed experts. ep: groups of the tp * dp GPUs among which
     experts are dealt out, sliced inside a group (1: every expert is sliced over all GPUs; tp * dp:
@@ -31,6 +33,7 @@ class Parallelism(Frozen):
     """
 
     tp: Count = 1
+    cp: Count = 1
     pp: Count = 1
     dp: Count = 1
     ep: Count = 1
@@ -45,6 +48,10 @@ class Parallelism(Frozen):
         if self.pp > 1 and self.dp > 1:
             raise ValueError(
                 "ranks of data-parallel attention have no pipelines yet; leave out dp, or pp"
+            )
+        if self.cp > 1 and self.dp * self.pp > 1:
+            raise ValueError(
+                "contexts are not shared out inside ranks or stages yet; leave out cp, or dp and pp"
             )
         if self.ep == 1 and (self.expert_skew or self.redundant_experts):
             raise ValueError(
@@ -61,7 +68,7 @@ class Parallelism(Frozen):
     @property
     def gpus(self) -> int:
         """Return the GPUs of a replica."""
-        return self.tp * self.dp * self.pp
+        return self.tp * self.cp * self.dp * self.pp
 
 
 class EngineSpec(Frozen):
@@ -289,10 +296,12 @@ class Deployment(Frozen):
                 "ranks of data-parallel attention do not draft yet; leave out "
                 "engine.speculation, or parallelism.dp"
             )
-        if drafts and self.parallelism.pp > 1:
-            raise ValueError(
-                "pipelines do not draft yet; leave out engine.speculation, or parallelism.pp"
-            )
+        for name in ("pp", "cp"):
+            if drafts and getattr(self.parallelism, name) > 1:
+                raise ValueError(
+                    f"replicas with parallelism.{name} do not draft yet; leave out "
+                    f"engine.speculation, or parallelism.{name}"
+                )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "

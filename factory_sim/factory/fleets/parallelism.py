@@ -15,6 +15,8 @@ def check_parallelism(where: str, spec: Deployment, system: System, model: Model
     check_domains(where, spec, system)
     if spec.parallelism.pp > 1:
         check_pipeline(where, spec, model)
+    if spec.parallelism.cp > 1:
+        check_contexts(where, spec, model)
     if model.heads % tp:
         raise InputError(
             Problem(
@@ -77,7 +79,7 @@ def check_domains(where: str, spec: Deployment, system: System) -> None:
     total, group = spread.gpus, spread.gpus // spread.pp
     if total <= size:
         return
-    names = [name for name in ("tp", "pp", "dp") if getattr(spread, name) > 1]
+    names = [name for name in ("tp", "cp", "dp", "pp") if getattr(spread, name) > 1]
     path, what = f"{where}.parallelism.{names[-1]}", " * ".join(names)
     if system.gpus_per_server > size:
         raise InputError(
@@ -167,11 +169,39 @@ def check_pipeline(where: str, spec: Deployment, model: Model) -> None:
         )
 
 
+def check_contexts(where: str, spec: Deployment, model: Model) -> None:
+    """Raise InputError for contexts that the model or the step time cannot share out."""
+    if model.linear is not None:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.cp",
+                f"{model.name} has layers of linear attention, whose states follow one another; "
+                "leave it out",
+            )
+        )
+    if spec.step_time != "roofline":
+        raise InputError(
+            Problem(
+                f"{where}.step_time",
+                f"'{spec.step_time}' knows no context parallelism; leave it out, or parallelism.cp",
+            )
+        )
+
+
 def shard_of(model: Model, spread: Parallelism, weight_bytes: float, kv_bytes: float) -> Shard:
     """Return the part of a model that each GPU of a replica holds and computes."""
     uneven, copies = 1.0, spread.redundant_experts
     if spread.expert_skew:
         assert model.moe is not None
         uneven = imbalance(model.moe.experts, spread.ep, spread.expert_skew, copies)
-    tp, dp = spread.tp, spread.dp
-    return Shard(model, tp, spread.ep, weight_bytes, kv_bytes, dp, copies, uneven)
+    return Shard(
+        model,
+        spread.tp,
+        spread.ep,
+        weight_bytes,
+        kv_bytes,
+        spread.dp,
+        copies,
+        uneven,
+        cp=spread.cp,
+    )
