@@ -12,6 +12,7 @@ from factory_sim.catalog.entries import (
     PowerCurve,
     Precision,
     Shape,
+    Sparse,
     System,
     Window,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "PowerCurve",
     "Precision",
     "Shape",
+    "Sparse",
     "Stage",
     "System",
     "Window",

@@ -92,8 +92,7 @@ def pipeline_time(fleet: Fleet, clock: float) -> Stages:
         )
         for stage, across in kinds
     ]
-    window = fleet.model.window
-    return Stages(made, list(kinds.values()), window.tokens if window else 0)
+    return Stages(made, list(kinds.values()))
 
 
 def kernel_times(fleet: Fleet, clock: float) -> StepTime:

@@ -21,6 +21,7 @@ def prompt_cache_bytes(model: Model, bytes_per_kv: float, tokens: int) -> float:
     windowed = min(window.tokens, tokens) if window else 0
     full_layers = model.attention_layers - windowed_layers
     per_layer = work.kv_bytes_per_token_layer(model, 1, bytes_per_kv)
+    per_layer += work.index_bytes_per_token_layer(model)
     states = linear.layers * work.linear_state_bytes(linear, 1) if linear else 0.0
     return per_layer * (full_layers * tokens + windowed_layers * windowed) + states
 
@@ -94,7 +95,7 @@ def kv_memory(
     if windowed_layers == model.attention_layers:
         windowed_layers = 0
     window_tokens = min(window.tokens, model.context_max) if window else 0
-    per_layer = shard.kv_bytes_per_token_layer
+    per_layer = shard.kv_bytes_per_token_layer + work.index_bytes_per_token_layer(model) / shard.cp
     linear = model.linear
     state = linear.layers * work.linear_state_bytes(linear, shard.tp) if linear else 0.0
     widest = max(

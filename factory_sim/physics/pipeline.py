@@ -135,8 +135,9 @@ class Stages:
     stages: each kind of stage once (equal ones take equally long); counts: how many of each.
     """
 
-    def __init__(self, stages: Sequence[StepTime], counts: Sequence[int], window: int) -> None:
-        self.stages, self.counts, self.window = tuple(stages), tuple(counts), window
+    def __init__(self, stages: Sequence[StepTime], counts: Sequence[int]) -> None:
+        self.stages, self.counts = tuple(stages), tuple(counts)
+        self.window = max(stage.window for stage in stages)  # some stages may have none
         self.per_context: Cost = self._sum([stage.per_context for stage in stages])
         self.per_windowed: Cost = self._sum([stage.per_windowed for stage in stages])
         self._decodes: dict[int, Passage] = {}

@@ -110,13 +110,20 @@ class Roofline:
     ) -> None:
         self._chip, self._shard, self._host, self._clock = chip, shard, host, clock
         self._stall = 1.0 + chip.memory_clock * (1.0 / clock - 1.0)
-        window = shard.model.window
+        window, sparse = shard.model.window, shard.model.sparse
         self.window = window.tokens if window else 0
         windowed = window.layers if window else 0
         full = shard.model.attention_layers - windowed
-        self.per_context = self._attend(full)
-        self.per_windowed = self._attend(windowed)
-        self._attentions = [self._prefill_attention(full, None)] if full else []
+        self._attentions: list[PrefillAttention]
+        if sparse is not None:
+            # A token is attended to, or not, as if those chosen were a window; all are scored.
+            self.window = sparse.tokens
+            self.per_context, self.per_windowed = self._score(full), self._attend(full)
+            self._attentions = self._sparse_attention(full, float(sparse.tokens))
+        else:
+            self.per_context = self._attend(full)
+            self.per_windowed = self._attend(windowed)
+            self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
         self._state = self._keep_state()
@@ -372,6 +379,43 @@ class Roofline:
         )
         return Cost._make(float(term[0]) for term in terms)
 
+    def _index_flops(self) -> float:
+        """Return the peak of an indexer's products: in 8 bits, where weights are multiplied so."""
+        return min(self._chip.flops, 2.0 * self._chip.flops_bf16)
+
+    def _score(self, layers: int) -> Cost:
+        """Return the cost of a context token that an indexer scores for a decoding sequence."""
+        chip, model = self._chip, self._shard.model
+        flops = work.index_flops_per_pair_layer(model) * layers * self._queries
+        moved = work.index_bytes_per_token_layer(model) * layers
+        terms = self._operator(
+            np.array([flops / (self._index_flops() * chip.attention_compute)]),
+            np.array([moved / (chip.bandwidth * chip.kv_memory)]),
+        )
+        return Cost._make(float(term[0]) for term in terms)
+
+    def _sparse_attention(self, layers: int, chosen: float) -> list[PrefillAttention]:
+        """Return the scoring of prompt chunks, and attention to what it has chosen."""
+        chip, shard = self._chip, self._shard
+        scored = work.index_flops_per_pair_layer(shard.model) * layers
+        moved = work.index_bytes_per_token_layer(shard.model) * layers
+        absorbed = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
+        full = self._prefill_attention(layers, None)
+        return [
+            PrefillAttention(
+                None,
+                scored / (self._index_flops() * chip.attention_compute),
+                moved / (chip.bandwidth * chip.kv_memory),
+            ),
+            SparseAttention(
+                None,
+                full.per_pair_s,
+                full.per_token_s,
+                chosen,
+                absorbed / (chip.flops_bf16 * chip.attention_compute),
+            ),
+        ]
+
     def _linear(self, linear: Linear, tokens: Array) -> list[Array]:
         """Return the Cost terms of one layer with linear attention, but for its state."""
         chip, shard = self._chip, self._shard
@@ -431,6 +475,25 @@ class PrefillAttention:
             seen = work.pairs(start, length, self.window)
             context = min(context, length + self.window)
         return self.per_pair_s * seen, self.per_token_s * context
+
+
+@dataclass(frozen=True, slots=True)
+class SparseAttention(PrefillAttention):
+    """Attention of prompt chunks to the `chosen` earlier tokens that an indexer scores highest.
+
+    They are multiplied as latent vectors (per_chosen_s a pair), or all earlier tokens as keys and
+    values, masked, where that takes less: short prompts (DeepSeek-AI, 2025). Queries choose
+    differently, so that all of a context is read; once, as caches on the chip are taken to hold
+    what many choose.
+    """
+
+    chosen: float
+    per_chosen_s: float
+
+    def chunk(self, start: int, length: int) -> tuple[float, float]:
+        """See `PrefillAttention.chunk`."""
+        masked_s, moving_s = PrefillAttention.chunk(self, start, length)
+        return min(masked_s, self.per_chosen_s * work.pairs(start, length, self.chosen)), moving_s
 
 
 # A table of Cost terms keeps each row in one piece of memory: rows are read at random.

@@ -10,8 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factory_sim.factory.replica import Speed
+from factory_sim.factory.run import simulate
 from factory_sim.physics.pipeline import Stages
+from factory_sim.scenario.deployment import Parallelism
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
+from tests.factory.small import small_scenario
 from tests.factory.test_exactness import (
     ENERGY,
     SAME,
@@ -36,7 +39,7 @@ def pipelined(draw: st.DrawFn) -> Case:
         toy = speed.step_time
         assert isinstance(toy, Toy)
         kinds = [toy, replace(toy, **extra)][: len(counts)]
-        return Speed(Stages(kinds, counts, toy.window), speed.power)
+        return Speed(Stages(kinds, counts), speed.power)
 
     return replace(case, pp=sum(counts), speed_at=speed_at, async_scheduling=False)
 
@@ -96,7 +99,7 @@ def test_a_round_is_the_period_of_a_first_in_first_out_pipeline(data: st.DataObj
 
 def toys(many: int, of: int, **each: float) -> Speed:
     """One request a micro-batch: `many` of them over `of` equal stages."""
-    return Speed(Stages([Toy(**each)], [of], 0), toy_power(1.0))
+    return Speed(Stages([Toy(**each)], [of]), toy_power(1.0))
 
 
 @pytest.mark.parametrize(("busy", "round_s"), [(1, 4.0), (2, 4.0), (4, 4.0)])
@@ -121,7 +124,7 @@ def test_a_full_pipeline_takes_no_longer_than_one_micro_batch(busy: int, round_s
 
 def test_the_slowest_stage_sets_the_pace_of_a_full_pipeline() -> None:
     """Stages of 1, 1 and 2 s: 4 s for one on its way alone, 3 * 2 s once all have a turn."""
-    stages = Stages([Toy(compute=1.0), Toy(compute=2.0)], [2, 1], 0)
+    stages = Stages([Toy(compute=1.0), Toy(compute=2.0)], [2, 1])
     for busy, round_s in ((1, 4.0), (2, 4.0), (3, 6.0)):
         case = Case(
             tuple(ReferenceRequest(0.0, 16, 5) for _ in range(busy)),
@@ -129,3 +132,25 @@ def test_the_slowest_stage_sets_the_pace_of_a_full_pipeline() -> None:
             pp=3,
         )
         assert {engine(case).left[n][1] for n in range(busy)} == {5 * round_s}
+
+
+def test_a_pipeline_over_two_servers_runs_whole_and_keeps_its_promises() -> None:
+    """With prefix caches, time-outs and all counts checked at every boundary; twice the same."""
+    scenario = small_scenario(
+        duration="5 s",
+        rate="20 /s",
+        lengths={"prompt": 400, "output": 40},
+        cached=64,
+        timeout="2 s",
+    )
+    deployment = scenario.deployments["d"]
+    spread = deployment.model_copy(update={"parallelism": Parallelism(tp=4, pp=4)})
+    racks = (scenario.racks[0].model_copy(update={"servers_per_rack": 2}),)
+    wide = scenario.model_copy(update={"deployments": {"d": spread}, "racks": racks})
+    runs = [simulate(wide, debug=True) for _ in range(2)]
+    summary = runs[0].summary
+    assert summary == runs[1].summary
+    assert summary["requests_completed"] > 90
+    assert 0.0 < summary["time_lost"]["waiting_for_stages"] < 1.0
+    assert sum(summary["time_lost"].values()) == pytest.approx(1.0)
+    assert "waiting_for_stages" not in simulate(scenario).summary["time_lost"]

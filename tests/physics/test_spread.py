@@ -256,10 +256,10 @@ def test_a_decoded_token_reads_its_part_and_adds_the_parts_up() -> None:
 
 
 def test_a_million_tokens_on_128_gpus_take_what_was_measured() -> None:
-    """Llama-3.1-405B on 16 servers of eight H100: a million tokens in 77 s, at 63 % of peak, and 128
-    thousand in 3.8 s (Yang et al., 2024, arXiv:2411.01783, abstract). By that share peak was 0.8
-    Pflop/s, so their boards ran below the clock of a datasheet. Memory of an H200 holds weights in
-    bf16; theirs were partly fp8."""
+    """Llama-3.1-405B on 16 servers of eight H100: a million tokens in 77 s, at 63 % of peak, and
+    128 thousand in 3.8 s (Yang et al., 2024, arXiv:2411.01783, abstract). By that share peak was
+    0.8 Pflop/s, so their boards ran below the clock of a datasheet. Memory of an H200 holds all
+    weights in bf16."""
     engine = {"max_num_seqs": 1}
     spread, system = {"tp": 8, "cp": 16}, "dgx-h200"
     fleet = fleet_of(spread, system=system, servers=16, engine=engine, precision="bf16")
@@ -303,3 +303,83 @@ def test_keys_that_come_late_are_waited_for() -> None:
     assert ring_s > passing_s
     waited_s = step_time.mixed(0, 0.0, 0, [short], 1).network_s - base
     assert 0.5 * passing_s < waited_s < passing_s
+
+
+# -- attention that chooses its tokens -------------------------------------------------
+
+
+def test_decoding_scores_all_tokens_and_attends_to_those_chosen() -> None:
+    """DeepSeek-V3.2 beside V3.1, the same model with full attention, on eight H200."""
+    full, sparse = (fleet_of({"tp": 8}, f"deepseek-v3.{n}", "dgx-h200") for n in (1, 2))
+    old, new, chip = step_time_of(full, 1.0), step_time_of(sparse, 1.0), sparse.chip
+    layers = sparse.model.layers
+    assert new.window == 2048
+    assert new.per_windowed == old.per_context
+    # 132 bytes of an indexer's key against 1,152 of latent vector; 64 heads of 128 in 8 bits.
+    scored_s = layers * max(
+        132 / (chip.bandwidth * chip.kv_memory),
+        2 * 64 * 128 / (chip.flops * chip.attention_compute),
+    )
+    assert new.per_context.duration_s == pytest.approx(scored_s, rel=1e-9)
+    context = 128 * 1024
+    attended_s = new.per_context.duration_s * context + new.per_windowed.duration_s * 2048
+    assert attended_s < 0.2 * old.per_context.duration_s * context
+    # The indexer's weights, on every GPU alike: what a short context pays.
+    weights = layers * (1536 * 64 * 128 + 7168 * (128 + 64))
+    read_s = new.decode(1).memory_s - old.decode(1).memory_s
+    assert read_s == pytest.approx(weights / (chip.bandwidth * chip.gemm_memory), rel=0.01)
+
+
+def test_long_prompts_attend_to_those_chosen_and_short_ones_to_all() -> None:
+    full, sparse = (fleet_of({"tp": 8}, f"deepseek-v3.{n}", "dgx-h200") for n in (1, 2))
+    old, new, chip = step_time_of(full, 1.0), step_time_of(sparse, 1.0), sparse.chip
+    layers, rate = sparse.model.layers, chip.attention_compute
+
+    def attention_s(model: Any, chunk: Chunk) -> float:
+        alone: float = model.mixed(0, 0.0, 0, [Chunk(0, chunk.length)], 1).duration_s
+        later: float = model.mixed(0, 0.0, 0, [chunk], 1).duration_s
+        return later - alone
+
+    long = Chunk(131_072, 4096)
+    # A chunk at the end of a long prompt scores 131,072 tokens more than one at its beginning.
+    scored_s = layers * 4096 * 131_072 * 2 * 64 * 128 / (chip.flops * rate)
+    beginning = 4096 * 4097 / 2 * 2 * 16 * (128 + 64 + 128)  # masked: all of them
+    chosen = 4096 * 2048 * 2 * 16 * (2 * 512 + 64)
+    attended_s = layers * (chosen - min(beginning, chosen)) / (chip.flops_bf16 * rate)
+    assert attention_s(new, long) == pytest.approx(scored_s + attended_s, rel=1e-3)
+    assert attention_s(new, long) < 0.8 * attention_s(old, long)
+    short = Chunk(0, 1024)
+    more_s = new.mixed(0, 0.0, 0, [short], 1).compute_s - old.mixed(0, 0.0, 0, [short], 1).compute_s
+    assert more_s > 0.0  # the indexer, for nothing
+
+
+def test_an_indexer_keeps_keys_beside_the_cache() -> None:
+    full, sparse = (fleet_of({"tp": 8}, f"deepseek-v3.{n}", "dgx-h200") for n in (1, 2))
+    assert sparse.memory.bytes_per_token - full.memory.bytes_per_token == 61 * 132
+    held = sparse.shard.weight_bytes - full.shard.weight_bytes
+    assert held == pytest.approx(61 * (1536 * 64 * 128 + 7168 * (128 + 64)))
+
+
+@pytest.mark.parametrize(
+    ("more", "path", "words"),
+    [
+        ({"parallelism": {"tp": 8, "cp": 2}}, "parallelism.cp", "from the whole context"),
+        (
+            {
+                "parallelism": {"tp": 8},
+                "engine": {
+                    "speculation": {"draft": "mtp", "num_speculative_tokens": 1, "acceptance": 0.8}
+                },
+            },
+            "engine.speculation",
+            "sparse attention, for which drafts are not modelled yet",
+        ),
+    ],
+)
+def test_what_sparse_attention_cannot_do_yet_is_said(
+    more: dict[str, Any], path: str, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        fleet_of(model="deepseek-v3.2", system="dgx-h200", **more)
+    assert caught.value.problems[0].path == f"deployments.d.{path}"
+    assert words in caught.value.problems[0].message

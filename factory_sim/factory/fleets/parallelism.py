@@ -179,6 +179,14 @@ def check_contexts(where: str, spec: Deployment, model: Model) -> None:
                 "leave it out",
             )
         )
+    if model.sparse is not None:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.cp",
+                f"{model.name} chooses the tokens it attends to from the whole context, which "
+                "cannot be shared out yet; leave it out",
+            )
+        )
     if spec.step_time != "roofline":
         raise InputError(
             Problem(
