@@ -347,7 +347,12 @@ def test_long_prompts_attend_to_those_chosen_and_short_ones_to_all() -> None:
     chosen = 4096 * 2048 * 2 * 16 * (2 * 512 + 64)
     attended_s = layers * (chosen - min(beginning, chosen)) / (chip.flops_bf16 * rate)
     assert attention_s(new, long) == pytest.approx(scored_s + attended_s, rel=1e-3)
-    assert attention_s(new, long) < 0.8 * attention_s(old, long)
+    assert attention_s(new, long) < 0.9 * attention_s(old, long)
+    # Tensor parallelism slices heads, but every GPU scores alike; ranks gain more.
+    spread = {"dp": 8, "ep": 8}
+    wide = [fleet_of(spread, f"deepseek-v3.{n}", "dgx-h200") for n in (1, 2)]
+    each = [attention_s(step_time_of(fleet, 1.0), long) for fleet in wide]
+    assert each[1] < 0.25 * each[0]
     short = Chunk(0, 1024)
     more_s = new.mixed(0, 0.0, 0, [short], 1).compute_s - old.mixed(0, 0.0, 0, [short], 1).compute_s
     assert more_s > 0.0  # the indexer, for nothing
