@@ -1,8 +1,9 @@
-"""Ranks of data-parallel attention step by step: replicas of the plain reference, tied together.
+"""Batches that step together, step by step: replicas of the plain reference, tied together.
 
-Every rank plans for itself, as the reference of one replica does. Then all take one step, which
-lasts as long as the slowest rank's own part and what they do together; ranks without work come
-along. A step starts when the one before has ended at every rank.
+Ranks of data-parallel attention, or micro-batches of a pipeline. Each plans for itself, as the
+reference of one replica does. Then all take one step, and those without work come along. A step
+starts when the one before has ended for all. How long it lasts, from what each carries, and who
+gets the next request is told by the two kinds at the end.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ class SharedPhysics(Physics, Protocol):
 
 
 Together = Callable[[int, int, int], Cost]
+Load = tuple[list[float], list[tuple[int, int]], int, float]
+"""What one batch carries in a step: contexts of its decodes, prompt chunks, tokens emitted; for how
+many seconds it moves blocks."""
+Lasts = Callable[[list[Load]], tuple[float, float]]
+"""The seconds of a step of all, and the watts of a GPU in the mean (not a number: nobody asks)."""
+Scores = tuple[Callable[[int, int], int], bool]
+"""How a batch with so many waiting and running scores, lowest first; whether the search begins
+after the last one that got a request."""
 
 
 def run_ranks(
@@ -53,8 +62,8 @@ def run_ranks(
     max_num_batched_tokens: int,
     blocks: int,
     block_tokens: int,
-    physics_by_clock: Mapping[float, SharedPhysics],
-    together_by_clock: Mapping[float, Together],
+    lasts_by_clock: Mapping[float, Lasts],
+    scores: Scores,
     clock_changes: Sequence[tuple[float, float]],
     max_queue: int | None = None,
     async_scheduling: bool = False,
@@ -62,10 +71,8 @@ def run_ranks(
 ) -> ReferenceRun:
     """Serve `requests` by `ranks` ranks until all have left; `.steps` are those of all together.
 
-    together_by_clock: cost of the part that all share, from the sequences that decode, the prompt
-    tokens and the sequences that emit something, of all. A request goes to the rank with the lowest
-    4 * waiting + running, the first of equals after the last that got one. more: what every rank
-    can do as a replica can, see `run_reference`.
+    lasts_by_clock: what a step lasts and draws, from what every batch carries in it. more: what
+    every rank can do as a replica can, see `run_reference`.
     """
     run = ReferenceRun(ReferenceRecord(request) for request in requests)
     arrivals = sorted(enumerate(run), key=lambda item: item[1].request.arrival_s)
@@ -89,9 +96,10 @@ def run_ranks(
     def arrive() -> None:
         nonlocal turn
         best = None
+        score_of, goes_round = scores
         for offset in range(ranks):
-            number = (turn + offset) % ranks
-            score = 4 * len(crew[number].waiting) + len(crew[number].running)
+            number = (turn + offset) % ranks if goes_round else offset
+            score = score_of(len(crew[number].waiting), len(crew[number].running))
             if best is None or score < best[0]:
                 best = (score, number)
         assert best is not None
@@ -127,9 +135,7 @@ def run_ranks(
                 return run
             now = arrivals[0][1].request.arrival_s
             continue
-        move_s = more.get("move_s", 0.0)
-        parts = (physics_by_clock[clock], together_by_clock[clock])
-        step = _step(crew, plans, now, clock, *parts, move_s)
+        step = _step(crew, plans, now, clock, lasts_by_clock[clock], more.get("move_s", 0.0))
         run.steps.append(step)
         now = step.end_s
 
@@ -139,28 +145,22 @@ def _step(
     plans: list[_Plan],
     now: float,
     clock: float,
-    physics: SharedPhysics,
-    together: Together,
+    lasts: Lasts,
     move_s: float,
 ) -> ReferenceStep:
-    slowest_s, decoding, sampled = 0.0, 0, 0
+    sampled = 0
     chunks: list[tuple[int, int]] = []
-    works = []
+    loads: list[Load] = []
     for replica, plan in zip(crew, plans, strict=True):
         sees = Fraction(sum(range(1, replica.drafts + 2)), replica.drafts + 1)
         contexts = [float(sequence.exact_kv + sees) for sequence in plan.decoded]
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
-        works.append((contexts, own, emitted))
-        moving_s = replica.moved * move_s
-        slowest_s = max(slowest_s, physics.step_s(contexts, own, emitted) + moving_s)
-        decoding += len(contexts)
+        loads.append((contexts, own, emitted, replica.moved * move_s))
         sampled += emitted
         chunks += own
-    shared = together(decoding, sum(length for _, length in chunks), sampled)
-    duration_s = slowest_s + shared.duration_s
-    powers_w = [physics.shared_power_w(*work, shared, duration_s) for work in works]
+    duration_s, power_w = lasts(loads)
     return ReferenceStep(
         start_s=now,
         end_s=now + duration_s,
@@ -174,6 +174,49 @@ def _step(
         waiting=sum(len(replica.waiting) for replica in crew),
         known=0,
         blocks_in_use=sum(replica.blocks - replica.free for replica in crew),
-        energy_j=sum(powers_w) / len(crew) * duration_s,
+        energy_j=power_w * duration_s,
         made=sampled,
     )
+
+
+# -- ranks of data-parallel attention --------------------------------------------------
+
+RANK_SCORES: Scores = (lambda waiting, running: 4 * waiting + running, True)
+
+
+def ranks_last(physics: SharedPhysics, together: Together) -> Lasts:
+    """As long as the slowest rank's own part, and what they do together with all tokens."""
+
+    def lasts(loads: list[Load]) -> tuple[float, float]:
+        slowest_s, decoding, prompts, sampled = 0.0, 0, 0, 0
+        for contexts, chunks, emitted, moving_s in loads:
+            slowest_s = max(slowest_s, physics.step_s(contexts, chunks, emitted) + moving_s)
+            decoding += len(contexts)
+            prompts += sum(length for _, length in chunks)
+            sampled += emitted
+        shared = together(decoding, prompts, sampled)
+        duration_s = slowest_s + shared.duration_s
+        powers_w = [physics.shared_power_w(*load[:3], shared, duration_s) for load in loads]
+        return duration_s, sum(powers_w) / len(loads)
+
+    return lasts
+
+
+# -- micro-batches of a pipeline -------------------------------------------------------
+
+TURN_SCORES: Scores = (lambda waiting, running: waiting + running, False)
+
+
+def turns_last(stages: Sequence[Physics]) -> Lasts:
+    """As long as the busiest stage has work, or as the slowest micro-batch is on its way."""
+
+    def lasts(loads: list[Load]) -> tuple[float, float]:
+        times = [
+            [stage.step_s(*load[:3]) if load[0] or load[1] else 0.0 for stage in stages]
+            for load in loads
+        ]
+        on_its_way = [sum(row) for row in times]
+        busy = [sum(row[number] for row in times) for number in range(len(stages))]
+        return max(on_its_way + busy), math.nan
+
+    return lasts

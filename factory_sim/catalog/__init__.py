@@ -13,6 +13,7 @@ from factory_sim.catalog.entries import (
     PowerCurve,
     Precision,
     Shape,
+    Sparse,
     System,
     Window,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "PowerCurve",
     "Precision",
     "Shape",
+    "Sparse",
     "Stage",
     "System",
     "Window",

@@ -191,6 +191,18 @@ class Window(Frozen):
     layers: PositiveInt
 
 
+class Sparse(Frozen):
+    """Sparse attention: a token attends to the `tokens` earlier ones that an indexer likes best.
+
+    The indexer has `heads` queries a token and one key, each `dim` wide, multiplied in 8 bits
+    (DeepSeek-AI, 2025, DeepSeek-V3.2); its keys of the whole context are kept beside the KV cache.
+    """
+
+    tokens: PositiveInt
+    heads: PositiveInt
+    dim: PositiveInt
+
+
 class Linear(Frozen):
     """Linear attention: `layers` of the model's layers keep a state of constant size.
 
@@ -240,6 +252,7 @@ class Shape(Frozen):
     moe: Moe | None = None
     mla: Mla | None = None
     window: Window | None = None
+    sparse: Sparse | None = None
     linear: Linear | None = None
     attention_gate: bool = False
     mlp_layers: PositiveInt | None = None
@@ -254,6 +267,14 @@ class Shape(Frozen):
                     "layers",
                     f"are {self.layers}; {apart[0]} with a window and {apart[1]} with linear "
                     "attention are too many, at least one must have attention",
+                )
+            )
+        if self.sparse is not None and any(apart):
+            raise InputError(
+                Problem(
+                    "sparse",
+                    "attention of every layer is sparse; layers with a window or with linear "
+                    "attention beside it are not modelled",
                 )
             )
         return self

@@ -109,6 +109,7 @@ def _shape(config: Config) -> dict[str, Any]:
         "moe": _moe(config, layers, hybrid),
         "mla": mla,
         "window": _window(config, layers, context),
+        "sparse": _sparse(config),
         "mtp_layers": maybe(config, "num_nextn_predict_layers") or 0,
         **(hybrid.shape if hybrid else {}),
     }
@@ -189,6 +190,17 @@ def _window(config: Config, layers: int, context: int) -> dict[str, int] | None:
             )
         )
     return {"tokens": tokens, "layers": local} if local else None
+
+
+def _sparse(config: Config) -> dict[str, int] | None:
+    """Return the indexer of sparse attention (DeepSeek-V3.2, GLM-5), if there is one."""
+    if not maybe(config, "index_topk"):
+        return None
+    return {
+        "tokens": whole(config, "index_topk"),
+        "heads": whole(config, "index_n_heads"),
+        "dim": whole(config, "index_head_dim"),
+    }
 
 
 def _precision(config: Config) -> Precision:

@@ -26,7 +26,7 @@ def _outside(shape: Shape) -> float:
 
 
 def _mixers(shape: Shape) -> float:
-    mixers = shape.attention_layers * _attention(shape)
+    mixers = shape.attention_layers * (_attention(shape) + _indexer(shape))
     if (linear := shape.linear) is not None:
         keys = linear.key_heads * linear.key_dim
         values = linear.value_heads * linear.value_dim
@@ -48,6 +48,13 @@ def _attention(shape: Shape) -> float:
     down = shape.hidden * (mla.kv_lora + mla.rope)
     up = mla.kv_lora * shape.heads * (mla.nope + mla.v)
     return queries + down + up + shape.heads * mla.v * shape.hidden
+
+
+def _indexer(shape: Shape) -> float:
+    if (sparse := shape.sparse) is None:
+        return 0.0
+    query = shape.mla.q_lora if shape.mla and shape.mla.q_lora else shape.hidden
+    return query * sparse.heads * sparse.dim + shape.hidden * (sparse.dim + sparse.heads)
 
 
 def _mlps(shape: Shape, experts: int) -> float:

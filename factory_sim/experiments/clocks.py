@@ -119,7 +119,7 @@ def _phase(
         if gpu_w <= rack.gpu_limit_w or clock - BOARD_STEP < lowest:
             break
         clock -= BOARD_STEP
-    rate = fleet.ranks * tokens / cost.duration_s
+    rate = fleet.batches * tokens / cost.duration_s
     # Its share of the rack, with what the building adds to a busy site.
     rack_w = rack.load.draw(gpu_w * rack.gpus).inlet + rack.switches_w
     peak = layout.peak

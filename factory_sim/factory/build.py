@@ -19,7 +19,7 @@ from factory_sim.factory.clients import (
 )
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.failures.chance import check_failures
-from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.fleets.fleet import Fleet, stage_shard
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
@@ -30,7 +30,9 @@ from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, s
 from factory_sim.factory.timetable import Timetable
 from factory_sim.physics import aiconfigurator
 from factory_sim.physics import arithmetic as work
+from factory_sim.physics.context_parallel import ContextRoofline
 from factory_sim.physics.kernel_times import KernelTimes
+from factory_sim.physics.pipeline import Rotation, Stage, StageRoofline, Stages
 from factory_sim.physics.rank_time import Lockstep, RankRoofline, rank_time
 from factory_sim.physics.step_time import Roofline, StepTime
 from factory_sim.scenario.scenario import Scenario
@@ -46,9 +48,36 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
-    return (Roofline if fleet.ranks == 1 else RankRoofline)(
+    if len(fleet.stages) > 1:
+        return pipeline_time(fleet, clock)
+    kind = ContextRoofline if fleet.shard.cp > 1 else Roofline
+    return (kind if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )
+
+
+def pipeline_time(fleet: Fleet, clock: float) -> Stages:
+    """Return the step time of a micro-batch of a fleet's pipeline: equal stages are made once."""
+    each, domain = fleet.gpus_per_replica // len(fleet.stages), fleet.chip.domain
+    kinds: dict[tuple[Stage, bool], int] = {}
+    for number, stage in enumerate(fleet.stages):
+        across = (number + 1) * each % domain == 0 and not stage.last
+        kind = (stage._replace(first=False), across)  # embedding costs no time
+        kinds[kind] = kinds.get(kind, 0) + 1
+    made = [
+        StageRoofline(
+            fleet.chip,
+            stage_shard(fleet.shard, stage),
+            fleet.host,
+            clock,
+            fleet.max_num_seqs,
+            fleet.max_step_tokens,
+            stage.last,
+            across,
+        )
+        for stage, across in kinds
+    ]
+    return Stages(made, list(kinds.values()))
 
 
 def kernel_times(fleet: Fleet, clock: float) -> StepTime:
@@ -85,6 +114,8 @@ def step_time_of(fleet: Fleet, clock: float) -> StepTime:
 def even_step_time(fleet: Fleet, clock: float) -> StepTime:
     """Return the step time of a replica, or of one rank among ranks that all carry the same."""
     step_time = step_time_of(fleet, clock)
+    if isinstance(step_time, Stages):
+        return Rotation(step_time, fleet.max_num_seqs)
     return step_time if fleet.ranks == 1 else Lockstep(rank_time(step_time), fleet.ranks)
 
 

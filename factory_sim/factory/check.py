@@ -191,8 +191,10 @@ def _swapping(fleet: Fleet) -> Section:
 
 def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Section:
     memory, spec = fleet.memory, fleet.spec
-    unit = "replica" if fleet.ranks == 1 else "rank"
-    of_rank = "" if fleet.ranks == 1 else f" in each of {fleet.ranks} ranks"
+    unit, units = ("micro-batch", "micro-batches") if fleet.ranks == 1 else ("rank", "ranks")
+    of_rank = f" in each of {fleet.batches} {units}"
+    if fleet.batches == 1:
+        unit, of_rank = "replica", ""
     parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
     rows = {"site": spec.site} if spec.site else {}
     rows |= {
@@ -227,7 +229,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     prompt, output, cached = lengths
     if fleet.computes_prompts:
         best = ideal_prompts(even_step_time(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
-        rate = best.requests_per_s * fleet.ranks
+        rate = best.requests_per_s * fleet.batches
         rows["ideal rate"] = (
             f"{rate:,.1f} prompts/s a replica, {rate * fleet.represented:,.1f} in all, with steps "
             f"of {best.step_s * 1e3:.1f} ms"
@@ -245,7 +247,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
         "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
     )
-    rate = best.requests_per_s * fleet.ranks
+    rate = best.requests_per_s * fleet.batches
     tokens = rate * output
     rows["ideal rate"] = (
         f"{tokens:,.0f} output tokens/s a replica, {tokens * fleet.represented:,.0f} in all "

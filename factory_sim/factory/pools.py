@@ -12,6 +12,7 @@ import numpy as np
 from factory_sim.factory.batches import batches_of
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
 from factory_sim.factory.engine.batch import Batch
+from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.ranks import in_lockstep
 from factory_sim.factory.fleets.fleet import PREFILL, Fleet
 from factory_sim.factory.gateway import Gateway
@@ -130,6 +131,8 @@ def _staff(
         return speeds[clock]
 
     for number, gpus in enumerate(fleet.replicas):
-        batch = in_lockstep(fleet.ranks, partial(batch_of, speed_at(1.0)))
+        make = partial(batch_of, speed_at(1.0))
+        stages = len(fleet.stages)
+        batch = in_lockstep(fleet.ranks, make) if stages == 1 else in_turns(stages, make)
         indices = [gpu.index for gpu in gpus]
         gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))

@@ -121,7 +121,7 @@ class Presence:
 
         def load(index: int) -> None:
             place = self.places[index]
-            size = float(place.fleet.memory.weight_bytes * place.fleet.gpus_per_replica)
+            size = place.fleet.weight_bytes
             self._transfers[index] = place.road.send(
                 size, place.servers, ("weights", index), going_on(start)
             )

@@ -30,6 +30,7 @@ CAUSES = {
     "thermally_throttled": "heated_s",
     "kv_full": "kv_full_s",
     "waiting_for_ranks": "rank_wait_s",
+    "waiting_for_stages": "stage_wait_s",
     "down": "down_s",
     "loading": "loading_s",
     "stopped": "stopped_s",

@@ -19,7 +19,8 @@ class Totals(NamedTuple):
     or of blocks that hold one. rank_wait_s: busy, but waiting for the slowest rank of data-parallel
     attention, and then in no other cause. stopped_s: not wanted, by autoscaling; starting_s: the
     part of loading_s after that, not after a failure. drafting_s: busy with drafts, whatever bounds
-    them, and in no other cause; verified: steps of every sequence with drafts, summed; accepted:
+    them, and in no other cause; stage_wait_s: busy, but waiting for other stages of a pipeline, and
+    then in no other cause; verified: steps of every sequence with drafts, summed; accepted:
     drafts that were right.
     """
 
@@ -43,6 +44,7 @@ class Totals(NamedTuple):
     stopped_s: float = 0.0
     starting_s: float = 0.0
     drafting_s: float = 0.0
+    stage_wait_s: float = 0.0
     verified: float = 0.0
     accepted: float = 0.0
 

@@ -71,6 +71,24 @@ class Experts(NamedTuple):
 
 def attention_gemms(model: Model, tp: int) -> list[Gemm]:
     """Return the projections of one attention layer on one of `tp` GPUs."""
+    return [*_attention_gemms(model, tp), *_indexer_gemms(model)]
+
+
+def _indexer_gemms(model: Model) -> list[Gemm]:
+    """Return the projections of an indexer's queries, and of its key and the weights of its heads.
+
+    Every GPU of tensor parallelism computes all of it, as vLLM's does (ReplicatedLinear).
+    """
+    if model.sparse is None:
+        return []
+    query = model.mla.q_lora if model.mla and model.mla.q_lora else model.hidden
+    return [
+        Gemm(query, model.sparse.heads * model.sparse.dim),
+        Gemm(model.hidden, model.sparse.dim + model.sparse.heads),
+    ]
+
+
+def _attention_gemms(model: Model, tp: int) -> list[Gemm]:
     heads = model.heads / tp
     if model.mla is not None:
         mla = model.mla
@@ -180,6 +198,19 @@ def kv_bytes_per_token_layer(model: Model, tp: int, kv_bytes: float) -> float:
     if model.mla is not None:
         return (model.mla.kv_lora + model.mla.rope) * kv_bytes
     return 2.0 * max(model.kv_heads / tp, 1.0) * model.head_dim * kv_bytes
+
+
+def index_bytes_per_token_layer(model: Model) -> float:
+    """Return the bytes of one token's indexer key in one layer, on every GPU; 0 without one.
+
+    Eight bits a number, and a scale of 32 bits (vLLM's and SGLang's caches: 132 bytes for 128).
+    """
+    return model.sparse.dim + 4.0 if model.sparse is not None else 0.0
+
+
+def index_flops_per_pair_layer(model: Model) -> float:
+    """Return the flops of scoring one earlier token for one token, one layer; 0 without indexer."""
+    return 2.0 * model.sparse.heads * model.sparse.dim if model.sparse is not None else 0.0
 
 
 def decode_flops_per_context_layer(model: Model, tp: int) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from sys import maxsize
 
 from factory_sim.catalog.entries import Model
 from factory_sim.physics import arithmetic as work
@@ -16,6 +18,8 @@ class Chip:
     power limit. per_layer_s is the launch overhead of one layer, moe_per_layer_s what routing
     adds to it; the all-reduce costs its latency plus bytes over link * network. memory_clock: the
     share of time bound by memory that follows the core clock: caches and address units do.
+    domain: GPUs that share the link, where a replica has more; between such domains each sends over
+    its NIC (scaleout), and a hop takes hop_s.
     """
 
     flops: float
@@ -34,6 +38,9 @@ class Chip:
     allreduce_latency_s: float
     network: float
     memory_clock: float
+    domain: int = maxsize
+    scaleout: float = inf
+    hop_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,9 @@ class Shard:
     tp: GPUs that share attention and dense layers. dp: ranks of so many GPUs, each with attention
     for its own sequences. ep: groups of GPUs among which routed experts are dealt out (1: each GPU
     holds a slice of every expert). redundant: copies of experts beside the model's own. imbalance:
-    work of the busiest GPU of them over the mean.
+    work of the busiest GPU of them over the mean. tables: of embedding and output head, how many
+    are held here (None: what the model has). cp: groups of such GPUs, each with a part of every
+    context.
     """
 
     model: Model
@@ -54,10 +63,12 @@ class Shard:
     dp: int = 1
     redundant: int = 0
     imbalance: float = 1.0
+    tables: int | None = None
+    cp: int = 1
 
     @property
     def gpus(self) -> int:
-        """Return the GPUs of a replica."""
+        """Return the GPUs that share routed experts."""
         return self.tp * self.dp
 
     @property
@@ -82,8 +93,8 @@ class Shard:
 
     @property
     def kv_bytes_per_token_layer(self) -> float:
-        """Return the bytes that one token keeps in one layer's KV cache on this GPU."""
-        return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv)
+        """Return the bytes that one token keeps in one layer's KV cache on this GPU: its part."""
+        return work.kv_bytes_per_token_layer(self.model, self.tp, self.bytes_per_kv) / self.cp
 
     @property
     def weight_bytes(self) -> float:
@@ -94,8 +105,10 @@ class Shard:
         if held is not None:
             routed = held.resident * held.weights_each * work.moe_layers(self.model)
         layers = routed * self.bytes_per_weight + other * self.bytes_per_other
-        tables = work.embedding_weights(self.model, self.tp) * work.BYTES_PER_WEIGHT["bf16"]
-        return layers + tables
+        tables = work.embedding_weights(self.model, self.tp)
+        if self.tables is not None:
+            tables = self.tables * self.model.vocab * self.model.hidden / self.tp
+        return layers + tables * work.BYTES_PER_WEIGHT["bf16"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,17 @@ def prompt_cache_bytes(model: Model, bytes_per_kv: float, tokens: int) -> float:
     windowed = min(window.tokens, tokens) if window else 0
     full_layers = model.attention_layers - windowed_layers
     per_layer = work.kv_bytes_per_token_layer(model, 1, bytes_per_kv)
+    per_layer += work.index_bytes_per_token_layer(model)
     states = linear.layers * work.linear_state_bytes(linear, 1) if linear else 0.0
     return per_layer * (full_layers * tokens + windowed_layers * windowed) + states
 
 
 @dataclass(frozen=True, slots=True)
 class KvMemory:
-    """The memory of one GPU of a replica, in bytes, and the KV tokens that fit in it."""
+    """The memory of one GPU of a replica, in bytes, and the KV tokens that fit in it.
+
+    shares: micro-batches that share it evenly; blocks and tokens are those of one.
+    """
 
     usable_bytes: float
     weight_bytes: float
@@ -37,6 +41,7 @@ class KvMemory:
     state_bytes: float
     bytes_per_token: float
     block_tokens: int
+    shares: int = 1
 
     @property
     def kv_bytes(self) -> float:
@@ -53,7 +58,8 @@ class KvMemory:
     @property
     def blocks(self) -> int:
         """Return the whole KV blocks that fit; 0 where the model itself does not."""
-        return max(0, int(self.kv_bytes // (self.bytes_per_token * self.block_tokens)))
+        whole = int(self.kv_bytes // (self.bytes_per_token * self.block_tokens))
+        return max(0, whole // self.shares)
 
     @property
     def tokens(self) -> int:
@@ -69,6 +75,7 @@ def kv_memory(
     max_num_seqs: int,
     max_step_tokens: int,
     block_tokens: int,
+    micro_batches: int = 1,
 ) -> KvMemory:
     """Return the memory of one GPU that holds `shard`.
 
@@ -78,30 +85,35 @@ def kv_memory(
     most that window per sequence: their share is set aside for max_num_seqs sequences, as are
     the states of layers with linear attention, and only the other layers grow with the
     context. Where every layer with attention has a window, none is set aside: each is taken to
-    keep the whole context, which is safe, and exact up to the window.
+    keep the whole context, which is safe, and exact up to the window. micro_batches: of a pipeline,
+    each with so many sequences.
     """
     model = shard.model
+    kept = max_num_seqs * micro_batches
     window = model.window
     windowed_layers = window.layers if window else 0
     if windowed_layers == model.attention_layers:
         windowed_layers = 0
     window_tokens = min(window.tokens, model.context_max) if window else 0
-    per_layer = shard.kv_bytes_per_token_layer
+    per_layer = shard.kv_bytes_per_token_layer + work.index_bytes_per_token_layer(model) / shard.cp
     linear = model.linear
     state = linear.layers * work.linear_state_bytes(linear, shard.tp) if linear else 0.0
     widest = max(
         model.intermediate if work.dense_layers(model) else 0,
         (model.moe.active * model.moe.intermediate) if model.moe else 0,
     )
+    # Shares of a prompt are computed apart; decoded tokens in every group.
+    tokens = max(max_step_tokens / shard.cp, min(max_num_seqs, max_step_tokens))
     columns = 2 * model.hidden + (model.mlp_matrices - 1) * widest / shard.tp
     return KvMemory(
         usable_bytes=hbm_bytes * utilization,
         weight_bytes=shard.weight_bytes,
-        activation_bytes=max_step_tokens * columns * work.ACTIVATION_BYTES
+        activation_bytes=tokens * columns * work.ACTIVATION_BYTES
         + 4.0 * max_num_seqs * model.vocab,
         runtime_bytes=runtime_bytes,
-        window_bytes=per_layer * windowed_layers * window_tokens * max_num_seqs,
-        state_bytes=state * max_num_seqs,
+        window_bytes=per_layer * windowed_layers * window_tokens * kept,
+        state_bytes=state * kept,
         bytes_per_token=per_layer * (model.attention_layers - windowed_layers),
         block_tokens=block_tokens,
+        shares=micro_batches,
     )

@@ -57,10 +57,29 @@ class RankRoofline(Roofline):
         chosen = min(1.0, (1.0 - (1.0 - 1.0 / shard.ep) ** model.moe.active) * shard.imbalance)
         copies = tokens * chosen * (gpus - 1) / gpus
         bytes_out = min(work.ACTIVATION_BYTES, max(1.0, shard.bytes_per_weight))
-        there = self._collective(tokens, copies * model.hidden * bytes_out)
-        back = self._collective(tokens, copies * model.hidden * work.ACTIVATION_BYTES)
+        there = self._exchange(tokens, copies, bytes_out)
+        back = self._exchange(tokens, copies, work.ACTIVATION_BYTES)
         parts = (self._experts(routed, tokens), self._elementwise(tokens * columns), there, back)
         return [moe * np.sum(terms, axis=0) for terms in zip(*parts, strict=True)]
+
+    def _exchange(self, tokens: Array, copies: Array, bytes_each: float) -> list[Array]:
+        """Return the Cost terms of taking in `copies` vectors from other GPUs of the replica.
+
+        Where these stand in several scale-up domains, a token crosses to another one once, if any
+        expert there is chosen, to the GPU of the same number, which hands it on inside (DeepEP's
+        internode kernels); both at once, so that the longer counts.
+        """
+        hidden, gpus, inside = self._shard.model.hidden, self._shard.gpus, self._chip.domain
+        near = self._collective(tokens, copies * hidden * bytes_each)
+        if gpus <= inside:
+            return near
+        moe, domains = self._shard.model.moe, gpus // inside
+        assert moe is not None
+        spread = min(domains, self._shard.ep)  # of one expert's slices, each domain has some
+        chosen = 1.0 if spread < domains else 1.0 - (1.0 - 1.0 / domains) ** moe.active
+        crossing = tokens * (domains - 1) / domains * chosen / inside
+        far = self._hops(tokens, crossing * hidden * bytes_each, domains - 1)
+        return far if far[0].max() > near[0].max() else near
 
 
 class RankVerification(Verification, RankRoofline):

@@ -110,13 +110,20 @@ class Roofline:
     ) -> None:
         self._chip, self._shard, self._host, self._clock = chip, shard, host, clock
         self._stall = 1.0 + chip.memory_clock * (1.0 / clock - 1.0)
-        window = shard.model.window
+        window, sparse = shard.model.window, shard.model.sparse
         self.window = window.tokens if window else 0
         windowed = window.layers if window else 0
         full = shard.model.attention_layers - windowed
-        self.per_context = self._attend(full)
-        self.per_windowed = self._attend(windowed)
-        self._attentions = [self._prefill_attention(full, None)] if full else []
+        self._attentions: list[PrefillAttention]
+        if sparse is not None:
+            # A token is attended to, or not, as if those chosen were a window; all are scored.
+            self.window = sparse.tokens
+            self.per_context, self.per_windowed = self._score(full), self._attend(full)
+            self._attentions = self._sparse_attention(full, float(sparse.tokens))
+        else:
+            self.per_context = self._attend(full)
+            self.per_windowed = self._attend(windowed)
+            self._attentions = [self._prefill_attention(full, None)] if full else []
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
         self._state = self._keep_state()
@@ -287,10 +294,10 @@ class Roofline:
         add(blocks, self._elementwise(tokens * columns))
         # Two all-reduces a layer: alpha + 2 (n-1)/n * bytes / bandwidth (ring; Thakur et al.); one
         # where what follows routed experts brings the parts together.
-        n = shard.tp
-        if n > 1:
-            sent = tokens * work.ACTIVATION_BYTES * model.hidden * 2.0 * (n - 1) / n
-            add(2 * blocks if alone else 2 * blocks - moe, self._collective(tokens, sent))
+        if shard.tp > 1:
+            whole = tokens * work.ACTIVATION_BYTES * model.hidden
+            summed = self._all_reduce(tokens, whole, shard.tp)
+            add(2 * blocks if alone else 2 * blocks - moe, summed)
         routing_s = work.moe_layers(model) * chip.moe_per_layer_s
         launch_s = np.where(tokens > 0, blocks * chip.per_layer_s + routing_s, 0.0)
         if self._host.launches_ahead:  # not for the table: the longer of both counts
@@ -318,6 +325,29 @@ class Roofline:
         nothing = np.zeros_like(taken_s)
         return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
 
+    def _all_reduce(self, tokens: Array, whole: Array, many: int, apart: int = 1) -> list[Array]:
+        """Return the Cost terms of adding up `whole` bytes over `many` GPUs, `apart` by number.
+
+        Over several scale-up domains it has levels, as NCCL's has: scattered sums inside a domain,
+        then those of a GPU's slice with its like in other domains, then gathered inside.
+        """
+        inside = min(many, max(1, self._chip.domain // apart))
+        terms = self._collective(tokens, whole * 2.0 * (inside - 1) / inside)
+        if many > inside:
+            domains = many // inside
+            sent = whole / inside * 2.0 * (domains - 1) / domains
+            far = self._hops(tokens, sent, 2 * (domains - 1))
+            terms = [near + more for near, more in zip(terms, far, strict=True)]
+        return terms
+
+    def _hops(self, tokens: Array, sent: Array, hops: int) -> list[Array]:
+        """Return the Cost terms of sending `sent` bytes out of a domain, one hop after another."""
+        chip = self._chip
+        taken_s = hops * chip.hop_s + sent / (chip.scaleout * chip.network)
+        taken_s = np.where(tokens > 0, taken_s, 0.0)
+        nothing = np.zeros_like(taken_s)
+        return [taken_s, nothing, nothing, taken_s, nothing, nothing, taken_s]
+
     def _mlp_columns(self, routed: bool) -> float:
         """Return the mean MLP columns a token passes on this GPU, over all blocks.
 
@@ -341,12 +371,50 @@ class Roofline:
         """Return the cost of a context token that a decoding sequence attends to."""
         chip, shard = self._chip, self._shard
         flops = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers * self._queries
+        flops /= shard.cp
         moved = shard.kv_bytes_per_token_layer * layers
         terms = self._operator(
             np.array([flops / (chip.flops_bf16 * chip.attention_compute)]),
             np.array([moved / (chip.bandwidth * chip.kv_memory)]),
         )
         return Cost._make(float(term[0]) for term in terms)
+
+    def _index_flops(self) -> float:
+        """Return the peak of an indexer's products: in 8 bits, where weights are multiplied so."""
+        return min(self._chip.flops, 2.0 * self._chip.flops_bf16)
+
+    def _score(self, layers: int) -> Cost:
+        """Return the cost of a context token that an indexer scores for a decoding sequence."""
+        chip, model = self._chip, self._shard.model
+        flops = work.index_flops_per_pair_layer(model) * layers * self._queries
+        moved = work.index_bytes_per_token_layer(model) * layers
+        terms = self._operator(
+            np.array([flops / (self._index_flops() * chip.attention_compute)]),
+            np.array([moved / (chip.bandwidth * chip.kv_memory)]),
+        )
+        return Cost._make(float(term[0]) for term in terms)
+
+    def _sparse_attention(self, layers: int, chosen: float) -> list[PrefillAttention]:
+        """Return the scoring of prompt chunks, and attention to what it has chosen."""
+        chip, shard = self._chip, self._shard
+        scored = work.index_flops_per_pair_layer(shard.model) * layers
+        moved = work.index_bytes_per_token_layer(shard.model) * layers
+        absorbed = work.decode_flops_per_context_layer(shard.model, shard.tp) * layers
+        full = self._prefill_attention(layers, None)
+        return [
+            PrefillAttention(
+                None,
+                scored / (self._index_flops() * chip.attention_compute),
+                moved / (chip.bandwidth * chip.kv_memory),
+            ),
+            SparseAttention(
+                None,
+                full.per_pair_s,
+                full.per_token_s,
+                chosen,
+                absorbed / (chip.flops_bf16 * chip.attention_compute),
+            ),
+        ]
 
     def _linear(self, linear: Linear, tokens: Array) -> list[Array]:
         """Return the Cost terms of one layer with linear attention, but for its state."""
@@ -407,6 +475,25 @@ class PrefillAttention:
             seen = work.pairs(start, length, self.window)
             context = min(context, length + self.window)
         return self.per_pair_s * seen, self.per_token_s * context
+
+
+@dataclass(frozen=True, slots=True)
+class SparseAttention(PrefillAttention):
+    """Attention of prompt chunks to the `chosen` earlier tokens that an indexer scores highest.
+
+    They are multiplied as latent vectors (per_chosen_s a pair), or all earlier tokens as keys and
+    values, masked, where that takes less: short prompts (DeepSeek-AI, 2025). Queries choose
+    differently, so that all of a context is read; once, as caches on the chip are taken to hold
+    what many choose.
+    """
+
+    chosen: float
+    per_chosen_s: float
+
+    def chunk(self, start: int, length: int) -> tuple[float, float]:
+        """See `PrefillAttention.chunk`."""
+        masked_s, moving_s = PrefillAttention.chunk(self, start, length)
+        return min(masked_s, self.per_chosen_s * work.pairs(start, length, self.chosen)), moving_s
 
 
 # A table of Cost terms keeps each row in one piece of memory: rows are read at random.

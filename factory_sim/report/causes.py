@@ -30,6 +30,11 @@ CAUSES = {
         "waiting for slowest rank",
         "uneven ranks set the pace: larger batches, smaller prompt chunks or fewer ranks",
     ),
+    "waiting_for_stages": Cause(
+        "waiting for other stages",
+        "an unfilled pipeline sets the pace: more requests at once, smaller prompt chunks or fewer "
+        "stages",
+    ),
     "power_throttled": Cause(
         "slowed by the power cap", "the cap lowers clocks: more power, or fewer GPUs at full clock"
     ),

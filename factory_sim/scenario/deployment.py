@@ -20,17 +20,22 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 
 
 class Parallelism(Frozen):
-    """How a replica is spread over tp * dp GPUs of one scale-up domain.
+    """How a replica is spread over tp * cp * dp * pp GPUs, of one scale-up domain or of whole ones.
 
-    tp: tensor parallelism. dp: data-parallel attention of a sparse model: so many ranks of tp
-    GPUs, each with sequences and a KV cache of its own, share its routed experts. ep: groups of
-    these GPUs among which experts are dealt out, sliced inside a group (1: every expert is sliced
-    over all GPUs; tp * dp: each GPU has whole experts). expert_skew: how unlike experts are liked,
-    as the standard deviation of the logarithm (0: all alike). redundant_experts: copies of experts
-    in each layer, of those liked best.
+    tp: tensor parallelism. pp: stages of a pipeline, among which layers are dealt out. cp:
+    context parallelism: so many groups of tp GPUs with the same weights share out every prompt's
+    tokens and the KV cache of every context. dp:
+    data-parallel attention of a sparse model: so many ranks of tp GPUs, each with sequences and a
+    KV cache of its own, share its routed experts. ep: groups of the tp * dp GPUs among which
+    experts are dealt out, sliced inside a group (1: every expert is sliced over all GPUs; tp * dp:
+    each GPU has whole experts). expert_skew: how unlike experts are liked, as the standard
+    deviation of the logarithm (0: all alike). redundant_experts: copies of experts in each layer,
+    of those liked best.
     """
 
     tp: Count = 1
+    cp: Count = 1
+    pp: Count = 1
     dp: Count = 1
     ep: Count = 1
     expert_skew: Annotated[float, Field(ge=0, le=5)] = 0.0
@@ -38,9 +43,17 @@ class Parallelism(Frozen):
 
     @model_validator(mode="after")
     def _experts_over_the_same_gpus(self) -> Parallelism:
-        if self.gpus % self.ep:
+        if self.tp * self.dp % self.ep:
             product = "tp" if self.dp == 1 else "tp * dp"
-            raise ValueError(f"ep must divide {product} ({self.gpus}), not {self.ep}")
+            raise ValueError(f"ep must divide {product} ({self.tp * self.dp}), not {self.ep}")
+        if self.pp > 1 and self.dp > 1:
+            raise ValueError(
+                "ranks of data-parallel attention have no pipelines yet; leave out dp, or pp"
+            )
+        if self.cp > 1 and self.dp * self.pp > 1:
+            raise ValueError(
+                "contexts are not shared out inside ranks or stages yet; leave out cp, or dp and pp"
+            )
         if self.ep == 1 and (self.expert_skew or self.redundant_experts):
             raise ValueError(
                 "with ep: 1 every GPU holds a slice of every expert, so that expert_skew and "
@@ -56,7 +69,7 @@ class Parallelism(Frozen):
     @property
     def gpus(self) -> int:
         """Return the GPUs of a replica."""
-        return self.tp * self.dp
+        return self.tp * self.cp * self.dp * self.pp
 
 
 class EngineSpec(Frozen):
@@ -65,7 +78,8 @@ class EngineSpec(Frozen):
     max_num_seqs: sequences running at once. max_num_batched_tokens: token budget of a step.
     max_model_len: the longest request, prompt and answer (default: the model's context).
     max_queue: requests that may wait at a replica; more are rejected (default: no bound). With
-    data-parallel attention max_num_seqs, max_num_batched_tokens and max_queue are of one rank.
+    data-parallel attention max_num_seqs, max_num_batched_tokens and max_queue are of one rank,
+    with a pipeline of one micro-batch.
     async_scheduling: whether each step is planned while the one before runs. prefix_caching:
     whether blocks of prompts are kept for others that begin alike (default: where a workload says
     which do). scheduling: who is served next (default: first come). preemption: whether requests
@@ -298,6 +312,12 @@ class Deployment(Frozen):
                 "replicas that draft have no tier in host memory yet; leave out "
                 "engine.speculation, or engine.host_cache"
             )
+        for name in ("pp", "cp"):
+            if drafts and getattr(self.parallelism, name) > 1:
+                raise ValueError(
+                    f"replicas with parallelism.{name} do not draft yet; leave out "
+                    f"engine.speculation, or parallelism.{name}"
+                )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "

@@ -67,11 +67,16 @@ class Parallelism(Frozen):
     @property
     def gpus(self) -> int:
         """Return the GPUs that it spreads over."""
-        return max(self.tp * self.dp, self.ep)
+        return max(self.tp * self.dp, self.ep) * self.pp
 
     def spread(self, experts: bool) -> dict[str, int]:
         """Return it as a scenario has it, for a model with or without experts."""
-        return {"tp": self.gpus // self.dp, "dp": self.dp if experts else 1, "ep": self.ep}
+        return {
+            "tp": self.gpus // self.dp // self.pp,
+            "pp": self.pp,
+            "dp": self.dp if experts else 1,
+            "ep": self.ep,
+        }
 
 
 class CasePrefill(Frozen):
@@ -227,7 +232,7 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
 
     Raises InputError, with paths of the case, for what cannot be simulated.
     """
-    problems = list(_not_simulated(case, facts))
+    problems = _unknown(case, facts)
     if problems:
         raise InputError(problems)
     experts = facts.model(case.model).moe is not None
@@ -290,31 +295,32 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
         raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
 
 
-def _not_simulated(case: Case, facts: Catalog) -> list[Problem]:
-    """Return why a case is beyond the simulator, if it is."""
-    problems = []
-    parallel = case.parallelism
-    if parallel.pp > 1:
-        problems.append(Problem("parallelism.pp", "pipeline parallelism is not simulated yet"))
+def _unknown(case: Case, facts: Catalog) -> list[Problem]:
+    """Return what of a case the catalogue does not know, if anything."""
     try:
         facts.accelerator(case.gpu)
         facts.model(case.model)
         facts.engine(case.engine.profile)
     except InputError as error:
-        return [*problems, *error.problems]
-    return problems
+        return list(error.problems)
+    return []
 
 
 def _system(case: Case, facts: Catalog) -> System:
-    """Return the server of a case: the one it names, or the first that holds its GPU."""
+    """Return the server of a case: the one it names, or the first that holds its GPU.
+
+    Stages of a pipeline may stand in servers of their own.
+    """
     if case.system is not None:
         return facts.system(case.system)
     gpu = facts.accelerator(case.gpu).name
     experts = facts.model(case.model).moe is not None
     needed = case.gpus if experts else case.gpus // case.parallelism.dp
-    for system in facts.systems.values():
-        if system.accelerator == gpu and system.scaleup_gpus >= needed:
-            return system
+    systems = [system for system in facts.systems.values() if system.accelerator == gpu]
+    for each in (needed, needed // case.parallelism.pp):
+        for system in systems:
+            if system.scaleup_gpus >= each:
+                return system
     raise InputError(
         Problem(
             "gpu",

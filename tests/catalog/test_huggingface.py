@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from factory_sim.catalog import Mla, Model, Moe, Window, load_catalog
+from factory_sim.catalog import Mla, Model, Moe, Sparse, Window, load_catalog
 from factory_sim.errors import InputError
 
 LLAMA = {
@@ -107,6 +107,40 @@ def test_latent_attention_and_fp8(read: Any) -> None:
     assert same_shape(model, "deepseek-v3")
     assert model.mla == Mla(q_lora=1536, kv_lora=512, nope=128, rope=64, v=128)
     assert model.parameters.value == pytest.approx(671.03e9, rel=0.001)
+
+
+def test_sparse_attention_with_an_indexer(read: Any) -> None:
+    config = {
+        "model_type": "glm_moe_dsa",
+        "num_hidden_layers": 78,
+        "hidden_size": 6144,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 64,
+        "head_dim": 64,
+        "intermediate_size": 12288,
+        "moe_intermediate_size": 2048,
+        "n_routed_experts": 256,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 8,
+        "first_k_dense_replace": 3,
+        "num_nextn_predict_layers": 1,
+        "q_lora_rank": 2048,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 192,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 256,
+        "index_topk": 2048,
+        "index_n_heads": 32,
+        "index_head_dim": 128,
+        "vocab_size": 154880,
+        "max_position_embeddings": 202752,
+    }
+    model = read(config)
+    assert model.sparse == Sparse(tokens=2048, heads=32, dim=128)
+    assert model.parameters.value == pytest.approx(743.91e9, rel=1e-4)
+    del config["index_n_heads"]
+    with pytest.raises(InputError, match="index_n_heads: is required but missing"):
+        read(config)
 
 
 def test_the_text_part_of_a_multimodal_model(read: Any) -> None:

@@ -22,6 +22,7 @@ from factory_sim.factory.engine.host_cache import TieredBatch, TieredCache
 from factory_sim.factory.engine.host_memory import HostMemory
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.prefix_batch import PrefixBatch
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION, Hashes, PrefixCache
 from factory_sim.factory.engine.prompt_batch import PromptBatch
@@ -40,9 +41,17 @@ from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.totals import Totals
+from factory_sim.physics.pipeline import Stages
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, Cost, StepTime
-from tests.ranked_reference import run_ranks
+from tests.ranked_reference import (
+    RANK_SCORES,
+    TURN_SCORES,
+    Lasts,
+    ranks_last,
+    run_ranks,
+    turns_last,
+)
 from tests.reference import FCFS, Order, ReferenceRequest, ReferenceRun, run_reference
 
 SpeedAt = Callable[[float], Speed]
@@ -161,7 +170,8 @@ class Case:
     """One replica and all that happens to it. clock_changes: (seconds, clock), after clock 1.
 
     role: "prompts" of a replica that only computes prompts, "decodes" of one that takes requests
-    in with their KV cache. ranks: of data-parallel attention; limits are those of each.
+    in with their KV cache. ranks: of data-parallel attention; pp: stages of a pipeline, whose step
+    time is of `Stages`; limits are those of each rank or micro-batch.
     """
 
     requests: tuple[ReferenceRequest, ...]
@@ -176,6 +186,7 @@ class Case:
     role: str = ""
     drafts: Drafts | None = None
     ranks: int = 1
+    pp: int = 1
     order: Order = FCFS
     host_blocks: int = 0
     move_s: float = 0.0
@@ -202,8 +213,11 @@ def reference(case: Case) -> ReferenceRun:
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
     run = run_reference
     if case.ranks > 1:
-        together = {clock: _together(case.speed_at(clock)) for clock in clocks}
-        run = partial(run_ranks, ranks=case.ranks, together_by_clock=together)
+        lasts = {clock: _ranks_last(case.speed_at(clock)) for clock in clocks}
+        run = partial(run_ranks, ranks=case.ranks, lasts_by_clock=lasts, scores=RANK_SCORES)
+    if case.pp > 1:
+        lasts = {clock: _turns_last(case.speed_at(clock)) for clock in clocks}
+        run = partial(run_ranks, ranks=case.pp, lasts_by_clock=lasts, scores=TURN_SCORES)
     run = partial(run, **order, shelf_blocks=case.shelf_blocks)
     if case.drafts is not None:
         drafts, draw_steps = case.drafts.tokens, case.drafts.steps
@@ -222,8 +236,15 @@ def reference(case: Case) -> ReferenceRun:
     )
 
 
-def _together(speed: Speed) -> Callable[[int, int, int], Cost]:
-    return lambda *work: speed.step_time.together(*work)
+def _ranks_last(speed: Speed) -> Lasts:
+    return ranks_last(Plain(speed), speed.step_time.together)
+
+
+def _turns_last(speed: Speed) -> Lasts:
+    model = speed.step_time
+    assert isinstance(model, Stages)
+    pairs = zip(model.stages, model.counts, strict=True)
+    return turns_last([Plain(Speed(s, speed.power)) for s, many in pairs for _ in range(many)])
 
 
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:
@@ -298,7 +319,7 @@ def engine(case: Case) -> EngineRun:
             **own,
         )
 
-    batch = in_lockstep(case.ranks, batch_of)
+    batch = in_lockstep(case.ranks, batch_of) if case.pp == 1 else in_turns(case.pp, batch_of)
     requests = [
         Request(
             number,

@@ -474,3 +474,26 @@ def test_littles_law_counts_those_who_were_lost_and_then_refused() -> None:
     law = run.summary["littles_law"]
     inside = law["arrival_rate_per_s"] * law["time_in_system_s"]
     assert inside == pytest.approx(law["requests_in_system"], rel=1e-9)
+
+
+def test_a_replica_over_two_servers_stops_with_either() -> None:
+    """Eight stages of 2 GPUs on the first two of four servers, and as many on the others."""
+    spread = {"model": "llama-3.1-8b", "replicas": 2, "parallelism": {"tp": 2, "pp": 8}}
+    log = up_and_down(
+        failing(
+            {"at": "10 s", "what": "rack-0/server-1/gpu-7", "lasts": "5 s"},
+            {"at": "12 s", "what": "rack-0/server-2", "lasts": "5 s"},
+            deployments={"d": spread},
+        ),
+        20.0,
+    )
+    assert log == [(10.0, 0, "down"), (12.0, 1, "down"), (15.0, 0, "loading"), (17.0, 1, "loading")]
+    # Embedding, head and layers once, over the road of both servers: 16.06 GB at 2 * 8 GB/s.
+    up = up_and_down(
+        failing(
+            {"at": "10 s", "what": "rack-0/server-1/gpu-7", "lasts": "5 s"},
+            deployments={"d": spread},
+        ),
+        110.0,
+    )
+    assert up[-1] == (106.0, 0, "up")

@@ -9,6 +9,7 @@ import pytest
 
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError
+from factory_sim.factory.layout import lay_out
 from factory_sim.validation.case import cases_from, read_cases, scenario_of
 from factory_sim.validation.runner import run_cases
 
@@ -123,7 +124,7 @@ def test_a_file_without_cases_is_an_error(text: str, tmp_path: Path) -> None:
     [
         ({"gpu": "h1000"}, "unknown accelerator"),
         ({"model": "lama"}, "unknown model"),
-        ({"parallelism": {"tp": 2, "pp": 2}}, "pipeline parallelism"),
+        ({"parallelism": {"tp": 2, "pp": 2, "dp": 2}, "model": "deepseek-v3"}, "leave out dp"),
         ({"parallelism": {"tp": 1}}, "does not fit"),
         ({"load": {"kind": "open", "requests": 3}}, "load.rate"),
         ({"parallelism": {"tp": 64}}, "scale-up domain"),
@@ -157,3 +158,11 @@ def test_prompts_computed_apart_are_a_pool_with_a_link() -> None:
     assert network.links["kv"].bandwidth == 50e9
     (outcome,) = run_cases([case])
     assert set(outcome.simulated) == {"tpot_mean_ms", "ttft_mean_ms"}
+
+
+def test_a_pipeline_spreads_over_servers_where_a_stage_fits_into_one() -> None:
+    (case,) = cases_from([{**OPEN, "parallelism": {"tp": 8, "pp": 2}}], "f.yaml", Path())
+    scenario = scenario_of(case, load_catalog())
+    assert scenario.deployments["served"].parallelism.gpus == case.gpus == 16
+    (fleet,) = lay_out(scenario).fleets
+    assert len({gpu.domain for gpu in fleet.replicas[0]}) == 2

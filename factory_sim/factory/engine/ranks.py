@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.ledger import Ledger
@@ -43,10 +43,12 @@ class RankedLedger(Ledger):
 
     Seconds and joules are the mean of the ranks, so those of each GPU. compute_s to host_s: causes
     of the work done together; drafting_s: of that in drafts. wait_s: time in which ranks wait for
-    the slowest.
+    the slowest, which is the sum called `waits` of the totals.
     """
 
     __slots__ = ("drafting_s", "ranks", "wait_s")
+
+    waits: ClassVar[str] = "rank_wait_s"
 
     def __init__(self, ranks: Iterable[Ledger]) -> None:
         super().__init__()
@@ -55,7 +57,7 @@ class RankedLedger(Ledger):
 
     def copy(self) -> RankedLedger:
         """Return a ledger with the same sums, to add to."""
-        other = RankedLedger(ledger.copy() for ledger in self.ranks)
+        other = type(self)(ledger.copy() for ledger in self.ranks)
         for name in ("compute_s", "memory_s", "network_s", "host_s", "drafting_s", "wait_s"):
             setattr(other, name, getattr(self, name))
         return other
@@ -85,12 +87,12 @@ class RankedLedger(Ledger):
             network_s=found.network_s + self.network_s,
             host_s=found.host_s + self.host_s,
             throttled_s=found.throttled_s - shared_s - self.wait_s,
-            rank_wait_s=self.wait_s,
             drafting_s=found.drafting_s + self.drafting_s,
             verified=found.verified * len(self.ranks),
             accepted=found.accepted * len(self.ranks),
             output_tokens=found.output_tokens * len(self.ranks),
             sequence_s=found.sequence_s * len(self.ranks),
+            **{self.waits: self.wait_s},
         )
 
 
@@ -114,25 +116,20 @@ class RankedStretch(Stretch):
         ranks = self.ranks
         self.start_s = ranks[0].stretch.start_s
         self.mixed = any(rank.stretch.mixed for rank in ranks)
-        self.together = rank_time(self.prompt_time if self.mixed else self.step_time).together(
-            *map(sum, zip(*map(_work, ranks), strict=True))
-        )
+        self.together = self._shared()
         self.own = [(rank.stretch.first_s, rank.stretch.growth_s) for rank in ranks]
-        first, growth = max(self.own)
+        lines = self._paces()
+        first, growth = max(lines)
         self.first_s, self.growth_s = first + self.together.duration_s, growth
         steps = min(rank.stretch.steps for rank in ranks)
-        for other_s, other_growth in self.own:
+        for other_s, other_growth in lines:
             if other_growth > growth:
                 steps = min(steps, int((first - other_s) / (other_growth - growth)) + 1)
         self.sequences = sum(rank.stretch.sequences for rank in ranks)
         self.tokens = sum(rank.stretch.tokens for rank in ranks)
         self._last(steps)
         for rank in ranks:
-            stretch = rank.stretch
-            stretch.cost = plus(stretch.cost, self.together)
-            if stretch.mixed:
-                stretch.cost = stretch.cost._replace(duration_s=self.first_s)
-            stretch.first_s, stretch.growth_s = self.first_s, self.growth_s
+            self._keep_pace(rank.stretch)
 
     def cut(self, time: float, more: int = 0) -> bool:
         """End at the first boundary at `time` or later; return whether that is earlier."""
@@ -172,6 +169,22 @@ class RankedStretch(Stretch):
     def energy_j(self, steps: float) -> float:
         """Return the joules of the first `steps` steps, on each GPU in the mean."""
         return sum(rank.stretch.energy_j(steps) for rank in self.ranks) / len(self.ranks)
+
+    def _shared(self) -> Cost:
+        """Return what the ranks do together in a step."""
+        step_time = self.prompt_time if self.mixed else self.step_time
+        return rank_time(step_time).together(*map(sum, zip(*map(_work, self.ranks), strict=True)))
+
+    def _paces(self) -> list[tuple[float, float]]:
+        """Return (first_s, growth_s) of everything that a step must wait for."""
+        return self.own
+
+    def _keep_pace(self, stretch: Stretch) -> None:
+        """Let the steps of a rank last as long as those of all."""
+        stretch.cost = plus(stretch.cost, self.together)
+        if stretch.mixed:
+            stretch.cost = stretch.cost._replace(duration_s=self.first_s)
+        stretch.first_s, stretch.growth_s = self.first_s, self.growth_s
 
     def _last(self, steps: int) -> None:
         """Let it last `steps` steps."""
@@ -258,12 +271,7 @@ class Ranks:
 
     def enqueue(self, request: Request) -> bool:
         """Queue a request at a rank; refuse it if that does."""
-        ranks, many = self.ranks, len(self.ranks)
-        turn = self._next
-        order = [ranks[(turn + number) % many] for number in range(many)]
-        rank = min(order, key=lambda each: 4 * len(each.waiting) + len(each.running))
-        self._next = (ranks.index(rank) + 1) % many
-        self._joined = rank
+        self._joined = rank = self._choose()
         # A rank with nothing running plans no step ahead.
         self.ahead = rank.ahead if rank.running else 0
         return rank.enqueue(request)
@@ -292,6 +300,15 @@ class Ranks:
     def held(self) -> list[Request]:
         """Return the requests that have gone on, their KV cache not yet."""
         return [request for rank in self._prompt_ranks() for request in rank.held]
+
+    def _choose(self) -> Batch:
+        """Return the rank that the next request goes to."""
+        ranks, many = self.ranks, len(self.ranks)
+        turn = self._next
+        order = [ranks[(turn + number) % many] for number in range(many)]
+        rank = min(order, key=lambda each: 4 * len(each.waiting) + len(each.running))
+        self._next = (ranks.index(rank) + 1) % many
+        return rank
 
     def _holder(self, request: Request) -> PromptBatch:
         return next(rank for rank in self._prompt_ranks() if request in rank.held)

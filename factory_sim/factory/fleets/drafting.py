@@ -130,8 +130,9 @@ def drafting_of(
 
 
 def _of_model(path: str, spec: Speculation, model: Model, block_tokens: int) -> Iterator[Problem]:
-    if model.window is not None or model.linear is not None:
+    if model.window is not None or model.linear is not None or model.sparse is not None:
         kind = "sliding windows" if model.window else "linear attention"
+        kind = "sparse attention" if model.sparse else kind
         yield Problem(
             path, f"{model.name} has {kind}, for which drafts are not modelled yet; leave it out"
         )

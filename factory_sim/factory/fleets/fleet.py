@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.factory.fleets.drafting import Drafting
 from factory_sim.factory.site import Gpu
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
+from factory_sim.physics.pipeline import Stage
 from factory_sim.physics.power import PowerModel
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
@@ -22,6 +23,7 @@ PREFILL = "/prefill"
 class Fleet:
     """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
 
+    shard: of a whole model; stages: of its pipeline, one where there is none.
     name: of the deployment, with `/prefill` for its pool that computes prompts; where: its path in
     the scenario. replicas: those that are simulated. represented: how many there are, at least as
     many. like: of each rack whose replicas are not simulated, the rack that stands for it.
@@ -41,6 +43,7 @@ class Fleet:
     max_step_tokens: int
     chip: Chip
     shard: Shard
+    stages: tuple[Stage, ...]
     host: Host
     power: PowerModel
     memory: KvMemory
@@ -91,6 +94,8 @@ class Fleet:
     @property
     def plans_ahead(self) -> bool:
         """Tell whether its engine plans each step while the one before runs."""
+        if self.spec.parallelism.pp > 1:
+            return False  # micro-batches are what is planned ahead
         asked = self.spec.engine.async_scheduling
         return self.engine.defaults.async_scheduling if asked is None else asked
 
@@ -100,14 +105,33 @@ class Fleet:
         return self.spec.parallelism.dp
 
     @property
+    def batches(self) -> int:
+        """Return the batches of a replica: of its ranks, or the micro-batches of its pipeline."""
+        return self.ranks * self.spec.parallelism.pp
+
+    @property
     def slots(self) -> int:
         """Return the most sequences that a replica may run at once."""
-        return self.max_num_seqs * self.ranks
+        return self.max_num_seqs * self.batches
 
     @property
     def gpus_per_replica(self) -> int:
         """Return the GPUs that one copy of the model spans."""
         return self.spec.parallelism.gpus
+
+    @property
+    def weight_bytes(self) -> float:
+        """Return the bytes of weights that all GPUs of a replica hold."""
+        parts = [stage_shard(self.shard, stage) for stage in self.stages]
+        each = self.gpus_per_replica // len(parts)
+        return sum(part.weight_bytes * each for part in parts)
+
+
+def stage_shard(shard: Shard, stage: Stage) -> Shard:
+    """Return what one GPU of a stage holds; of the only stage, what `shard` says."""
+    if stage.first and stage.last:
+        return shard
+    return replace(shard, model=stage.model, tables=stage.tables)
 
 
 def path_of(name: str) -> str:

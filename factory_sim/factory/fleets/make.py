@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+from sys import maxsize
+
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.drafting import drafting_of
-from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of, stage_shard
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.scaling.limits import check_scaling
@@ -13,9 +16,14 @@ from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host
 from factory_sim.physics.memory import KvMemory, kv_memory
+from factory_sim.physics.pipeline import stages_of
 from factory_sim.physics.power import PowerModel
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
+
+HOP_S = 4e-6
+"""Seconds of one hop over NICs beside its bytes: what NCCL reckons with to choose an algorithm
+(src/graph/tuning.cc, hwLat: network, ring, LL128). An estimate: it depends on NICs and switches."""
 
 STATIC_STEP_TOKENS = 8192
 """Prompt tokens whose activations static batching sets memory aside for."""
@@ -46,15 +54,21 @@ def make_fleet(
     batching, max_num_seqs, max_tokens = _limits(where, spec, engine, decodes=not prompts)
     weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
     shard = shard_of(model, spec.parallelism, weight_bytes, kv_bytes)
-    memory = kv_memory(
-        shard,
-        accelerator.need("hbm"),
-        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
-        engine.graph_and_runtime.value,
-        max_num_seqs,
-        max_tokens,
-        engine.defaults.block_tokens,
-    )
+    stages = tuple(stages_of(model, spec.parallelism.pp))
+    memories = [
+        kv_memory(
+            stage_shard(shard, stage),
+            accelerator.need("hbm"),
+            spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+            engine.graph_and_runtime.value,
+            max_num_seqs,
+            max_tokens,
+            engine.defaults.block_tokens,
+            len(stages),
+        )
+        for stage in stages
+    ]
+    memory = min(memories, key=lambda each: each.kv_bytes / each.bytes_per_token)
     said = path_of(name.removesuffix(PREFILL))
     drafting = drafting_of(said, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
@@ -64,7 +78,7 @@ def make_fleet(
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
         )
-    placed = place(spec, where, free.get(system.name, []), gpus)
+    placed = place(spec, where, free.get(system.name, []), gpus, system.scaleup_gpus)
     if spec.autoscaling is not None:
         check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
     replicas, like = simulated(spec, where, placed)
@@ -81,8 +95,11 @@ def make_fleet(
         batching=batching,
         max_num_seqs=max_num_seqs,
         max_step_tokens=max_tokens,
-        chip=chip_of(accelerator, arithmetic, efficiency, attention, engine, curve, gpus),
+        chip=chip_of(
+            accelerator, arithmetic, efficiency, attention, engine, curve, gpus, system.scaleup_gpus
+        ),
         shard=shard,
+        stages=stages,
         host=Host(
             engine.per_step.value,
             engine.per_sequence.value,
@@ -148,12 +165,14 @@ def chip_of(
     engine: Engine,
     curve: PowerCurve,
     gpus: int,
+    domain: int = maxsize,
 ) -> Chip:
     """Return the numbers of an accelerator, at this arithmetic, that step times need.
 
-    attention: the row of the family for the precision of the KV cache. Raises InputError where one
-    of them is not published.
+    attention: the row of the family for the precision of the KV cache. gpus: of a replica; domain:
+    how many share a scale-up domain. Raises InputError where one of them is not published.
     """
+    far = gpus > domain
     per_layer_s = efficiency.per_layer.value + engine.launch_per_layer.value
     if arithmetic in ("fp8", "int8"):
         per_layer_s += engine.quantise_per_layer.value
@@ -174,6 +193,9 @@ def chip_of(
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
         memory_clock=curve.memory_clock.value,
+        domain=domain if far else maxsize,
+        scaleout=accelerator.need("scaleout_bandwidth") if far else inf,
+        hop_s=HOP_S if far else 0.0,
     )
 
 

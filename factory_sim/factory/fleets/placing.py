@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from factory_sim.errors import InputError, Problem
@@ -9,28 +10,46 @@ from factory_sim.factory.site import Gpu
 from factory_sim.scenario.deployment import Deployment, Represented
 
 
-def place(spec: Deployment, where: str, free: list[Gpu], tp: int) -> tuple[tuple[Gpu, ...], ...]:
-    """Take free GPUs for each replica, all of one replica inside one scale-up domain."""
+def place(
+    spec: Deployment, where: str, free: list[Gpu], each: int, domain: int
+) -> tuple[tuple[Gpu, ...], ...]:
+    """Take `each` free GPUs for every replica, all inside one scale-up domain of `domain` GPUs.
+
+    A replica of more takes whole domains of one rack, neighbours where they are free.
+    """
     wanted = spec.replicas
     if isinstance(wanted, Represented):
         wanted = wanted.represent
     placed: list[tuple[Gpu, ...]] = []
-    for _, members in groupby(list(free), key=lambda gpu: gpu.domain):
-        domain = list(members)
-        while len(domain) >= tp and (wanted == "fill" or len(placed) < wanted):
-            gpus, domain = tuple(domain[:tp]), domain[tp:]
+    for room in _rooms(free, each, domain):
+        while len(room) >= each and (wanted == "fill" or len(placed) < wanted):
+            gpus, room = tuple(room[:each]), room[each:]
             placed.append(gpus)
     if not placed or (wanted != "fill" and len(placed) < wanted):
+        whole = "whole scale-up domains" if each <= domain else f"racks of {domain}-GPU domains"
+        needed = each if wanted == "fill" else wanted * each
         raise InputError(
             Problem(
                 f"{where}.replicas",
-                f"{wanted} replicas of {tp} GPUs need {tp if wanted == 'fill' else wanted * tp} "
-                f"GPUs in whole scale-up domains; the free GPUs hold {len(placed)}",
+                f"{wanted} replicas of {each} GPUs need {needed} GPUs in {whole}; "
+                f"the free GPUs hold {len(placed)}"
+                + ("" if each <= domain else " (a replica stands in one rack)"),
             )
         )
     taken = {gpu.index for gpus in placed for gpu in gpus}
     free[:] = [gpu for gpu in free if gpu.index not in taken]
     return tuple(placed)
+
+
+def _rooms(free: list[Gpu], each: int, domain: int) -> Iterator[list[Gpu]]:
+    """Yield the GPUs among which a replica may be placed: a domain, or whole ones of a rack."""
+    domains = [list(members) for _, members in groupby(list(free), key=lambda gpu: gpu.domain)]
+    if each <= domain:
+        yield from domains
+        return
+    whole = [members for members in domains if len(members) == domain]
+    for _, stood in groupby(whole, key=lambda members: members[0].rack):
+        yield [gpu for members in stood for gpu in members]
 
 
 def simulated(
