@@ -133,7 +133,9 @@ class Factory:
         self.env = env = Timetable()
         self.layout = layout
         self.caching = {fleet.name for fleet in layout.fleets if caches_prefixes(scenario, fleet)}
-        pools = open_pools(env, layout, self.caching, step_time, _seeds(scenario)[1::2], debug)
+        reasoning = {spec.deployment for spec in scenario.workload.values() if spec.reasons}
+        seeds = _seeds(scenario)[1::2]
+        pools = open_pools(env, layout, self.caching, reasoning, step_time, seeds, debug)
         self.gateways, self.fronts, self.links, self.gaps = pools
         bay_of, rack_of = layout.building.bay_of, layout.site.rack_of
         lines = []
@@ -316,7 +318,13 @@ def _streams(
             drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
             longest = _longest(layout, spec.deployment)
             sessions = Sessions(
-                stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
+                stream,
+                book,
+                drawn,
+                spec.round_trip / 2,
+                scenario.duration,
+                *longest,
+                keeps=spec.reasoning is not None and spec.reasoning.kept,
             )
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(

@@ -74,13 +74,14 @@ def open_pools(
     env: Timetable,
     layout: Layout,
     caching: set[str],
+    reasoning: set[str],
     step_time: StepTimes,
     seeds: Sequence[np.random.SeedSequence],
     debug: bool,
 ) -> Pools:
     """Open every pool of a factory.
 
-    caching: those with a prefix cache. seeds: of the routers and of drafts. debug: recount at every
+    caching: those with a prefix cache. reasoning: deployments with requests that reason. seeds: of the routers and of drafts. debug: recount at every
     boundary.
     """
     network = layout.scenario.network
@@ -117,6 +118,9 @@ def open_pools(
             batch = partial(_batch, fleet, fleet.name in caching, gaps[fleet.name])
             kind = Replica
         _staff(gateway, kind, batch, fleet, step_time, debug)
+        if fleet.deployment in reasoning:
+            for replica in gateway.replicas:
+                replica.batch.note_answers()
         gateways[fleet.name] = gateway
     fronts = {fleet.deployment: gateways[fleet.name] for fleet in layout.fleets}
     return Pools(gateways, fronts, links, gaps)

@@ -174,17 +174,28 @@ class Router(Frozen):
 
 
 class Slo(Frozen):
-    """The latency promise: so many per cent of requests within each limit."""
+    """The latency promise: so many per cent of requests within each limit.
+
+    ttfo: to the first token of the answer, after those of reasoning.
+    """
 
     ttft: PositiveSeconds | None = None
+    ttfo: PositiveSeconds | None = None
     tpot: PositiveSeconds | None = None
     e2e: PositiveSeconds | None = None
     percentile: Annotated[float, Field(gt=0, lt=100)] = 99.0
 
     @model_validator(mode="after")
     def _promises_something(self) -> Slo:
-        if self.ttft is None and self.tpot is None and self.e2e is None:
-            raise ValueError("give at least one of ttft, tpot and e2e, for example 'ttft: 2 s'")
+        if all(limit is None for limit in (self.ttft, self.ttfo, self.tpot, self.e2e)):
+            raise ValueError(
+                "give at least one of ttft, tpot, e2e and ttfo, for example 'ttft: 2 s'"
+            )
+        if self.ttft is not None and self.ttfo is not None and self.ttfo <= self.ttft:
+            raise ValueError(
+                f"ttfo ({self.ttfo:g} s) is never before ttft ({self.ttft:g} s); leave out ttft, "
+                "or give ttfo more"
+            )
         return self
 
 

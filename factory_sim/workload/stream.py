@@ -1,6 +1,6 @@
 """A workload's requests, block by block: when each arrives and how many tokens it brings.
 
-Arrivals, bursts, lengths, cached tokens and archetypes each draw from a child stream of their
+Arrivals, bursts, lengths, cached tokens, archetypes and reasoning each draw from a child stream of their
 own, so that a change of one leaves the others as they were.
 """
 
@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.lengths import Fixed, Length
+from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.workload import (
     ARCHETYPES,
     Archetype,
@@ -31,6 +32,7 @@ from factory_sim.scenario.workload import (
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.lengths import Sampler, quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes
+from factory_sim.workload.reasoning import mean_reasoning, reasoning_tokens
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
@@ -39,7 +41,7 @@ from factory_sim.workload.traces import read_trace
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS = range(8)
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS, REASONING = range(9)
 MIDPOINTS = 512
 
 
@@ -47,7 +49,7 @@ class Block(NamedTuple):
     """Requests in order of arrival, as arrays of one length.
 
     arrival_s: float64, nondecreasing, when the client sends. prompt, output: int64, at least 1.
-    cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
+    cached: int64, below prompt. reasoning: int64, of the output, below it. session: int64, -1 where there is none. archetype: int64, the
     position in the mix, 0 where there is none. hashes: object[n], tuples of keys, equal where
     prompts begin alike, empty where nobody knows.
     """
@@ -59,6 +61,7 @@ class Block(NamedTuple):
     session: Tokens
     archetype: Tokens
     hashes: Keys
+    reasoning: Tokens
 
 
 def open_blocks(
@@ -98,8 +101,8 @@ def draws(
     seed: SeedSequence,
     base: Path,
     where: str = "workload",
-) -> Iterator[tuple[int, int, int]]:
-    """Yield (prompt, output, cached) tokens of one request after another, for ever.
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (prompt, output, cached, reasoning) tokens of one request after another, for ever.
 
     For clients of a closed loop; they are the lengths that `open_blocks` gives at the same seed.
     """
@@ -107,12 +110,11 @@ def draws(
         raise ValueError("a trace has its own lengths; use open_blocks()")
     maker = _Maker(spec, catalog, seed, base, where)
 
-    def one_by_one() -> Iterator[tuple[int, int, int]]:
+    def one_by_one() -> Iterator[tuple[int, int, int, int]]:
         while True:
             made = maker.make(np.zeros(BLOCK))
-            yield from zip(
-                made.prompt.tolist(), made.output.tolist(), made.cached.tolist(), strict=True
-            )
+            columns = (made.prompt, made.output, made.cached, made.reasoning)
+            yield from zip(*(column.tolist() for column in columns), strict=True)
 
     return one_by_one()
 
@@ -133,7 +135,7 @@ def scripts(
     child = SeedSequence(
         seed.entropy, spawn_key=(*seed.spawn_key, SESSIONS), pool_size=seed.pool_size
     )
-    return draw_scripts(spec.sessions, lengths, child)
+    return draw_scripts(spec.sessions, lengths, child, spec.reasoning)
 
 
 def mean_lengths(
@@ -144,7 +146,7 @@ def mean_lengths(
     duration_s: float = 0.0,
     keeps: bool = True,
 ) -> tuple[float, float, float]:
-    """Return the mean prompt, output and cached tokens of a request.
+    """Return the mean prompt, output (with its reasoning) and cached tokens of a request.
 
     Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
     count by their averages over `duration_s` (their values at time 0 without). With sessions the
@@ -157,16 +159,19 @@ def mean_lengths(
             hit = float(trace.cached.mean())
         else:
             hit = _mean_cached(spec.cached or Fixed(fixed=0), trace.prompt)
-        return float(trace.prompt.mean()), float(trace.output.mean()), hit
+        output = float(trace.output.mean()) + mean_reasoning(spec.reasoning)
+        return float(trace.prompt.mean()), output, hit
     kinds = _kinds(spec, catalog, base, where)
     instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
     shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
-    means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
-    prompt, output, cached = (shares @ means).tolist()
+    means = np.array([kind.means() for kind in kinds])
+    prompt, answer, cached, reasoning = (shares @ means).tolist()
     if spec.sessions is not None:
-        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, output)
+        kept = spec.reasoning is not None and spec.reasoning.kept
+        said = answer + reasoning if kept else answer
+        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, said)
         cached = prompt - asked if keeps else 0.0
-    return prompt, output, cached
+    return prompt, answer + reasoning, cached
 
 
 def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:
@@ -205,6 +210,11 @@ class _Kind(NamedTuple):
 
     lengths: Sampler
     cached: Length
+    reasoning: Reasoning | None
+
+    def means(self) -> tuple[float, float, float, float]:
+        """Return the mean tokens of prompt, answer, what is cached, and reasoning."""
+        return (*self.lengths.means(), self.mean_cached(), mean_reasoning(self.reasoning))
 
     def mean_cached(self) -> float:
         if isinstance(self.cached, Fixed) and self.cached.fixed == 0:
@@ -231,12 +241,12 @@ def _kinds(spec: WorkloadSpec, catalog: Catalog, base: Path, where: str) -> list
         ]
     assert spec.lengths is not None
     lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
-    return [_Kind(lengths, spec.cached or Fixed(fixed=0))]
+    return [_Kind(lengths, spec.cached or Fixed(fixed=0), spec.reasoning)]
 
 
 def _archetype(name: str, kind: Archetype, catalog: Catalog, base: Path, where: str) -> _Kind:
     lengths = kind.lengths if kind.lengths is not None else ARCHETYPES[name]
-    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached)
+    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached, kind.reasoning)
 
 
 def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
@@ -267,6 +277,8 @@ class _Maker:
         self.lengths = _stream(seed, LENGTHS)
         self.cached = _stream(seed, CACHED)
         self.archetypes = _stream(seed, KINDS)
+        self.reasoning = _stream(seed, REASONING)
+        self.reasons = any(kind.reasoning for kind in self.kinds)
 
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
@@ -274,13 +286,19 @@ class _Maker:
         shares = self.cached.random(n)
         which = self._which(arrival_s)
         prompt, output, cached = np.empty((3, n), dtype=np.int64)
+        reasoning = np.zeros(n, dtype=np.int64)
+        thoughts = self.reasoning.random((n, 2)) if self.reasons else None
         for position, kind in enumerate(self.kinds):
             mine = which == position
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
             cached[mine] = quantile(kind.cached, shares[mine])
+            if kind.reasoning is not None and thoughts is not None:
+                reasoning[mine] = reasoning_tokens(kind.reasoning, thoughts[mine])
         session = np.full(n, -1, dtype=np.int64)
         hits = np.minimum(cached, prompt - 1)
-        return Block(arrival_s, prompt, output, hits, session, which, no_hashes(n))
+        return Block(
+            arrival_s, prompt, output + reasoning, hits, session, which, no_hashes(n), reasoning
+        )
 
     def _which(self, arrival_s: Floats) -> Tokens:
         if self.spec.mix is None:
@@ -310,6 +328,7 @@ def _recorded(
             Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
         )
     length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
+    thoughts = _stream(seed, REASONING)
 
     def blocks() -> Iterator[Block]:
         for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
@@ -319,7 +338,13 @@ def _recorded(
                 hits = np.minimum(quantile(length, stream.random(n)), part.prompt - 1)
             kind = np.zeros(n, dtype=np.int64)
             keys = no_hashes(n) if part.hashes is None else part.hashes
-            yield Block(part.arrival_s, part.prompt, part.output, hits, part.session, kind, keys)
+            reasoning = np.zeros(n, dtype=np.int64)
+            if spec.reasoning is not None:
+                reasoning = reasoning_tokens(spec.reasoning, thoughts.random((n, 2)))
+            output = part.output + reasoning
+            yield Block(
+                part.arrival_s, part.prompt, output, hits, part.session, kind, keys, reasoning
+            )
 
     return blocks()
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
+from factory_sim.factory.engine.answers import Answers
 from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
@@ -69,6 +70,7 @@ class Batch:
     blocks: the KV blocks of the replica. max_running: sequences at once; control may change
     it, and the stretch's step time and power, between stretches. max_waiting: a longer queue
     refuses. longest: the most tokens of a request, prompt and answer, that the model takes.
+    answers: notes when answers begin, where requests reason first.
     """
 
     __slots__ = (
@@ -82,6 +84,7 @@ class Batch:
         "_stale",
         "_stalls",
         "_step",
+        "answers",
         "chunks",
         "context",
         "decoding",
@@ -129,6 +132,7 @@ class Batch:
         self.decoding = 0
         self.context: float = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
+        self.answers: Answers | None = None
         self.ledger = Ledger()
         self.stretch = Stretch(step_time, power)
         self.recomputed_tokens = 0
@@ -176,6 +180,10 @@ class Batch:
             request.gone = True
             gone.append(request)
         return gone
+
+    def note_answers(self) -> None:
+        """Note from now on when the answers of requests begin that reason first."""
+        self.answers = Answers()
 
     @property
     def moved_blocks(self) -> int:
@@ -317,6 +325,8 @@ class Batch:
             self.context += n * steps
             if self.windows is not None:
                 self.windows.advance(steps, step)
+            if self.answers is not None:
+                self.answers.advance(stretch, step)
             finishing = self._finishing
             while finishing and finishing[0][0] <= step:
                 ending = heappop(finishing)
@@ -365,6 +375,8 @@ class Batch:
         self.kv.clear()
         if self.windows is not None:
             self.windows = Windows(self.windows.tokens)
+        if self.answers is not None:
+            self.answers = Answers()
         return sorted(lost, key=lambda request: request.number)
 
     def check(self) -> None:
@@ -463,6 +475,8 @@ class Batch:
         self.prefilling.remove(request)
         if request.emitted:
             self.gaps.one(now - request.last_token_s)
+            if request.emitted == request.reasoning:
+                request.answer_s = now
         else:
             request.first_token_s = now
             self.input_tokens += request.prompt
@@ -487,6 +501,8 @@ class Batch:
         self.context += request.stored
         if self.windows is not None:
             self.windows.join(request, request.stored, step)
+        if self.answers is not None and request.emitted <= request.reasoning:
+            self.answers.expect(request, step + request.reasoning + 1 - request.emitted)
 
     def _steps_ahead(self, n: int) -> int:
         """Return the decode steps to the next boundary: an end, a full window, no blocks."""
