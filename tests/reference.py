@@ -78,6 +78,8 @@ class ReferenceRequest:
     something of a session asks for all that was said in it before. follows: the request (by index)
     after whose last token it is sent, so many seconds (arrival_s); it then waits for deadline_s;
     it is never sent if that one is not completed.
+    reasoning: of its output, made before the answer. forgets: what its session says next leaves
+    that out, so that nobody can use what came after the prompt once it is completed.
     """
 
     arrival_s: float
@@ -94,6 +96,8 @@ class ReferenceRequest:
     promised_s: float = math.inf
     session: int | None = None
     follows: int | None = None
+    reasoning: int = 0
+    forgets: bool = False
 
     @property
     def shareable(self) -> bool:
@@ -136,6 +140,12 @@ class ReferenceRecord:
     @property
     def first_token_s(self) -> float | None:
         return self.emissions_s[0] if self.emissions_s else None
+
+    @property
+    def answer_s(self) -> float | None:
+        """Return when the first token after its reasoning was made."""
+        after = self.request.reasoning
+        return self.emissions_s[after] if self.emitted > after else None
 
     @property
     def completed_s(self) -> float | None:
@@ -407,6 +417,10 @@ class _Replica:
 
     def stop(self, sequence: _Sequence) -> None:
         self.share(sequence, sequence.kv)
+        if sequence.record.outcome == "completed" and sequence.record.request.forgets:
+            prompt = sequence.record.request.prompt // self.block_tokens
+            sequence.own += len(sequence.shared[prompt:])
+            sequence.shared = sequence.shared[:prompt]
         self.running.remove(sequence)
         self.give_back(sequence)
 

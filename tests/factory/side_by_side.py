@@ -237,7 +237,7 @@ def _together(speed: Speed) -> Callable[[int], float]:
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:
     """Return what the engine is told of the content of a request's blocks."""
     if asked.session is not None:
-        return Hashes((asked.session,), WHOLE_SESSION)
+        return Hashes((asked.session,), WHOLE_SESSION, asked.forgets)
     return Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None
 
 
@@ -297,6 +297,8 @@ def engine(case: Case) -> EngineRun:
         )
 
     batch = in_lockstep(case.ranks, batch_of)
+    if any(asked.reasoning for asked in case.requests):
+        batch.note_answers()
     requests = [
         Request(
             number,
@@ -306,6 +308,7 @@ def engine(case: Case) -> EngineRun:
             asked.cached,
             asked.deadline_s,
             hashes=hashes_of(asked),
+            reasoning=asked.reasoning,
         )
         for number, asked in enumerate(case.requests)
     ]
