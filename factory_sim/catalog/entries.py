@@ -76,7 +76,8 @@ class Accelerator(Frozen):
 
         A chip without the arithmetic unpacks the weights to bf16 on the fly: fewer bytes are
         read, the multiplication is no faster. So fp8 weights on Ampere, and nvfp4 or mxfp4
-        weights on Hopper, run at the bf16 rate. fp32 weights are multiplied in fp32.
+        weights on Hopper, run at the bf16 rate, where a deployment allows it
+        (`precision_fallback`). fp32 weights are multiplied in fp32.
         """
         return weights if weights in self.flops or weights == "fp32" else "bf16"
 

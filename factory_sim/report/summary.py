@@ -373,7 +373,10 @@ def _bar(share: float) -> str:
 
 
 def _kinds(record: Figures) -> Iterator[str]:
-    """Yield how many of the catalogue figures used are of each kind."""
+    """Yield how many of the catalogue figures used are of each kind, and what GPUs cannot do."""
+    for name, unpacked in record.get("weight_only", {}).items():
+        text = f"{unpacked['weights']} weights, multiplied in {unpacked['multiplied_in']}"
+        yield from entry(name, text)
     if record.get("kinds"):
         told = ", ".join(f"{count:,} {kind}" for kind, count in record["kinds"].items())
         yield from entry("catalog figures", told)

@@ -252,7 +252,8 @@ class Deployment(Frozen):
     few that are simulated and stand for all.
 
     prefill: a pool that computes prompts; the deployment's own replicas then only decode.
-    kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
+    kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
+    cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an engine step takes, by the calibrated
     roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
     GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
     short (the lowest number first). autoscaling: how many of the replicas are up, by load or by
@@ -262,6 +263,7 @@ class Deployment(Frozen):
     model: ModelName
     precision: Precision | Literal["fp16"] = "bf16"
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
+    precision_fallback: bool = False
     parallelism: Parallelism = Parallelism()
     replicas: Count | Literal["fill"] | Represented = "fill"
     engine: EngineSpec = EngineSpec()

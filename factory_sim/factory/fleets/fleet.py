@@ -60,6 +60,12 @@ class Fleet:
         return self.name.endswith(PREFILL)
 
     @property
+    def weight_only(self) -> Precision | None:
+        """Return what its weights are multiplied in where its GPUs lack their arithmetic."""
+        used = self.accelerator.arithmetic(self.precision)
+        return None if used == self.precision else used
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """Return the phases of a request that its replicas do."""
         if self.computes_prompts:

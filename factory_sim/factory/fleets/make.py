@@ -8,6 +8,7 @@ from factory_sim.factory.fleets.drafting import drafting_of
 from factory_sim.factory.fleets.fleet import Fleet, path_of
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.placing import place, simulated
+from factory_sim.factory.fleets.precision import multiplied_in
 from factory_sim.factory.scaling.limits import check_scaling
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
@@ -35,7 +36,7 @@ def make_fleet(
     model = facts.model(spec.model)
     engine = facts.engine(spec.engine.profile)
     precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
-    arithmetic = accelerator.arithmetic(precision)
+    arithmetic = multiplied_in(where, accelerator, precision, spec, facts)
     efficiency = facts.efficiency_of(accelerator, precision)
     cache = accelerator.arithmetic(spec.kv_precision)
     attention = facts.efficiency(accelerator.family, cache)

@@ -39,7 +39,17 @@ def record_of(scenario: Scenario, layout: Layout, wall_s: float, now_s: float) -
         "racks": len(layout.site.racks),
         "gpus": len(layout.site.gpus),
         "kinds": _kinds(layout),
+    } | _weight_only(layout)
+
+
+def _weight_only(layout: Layout) -> dict[str, Any]:
+    """Return whose weights are in a precision that their GPUs cannot multiply."""
+    found = {
+        fleet.name: {"weights": fleet.precision, "multiplied_in": fleet.weight_only}
+        for fleet in layout.fleets
+        if fleet.weight_only is not None
     }
+    return {"weight_only": found} if found else {}
 
 
 def _kinds(layout: Layout) -> dict[str, int]:
