@@ -371,7 +371,9 @@ class WorkloadSpec(Frozen):
                 )
         for name in ("cached", "reasoning"):
             if mix and getattr(self, name) is not None:
-                raise ValueError(f"{name} belongs to the archetypes of a mix; write mix.NAME.{name}")
+                raise ValueError(
+                    f"{name} belongs to the archetypes of a mix; write mix.NAME.{name}"
+                )
         return self
 
     @model_validator(mode="after")
