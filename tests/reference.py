@@ -56,6 +56,10 @@ class Physics(Protocol):
         """Return the power of one GPU during the step in watts."""
         ...
 
+    def images_s(self, images: int) -> float:
+        """Return the seconds by which images to encode delay a step (asked only where one does)."""
+        ...
+
     def paused_power_w(
         self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int, paused_s: float
     ) -> float:
@@ -80,6 +84,7 @@ class ReferenceRequest:
     it is never sent if that one is not completed.
     reasoning: of its output, made before the answer. forgets: what its session says next leaves
     that out, so that nobody can use what came after the prompt once it is completed.
+    images: are encoded in the first step that computes any of the prompt.
     """
 
     arrival_s: float
@@ -98,6 +103,7 @@ class ReferenceRequest:
     follows: int | None = None
     reasoning: int = 0
     forgets: bool = False
+    images: int = 0
 
     @property
     def shareable(self) -> bool:
@@ -209,6 +215,7 @@ class _Sequence:
     own: int = 0
     shared: list[Content] = field(default_factory=list)
     lost: int = 0
+    looked: bool = False
     seen: bool = False
     # With drafts: KV tokens at its first decode step, tokens to make from there, the steps that
     # takes and those it has taken.
@@ -840,6 +847,12 @@ def _measure(
     sampled = len(plan.decoded) + finishing
     work = (contexts, chunks, sampled)
     moving_s = replica.moved * replica.move_s
+    images = 0
+    for sequence, _ in plan.chunks:
+        images += 0 if sequence.looked else sequence.record.request.images
+        sequence.looked = True
+    if images:
+        moving_s += physics.images_s(images)
     duration_s = physics.step_s(*work) + moving_s
     assert duration_s > 0
     return ReferenceStep(

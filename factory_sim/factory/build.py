@@ -47,6 +47,7 @@ from factory_sim.physics import arithmetic as work
 from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.rank_time import Lockstep, RankRoofline
 from factory_sim.physics.step_time import Roofline, StepTime
+from factory_sim.physics.vision import Seeing
 from factory_sim.scenario.failures import Storage
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
@@ -61,6 +62,9 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
+    if fleet.vision is not None:
+        sizes = (clock, fleet.max_num_seqs, fleet.max_step_tokens)
+        return Seeing(fleet.chip, fleet.shard, fleet.host, *sizes, vision=fleet.vision)
     return (Roofline if fleet.ranks == 1 else RankRoofline)(
         fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
     )

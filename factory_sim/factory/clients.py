@@ -56,6 +56,7 @@ class Stream:
         session: int = -1,
         keys: tuple[int, ...] = (),
         reasoning: int = 0,
+        images: int = 0,
         forgets: bool = False,
     ) -> Request:
         """Return a request that its client sends at `arrival_s`.
@@ -81,6 +82,7 @@ class Stream:
             session * many + number if session >= 0 else -1,
             hashes,
             reasoning,
+            images,
         )
 
 
@@ -132,7 +134,7 @@ def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
     """Yield the time of each arrival, and let it happen when asked for the next."""
     lag_s, arrive, request = stream.lag_s, stream.gateway.arrive, stream.request
     for block in blocks:
-        for arrival_s, prompt, output, cached, archetype, session, keys, reasoning in zip(
+        for arrival_s, *asked in zip(
             block.arrival_s.tolist(),
             block.prompt.tolist(),
             block.output.tolist(),
@@ -141,15 +143,16 @@ def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
             block.session.tolist(),
             block.hashes.tolist(),
             block.reasoning.tolist(),
+            block.images.tolist(),
             strict=True,
         ):
             yield arrival_s + lag_s
-            arrive(request(arrival_s, prompt, output, cached, archetype, session, keys, reasoning))
+            arrive(request(arrival_s, *asked))
 
 
 def closed_client(
     stream: Stream,
-    draws: Iterator[tuple[int, int, int, int]],
+    draws: Iterator[tuple[int, int, int, int, int]],
     thinking: Iterator[float],
     back_s: float,
     end_s: float,
@@ -157,15 +160,17 @@ def closed_client(
 ) -> Story:
     """Send, wait for the answer, think, send again.
 
-    draws: prompt, output, cached and reasoning tokens of the next request of this workload. thinking:
-    pauses, seconds. back_s: from the replica back to the client. end_s: nobody sends after
-    it. budget: gives out the requests that all clients together may send. A client that is
+    draws: prompt, output, cached and reasoning tokens, and images, of the next request of this
+    workload. thinking: pauses, seconds. back_s: from the replica back to the client. end_s: nobody
+    sends after it. budget: gives out the requests that all clients together may send. A client that is
     refused waits RETRY_AFTER_S before its next request.
     """
     env = stream.env
     for _ in budget:
-        *asked, reasoning = next(draws)
-        request = stream.request(env.now, *asked, reasoning=reasoning)
+        prompt, output, cached, reasoning, images = next(draws)
+        request = stream.request(
+            env.now, prompt, output, cached, reasoning=reasoning, images=images
+        )
         answer = request.client = env.event()
         yield env.at(env.now + stream.lag_s, ARRIVAL)
         stream.gateway.arrive(request)

@@ -36,9 +36,10 @@ ROW = np.dtype(
         ("archetype", "<i4"),
         ("tenant", "<i4"),
         ("reasoning", "<i4"),
+        ("images", "<i4"),
     ]
 )
-_PACK = struct.Struct("<qiiddddddiiiiiiiiii").pack
+_PACK = struct.Struct("<qiiddddddiiiiiiiiiii").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -200,6 +201,7 @@ class Gateway:
             request.archetype,
             request.tenant,
             request.reasoning,
+            request.images,
         )
         client = request.client
         if client is not None:

@@ -81,8 +81,8 @@ def open_pools(
 ) -> Pools:
     """Open every pool of a factory.
 
-    caching: those with a prefix cache. reasoning: deployments with requests that reason. seeds: of the routers and of drafts. debug: recount at every
-    boundary.
+    caching: those with a prefix cache. reasoning: deployments with requests that reason. seeds: of
+    the routers and of drafts. debug: recount at every boundary.
     """
     network = layout.scenario.network
     links = {
@@ -121,6 +121,10 @@ def open_pools(
         if fleet.deployment in reasoning:
             for replica in gateway.replicas:
                 replica.batch.note_answers()
+        if fleet.vision is not None:
+            for replica in gateway.replicas:
+                assert isinstance(replica.batch, Batch)
+                replica.batch.sees = True
         gateways[fleet.name] = gateway
     fronts = {fleet.deployment: gateways[fleet.name] for fleet in layout.fleets}
     return Pools(gateways, fronts, links, gaps)

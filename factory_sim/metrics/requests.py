@@ -48,6 +48,7 @@ def request_table(
     tiers: Sequence[Tier] = (),
     tenants: Sequence[str] = (),
     reasoning: bool = False,
+    images: bool = False,
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
@@ -56,8 +57,8 @@ def request_table(
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
     any, the table tells of transfers. tiers: by stream number, where workloads have classes;
     tenants: by number, where they have tenants. reasoning: whether any request reasons before it
-    answers. slo_met: completed, within every limit of what it
-    was promised, by its class or its deployment.
+    answers; images: whether any prompt has images. slo_met: completed, within every limit of what
+    it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
@@ -113,6 +114,7 @@ def request_table(
                     "e2e_ms": e2e * 1e3,
                     **crossed,
                     "prompt_tokens": rows["prompt"],
+                    **({"images": rows["images"]} if images else {}),
                     "output_tokens": rows["emitted"],
                     **thought,
                     "cached_tokens": rows["cached"],

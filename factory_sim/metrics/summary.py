@@ -144,7 +144,7 @@ def _service(
         size = sum(share.loaded_tokens * share.kv_bytes_per_token for share in shares)
         summary["host_cache"] = {"loaded_tokens": round(loaded), "loaded_gb": size / 1e9}
     summary |= _prefix_cache(requests, shares) | _speculation(shares)
-    summary |= reasoning_summary(requests)
+    summary |= reasoning_summary(requests) | _images(requests)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
 
@@ -164,6 +164,21 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             "hit_rate": found / asked,
             "found_tokens": round(found),
             "prompt_tokens": round(asked),
+        }
+    }
+
+
+def _images(requests: pd.DataFrame) -> Summary:
+    """Return the images of requests that came in the window."""
+    if "images" not in requests:
+        return {}
+    images = requests.loc[requests["measured"], "images"]
+    if not images.any():
+        return {}
+    return {
+        "images": {
+            "share_of_requests": float((images > 0).mean()),
+            "per_request": float(images.mean()),
         }
     }
 

@@ -192,6 +192,10 @@ def _requests(summary: Figures) -> Iterator[str]:
         part = summary["reasoning"]
         who, made = percent(part["share_of_requests"]), percent(part["share_of_output_tokens"])
         yield from entry("reasoning", f"{who} of requests, {made} of output tokens")
+    if "images" in summary:
+        seen = summary["images"]
+        who, many = percent(seen["share_of_requests"]), number(seen["per_request"])
+        yield from entry("images", f"with {who} of requests, {many} a request in the mean")
     if "host_cache" in summary:
         tier = summary["host_cache"]
         back = (

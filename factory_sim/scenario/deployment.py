@@ -253,11 +253,11 @@ class Deployment(Frozen):
 
     prefill: a pool that computes prompts; the deployment's own replicas then only decode.
     kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
-    cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an engine step takes, by the calibrated
-    roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
-    GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
-    short (the lowest number first). autoscaling: how many of the replicas are up, by load or by
-    the clock (without: all).
+    cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an
+    engine step takes, by the calibrated roofline or by AIConfigurator's kernel database (extra
+    `silicon`), to compare. system: whose GPUs to use, where the racks hold several.
+    power_priority: who is slowed last when watts are short (the lowest number first). autoscaling:
+    how many of the replicas are up, by load or by the clock (without: all).
     """
 
     model: ModelName

@@ -21,6 +21,7 @@ from pydantic import (
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
+from factory_sim.scenario.images import Images
 from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
@@ -303,6 +304,7 @@ class WorkloadSpec(Frozen):
     sessions: what arrives is a session of several turns, of which each brings the tokens of
     `lengths` and all that was said before (left out: single requests). reasoning: tokens made
     before the answer, which is what lengths, or a trace, call output (left out: none).
+    images: beside the text of prompts, for models that see (left out: none).
     """
 
     deployment: str
@@ -316,6 +318,7 @@ class WorkloadSpec(Frozen):
     tenants: Tenants | None = None
     sessions: Sessions | None = None
     reasoning: Reasoning | None = None
+    images: Images | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -383,6 +386,15 @@ class WorkloadSpec(Frozen):
             raise ValueError(
                 "reasoning.kept is of the later turns of a session, and there are no sessions; "
                 "leave kept out, or add sessions"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_sent_once(self) -> WorkloadSpec:
+        if self.images is not None and self.sessions is not None:
+            raise ValueError(
+                "images in sessions are not modelled yet: later turns would bring them again; "
+                "leave out images, or sessions"
             )
         return self
 

@@ -11,7 +11,7 @@ from numpy.random import SeedSequence
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
 from factory_sim.workload.lengths import Sampler, quantile
-from factory_sim.workload.reasoning import reasoning_tokens
+from factory_sim.workload.sometimes import sometimes
 
 DRAWN = 256
 """Sessions drawn at a time."""
@@ -55,7 +55,8 @@ def draw_scripts(
             pauses_s = np.where(called, spec.tools.delay, pauses_s)
         thoughts = np.zeros(total, dtype=np.int64)
         if reasoning is not None:
-            thoughts = reasoning_tokens(reasoning, reasons.random((total, 2)))
+            shares = reasons.random((total, 2))
+            thoughts = sometimes(reasoning.share, reasoning.tokens, shares)
         last = 0
         for count in turns.tolist():
             first, last = last, last + count

@@ -1,7 +1,7 @@
 """A workload's requests, block by block: when each arrives and how many tokens it brings.
 
-Arrivals, bursts, lengths, cached tokens, archetypes and reasoning each draw from a child stream of their
-own, so that a change of one leaves the others as they were.
+Arrivals, bursts, lengths, cached tokens, archetypes, reasoning and images each draw from a child
+stream of their own, so that a change of one leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from scipy.special import ndtri
 
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
+from factory_sim.scenario.images import Images
 from factory_sim.scenario.lengths import Fixed, Length
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.workload import (
@@ -32,16 +33,16 @@ from factory_sim.scenario.workload import (
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.lengths import Sampler, quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes
-from factory_sim.workload.reasoning import mean_reasoning, reasoning_tokens
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
+from factory_sim.workload.sometimes import mean_image_tokens, mean_reasoning, sometimes
 from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS, REASONING = range(9)
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS, REASONING, IMAGES = range(10)
 MIDPOINTS = 512
 
 
@@ -49,9 +50,10 @@ class Block(NamedTuple):
     """Requests in order of arrival, as arrays of one length.
 
     arrival_s: float64, nondecreasing, when the client sends. prompt, output: int64, at least 1.
-    cached: int64, below prompt. reasoning: int64, of the output, below it. session: int64, -1 where there is none. archetype: int64, the
+    cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
     position in the mix, 0 where there is none. hashes: object[n], tuples of keys, equal where
-    prompts begin alike, empty where nobody knows.
+    prompts begin alike, empty where nobody knows. reasoning: int64, of the output, below it.
+    images: int64, whose tokens are in the prompt.
     """
 
     arrival_s: Floats
@@ -62,6 +64,7 @@ class Block(NamedTuple):
     archetype: Tokens
     hashes: Keys
     reasoning: Tokens
+    images: Tokens
 
 
 def open_blocks(
@@ -101,8 +104,8 @@ def draws(
     seed: SeedSequence,
     base: Path,
     where: str = "workload",
-) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (prompt, output, cached, reasoning) tokens of one request after another, for ever.
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (prompt, output, cached, reasoning) tokens, and images, of request after request.
 
     For clients of a closed loop; they are the lengths that `open_blocks` gives at the same seed.
     """
@@ -110,10 +113,10 @@ def draws(
         raise ValueError("a trace has its own lengths; use open_blocks()")
     maker = _Maker(spec, catalog, seed, base, where)
 
-    def one_by_one() -> Iterator[tuple[int, int, int, int]]:
+    def one_by_one() -> Iterator[tuple[int, int, int, int, int]]:
         while True:
             made = maker.make(np.zeros(BLOCK))
-            columns = (made.prompt, made.output, made.cached, made.reasoning)
+            columns = (made.prompt, made.output, made.cached, made.reasoning, made.images)
             yield from zip(*(column.tolist() for column in columns), strict=True)
 
     return one_by_one()
@@ -160,12 +163,13 @@ def mean_lengths(
         else:
             hit = _mean_cached(spec.cached or Fixed(fixed=0), trace.prompt)
         output = float(trace.output.mean()) + mean_reasoning(spec.reasoning)
-        return float(trace.prompt.mean()), output, hit
+        return float(trace.prompt.mean()) + mean_image_tokens(spec.images), output, hit
     kinds = _kinds(spec, catalog, base, where)
     instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
     shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
     means = np.array([kind.means() for kind in kinds])
     prompt, answer, cached, reasoning = (shares @ means).tolist()
+    prompt += mean_image_tokens(spec.images)
     if spec.sessions is not None:
         kept = spec.reasoning is not None and spec.reasoning.kept
         said = answer + reasoning if kept else answer
@@ -266,6 +270,21 @@ def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
     return np.asarray(weights / total)
 
 
+class _Pictures:
+    """Gives prompts their images, in order."""
+
+    def __init__(self, spec: Images | None, seed: SeedSequence) -> None:
+        self._spec, self._random = spec, _stream(seed, IMAGES)
+
+    def beside(self, prompt: Tokens) -> tuple[Tokens, Tokens]:
+        """Return the images of prompts whose text has so many tokens, and the tokens of both."""
+        spec, n = self._spec, len(prompt)
+        if spec is None:
+            return np.zeros(n, dtype=np.int64), prompt
+        images = sometimes(spec.share, spec.count, self._random.random((n, 2)))
+        return images, prompt + images * spec.tokens
+
+
 class _Maker:
     """Gives arrival times their lengths, in order, from streams that only move forward."""
 
@@ -279,6 +298,7 @@ class _Maker:
         self.archetypes = _stream(seed, KINDS)
         self.reasoning = _stream(seed, REASONING)
         self.reasons = any(kind.reasoning for kind in self.kinds)
+        self.images = _Pictures(spec.images, seed)
 
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
@@ -293,11 +313,14 @@ class _Maker:
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
             cached[mine] = quantile(kind.cached, shares[mine])
             if kind.reasoning is not None and thoughts is not None:
-                reasoning[mine] = reasoning_tokens(kind.reasoning, thoughts[mine])
+                spec = kind.reasoning
+                reasoning[mine] = sometimes(spec.share, spec.tokens, thoughts[mine])
         session = np.full(n, -1, dtype=np.int64)
         hits = np.minimum(cached, prompt - 1)
+        output += reasoning
+        images, prompt = self.images.beside(prompt)
         return Block(
-            arrival_s, prompt, output + reasoning, hits, session, which, no_hashes(n), reasoning
+            arrival_s, prompt, output, hits, session, which, no_hashes(n), reasoning, images
         )
 
     def _which(self, arrival_s: Floats) -> Tokens:
@@ -328,7 +351,7 @@ def _recorded(
             Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
         )
     length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
-    thoughts = _stream(seed, REASONING)
+    thoughts, pictures = _stream(seed, REASONING), _Pictures(spec.images, seed)
 
     def blocks() -> Iterator[Block]:
         for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
@@ -340,10 +363,12 @@ def _recorded(
             keys = no_hashes(n) if part.hashes is None else part.hashes
             reasoning = np.zeros(n, dtype=np.int64)
             if spec.reasoning is not None:
-                reasoning = reasoning_tokens(spec.reasoning, thoughts.random((n, 2)))
+                own, shares = spec.reasoning, thoughts.random((n, 2))
+                reasoning = sometimes(own.share, own.tokens, shares)
             output = part.output + reasoning
+            images, prompt = pictures.beside(part.prompt)
             yield Block(
-                part.arrival_s, part.prompt, output, hits, part.session, kind, keys, reasoning
+                part.arrival_s, prompt, output, hits, part.session, kind, keys, reasoning, images
             )
 
     return blocks()

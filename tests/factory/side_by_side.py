@@ -75,7 +75,12 @@ class Toy:
     attend_window: float = 0.0
     window: int = 0
     per_shared: float = 0.0
+    image: float = 0.0
     clock: float = 1.0
+
+    def encode(self, images: int) -> Cost:
+        """Return the cost of images: a pause."""
+        return Cost(self.image * images, network_s=self.image * images)
 
     def together(self, tokens: int) -> Cost:
         """Return what ranks do together: half of it compute, half of it links."""
@@ -128,6 +133,9 @@ class Plain:
         self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
+
+    def images_s(self, images: int) -> float:
+        return self.speed.step_time.encode(images).duration_s
 
     def paused_power_w(
         self,
@@ -299,6 +307,7 @@ def engine(case: Case) -> EngineRun:
     batch = in_lockstep(case.ranks, batch_of)
     if any(asked.reasoning for asked in case.requests):
         batch.note_answers()
+    batch.sees = any(asked.images for asked in case.requests)
     requests = [
         Request(
             number,
@@ -309,6 +318,7 @@ def engine(case: Case) -> EngineRun:
             asked.deadline_s,
             hashes=hashes_of(asked),
             reasoning=asked.reasoning,
+            images=asked.images,
         )
         for number, asked in enumerate(case.requests)
     ]

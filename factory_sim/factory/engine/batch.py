@@ -17,6 +17,7 @@ from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
 from factory_sim.factory.engine.answers import Answers
+from factory_sim.factory.engine.images import with_images
 from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
@@ -70,7 +71,8 @@ class Batch:
     blocks: the KV blocks of the replica. max_running: sequences at once; control may change
     it, and the stretch's step time and power, between stretches. max_waiting: a longer queue
     refuses. longest: the most tokens of a request, prompt and answer, that the model takes.
-    answers: notes when answers begin, where requests reason first.
+    answers: notes when answers begin, where requests reason first. sees: whether prompts may have
+    images, which its steps then encode.
     """
 
     __slots__ = (
@@ -100,6 +102,7 @@ class Batch:
         "prefilling",
         "recomputed_tokens",
         "running",
+        "sees",
         "stretch",
         "waiting",
         "windows",
@@ -133,6 +136,7 @@ class Batch:
         self.context: float = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
         self.answers: Answers | None = None
+        self.sees = False
         self.ledger = Ledger()
         self.stretch = Stretch(step_time, power)
         self.recomputed_tokens = 0
@@ -462,6 +466,8 @@ class Batch:
             if self.windows is not None:
                 windowed = self.windows.context + self.windows.filling
         cost = stretch.prompt_time.mixed(n, context, windowed, chunks, tokens)
+        if self.sees:
+            cost = with_images(cost, stretch.prompt_time, self._owners)  # type: ignore[arg-type]
         stretch.one(cost, n + len(chunks), tokens)
 
     def _prefilled(

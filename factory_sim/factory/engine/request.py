@@ -19,7 +19,7 @@ class Request:
     arrival_s: when the client sent it; due_s: when the client gives up (infinity: never).
     prompt, output, cached: tokens asked, tokens that will be answered, and prompt tokens
     found in a prefix cache. reasoning: of the output, tokens made before the answer that the
-    client sees. Only the batch may look at `output`, to know when the model
+    client sees. images: in its prompt. Only the batch may look at `output`, to know when the model
     stops: no policy decides by it. hashes: what its blocks hold, where a prefix cache may know;
     `cached` is then what it finds. session: the conversation it belongs to, -1 if none.
     """
@@ -42,6 +42,7 @@ class Request:
         "hashes",
         "held",
         "hit",
+        "images",
         "last_token_s",
         "left",
         "lost",
@@ -60,6 +61,7 @@ class Request:
         "stream",
         "tenant",
         "transfer_s",
+        "unseen",
     )
 
     def __init__(
@@ -75,6 +77,7 @@ class Request:
         session: int = -1,
         hashes: Hashes | None = None,
         reasoning: int = 0,
+        images: int = 0,
     ) -> None:
         self.number = number
         self.arrival_s = arrival_s
@@ -87,6 +90,8 @@ class Request:
         self.session = session
         self.hashes = hashes
         self.reasoning = reasoning
+        self.images = images
+        self.unseen = images  # of these, those not encoded yet
         self.priority = 0  # the lowest number goes first, where the replica's queue asks
         self.deadline_s = INFINITY  # when its first token is promised, seen from the replica
         self.tenant = 0
@@ -117,6 +122,7 @@ class Request:
         self.admitted_s = self.first_token_s = self.last_token_s = self.answer_s = NEVER
         self.emitted = self.stored = self.left = self.hit = self.blocks = self.carried = 0
         self.held = self.lost = 0
+        self.unseen = self.images
         self.transfer_s = NEVER
         self.finish_step = -1
         self.retries += 1

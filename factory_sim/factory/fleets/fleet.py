@@ -11,6 +11,7 @@ from factory_sim.factory.site import Gpu
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory
 from factory_sim.physics.power import PowerModel
+from factory_sim.physics.vision import Vision
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
 
@@ -48,6 +49,7 @@ class Fleet:
     represented: int
     like: Mapping[str, str]
     drafting: Drafting | None = None
+    vision: Vision | None = None
 
     @property
     def deployment(self) -> str:

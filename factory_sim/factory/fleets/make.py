@@ -5,10 +5,11 @@ from __future__ import annotations
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.drafting import drafting_of
-from factory_sim.factory.fleets.fleet import Fleet, path_of
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.fleets.precision import multiplied_in
+from factory_sim.factory.fleets.seeing import beside, images_of, vision_of
 from factory_sim.factory.scaling.limits import check_scaling
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
@@ -58,6 +59,12 @@ def make_fleet(
     drafting = drafting_of(where, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
         memory = drafting.beside(memory, shard, max_num_seqs)
+    images, vision = images_of(scenario, name.removesuffix(PREFILL)), None
+    if images is not None and spec.prefill is None:
+        row = facts.efficiency(accelerator.family, "bf16")
+        eyes = chip_of(accelerator, "bf16", row, row, engine, curve, gpus)
+        vision = vision_of(where, spec, model, images, eyes)
+        memory = beside(memory, vision)
     if memory.blocks < 1:
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
@@ -94,6 +101,7 @@ def make_fleet(
         represented=len(placed),
         like=like,
         drafting=drafting,
+        vision=vision,
     )
 
 
