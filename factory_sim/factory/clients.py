@@ -162,8 +162,8 @@ def closed_client(
 
     draws: prompt, output, cached and reasoning tokens, and images, of the next request of this
     workload. thinking: pauses, seconds. back_s: from the replica back to the client. end_s: nobody
-    sends after it. budget: gives out the requests that all clients together may send. A client that is
-    refused waits RETRY_AFTER_S before its next request.
+    sends after it. budget: gives out the requests that all clients together may send. A client
+    that is refused waits RETRY_AFTER_S before its next request.
     """
     env = stream.env
     for _ in budget:
