@@ -56,6 +56,10 @@ class Physics(Protocol):
         """Return the power of one GPU during the step in watts."""
         ...
 
+    def images_s(self, images: int) -> float:
+        """Return the seconds by which images to encode delay a step (asked only where one does)."""
+        ...
+
     def paused_power_w(
         self, contexts: Sequence[int], chunks: Sequence[Chunk], sampled: int, paused_s: float
     ) -> float:
@@ -78,6 +82,9 @@ class ReferenceRequest:
     something of a session asks for all that was said in it before. follows: the request (by index)
     after whose last token it is sent, so many seconds (arrival_s); it then waits for deadline_s;
     it is never sent if that one is not completed.
+    reasoning: of its output, made before the answer. forgets: what its session says next leaves
+    that out, so that nobody can use what came after the prompt once it is completed.
+    images: are encoded in the first step that computes any of the prompt.
     """
 
     arrival_s: float
@@ -94,6 +101,9 @@ class ReferenceRequest:
     promised_s: float = math.inf
     session: int | None = None
     follows: int | None = None
+    reasoning: int = 0
+    forgets: bool = False
+    images: int = 0
 
     @property
     def shareable(self) -> bool:
@@ -136,6 +146,12 @@ class ReferenceRecord:
     @property
     def first_token_s(self) -> float | None:
         return self.emissions_s[0] if self.emissions_s else None
+
+    @property
+    def answer_s(self) -> float | None:
+        """Return when the first token after its reasoning was made."""
+        after = self.request.reasoning
+        return self.emissions_s[after] if self.emitted > after else None
 
     @property
     def completed_s(self) -> float | None:
@@ -199,6 +215,7 @@ class _Sequence:
     own: int = 0
     shared: list[Content] = field(default_factory=list)
     lost: int = 0
+    looked: bool = False
     seen: bool = False
     # With drafts: KV tokens at its first decode step, tokens to make from there, the steps that
     # takes and those it has taken.
@@ -412,6 +429,10 @@ class _Replica:
 
     def stop(self, sequence: _Sequence) -> None:
         self.share(sequence, sequence.kv)
+        if sequence.record.outcome == "completed" and sequence.record.request.forgets:
+            prompt = sequence.record.request.prompt // self.block_tokens
+            sequence.own += len(sequence.shared[prompt:])
+            sequence.shared = sequence.shared[:prompt]
         self.running.remove(sequence)
         self.give_back(sequence)
 
@@ -837,6 +858,12 @@ def _measure(
     sampled = len(plan.decoded) + finishing
     work = (contexts, chunks, sampled)
     moving_s = replica.moved * replica.move_s
+    images = 0
+    for sequence, _ in plan.chunks:
+        images += 0 if sequence.looked else sequence.record.request.images
+        sequence.looked = True
+    if images:
+        moving_s += physics.images_s(images)
     duration_s = physics.step_s(*work) + moving_s
     assert duration_s > 0
     return ReferenceStep(

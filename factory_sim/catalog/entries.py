@@ -76,7 +76,8 @@ class Accelerator(Frozen):
 
         A chip without the arithmetic unpacks the weights to bf16 on the fly: fewer bytes are
         read, the multiplication is no faster. So fp8 weights on Ampere, and nvfp4 or mxfp4
-        weights on Hopper, run at the bf16 rate. fp32 weights are multiplied in fp32.
+        weights on Hopper, run at the bf16 rate, where a deployment allows it
+        (`precision_fallback`). fp32 weights are multiplied in fp32.
         """
         return weights if weights in self.flops or weights == "fp32" else "bf16"
 
@@ -295,14 +296,27 @@ class Shape(Frozen):
         return self.mlp_layers or self.layers
 
 
+class VisionTower(Frozen):
+    """The vision encoder of a model: a plain transformer over the patches of an image.
+
+    patches_per_token: of the image, that become one token of the prompt.
+    """
+
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    intermediate: PositiveInt
+    patches_per_token: PositiveInt
+
+
 class Model(Shape):
     """A named decoder: its shape, the precision its weights are released in, and their number.
 
     quantised: which weights a precision below 16 bits is meant for: of all linear layers, or of
     the routed experts only, the rest staying in bf16.
     aliases: other names of it, each exact. parameters: all weights, embeddings included;
-    active_parameters: those that one token passes through. kind and source are those of the
-    shape.
+    active_parameters: those that one token passes through. vision: what turns images into tokens,
+    of a model that sees. kind and source are those of the shape.
     """
 
     name: str
@@ -310,6 +324,7 @@ class Model(Shape):
     aliases: tuple[str, ...] = ()
     released_precision: Precision
     quantised: Literal["linear", "experts"] = "linear"
+    vision: VisionTower | None = None
     parameters: Fact[Number]
     active_parameters: Fact[Number] | None = None
     kind: Kind

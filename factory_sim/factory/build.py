@@ -35,6 +35,7 @@ from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.pipeline import Rotation, Stage, StageRoofline, Stages
 from factory_sim.physics.rank_time import Lockstep, RankRoofline, rank_time
 from factory_sim.physics.step_time import Roofline, StepTime
+from factory_sim.physics.vision import Seeing
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
@@ -48,6 +49,9 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
+    if fleet.vision is not None:
+        sizes = (clock, fleet.max_num_seqs, fleet.max_step_tokens)
+        return Seeing(fleet.chip, fleet.shard, fleet.host, *sizes, vision=fleet.vision)
     if len(fleet.stages) > 1:
         return pipeline_time(fleet, clock)
     kind = ContextRoofline if fleet.shard.cp > 1 else Roofline
@@ -150,7 +154,10 @@ class Factory:
         self.fleets = fleets = fleets_of(layouts)
         self.caching = {fleet.name for fleet in fleets if caches_prefixes(scenario, fleet)}
         _, routers, chance, drafts, training = _seeds(scenario)
-        pools = open_pools(env, layouts, fleets, self.caching, step_time, [routers, drafts], debug)
+        reasoning = {spec.deployment for spec in scenario.workload.values() if spec.reasons}
+        pools = open_pools(
+            env, layouts, fleets, self.caching, reasoning, step_time, [routers, drafts], debug
+        )
         self.gateways, self.fronts, self.links, self.fabrics, self.gaps = pools
         # All meters are read at the same times, so that their tables have the same rows.
         self.period_s = min(layout.period_s for layout in layouts)
@@ -237,7 +244,13 @@ def _streams(
             drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
             longest = _longest(fleets, spec.deployment)
             sessions = Sessions(
-                stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
+                stream,
+                book,
+                drawn,
+                spec.round_trip / 2,
+                scenario.duration,
+                *longest,
+                keeps=spec.reasoning is not None and spec.reasoning.kept,
             )
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(

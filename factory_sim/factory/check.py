@@ -199,7 +199,9 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
     rows = {"site": spec.site} if spec.site else {}
     rows |= {
         "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
-        f"{fleet.precision}, KV cache in {spec.kv_precision}",
+        f"{fleet.precision}"
+        + (f" (multiplied in {fleet.weight_only})" if fleet.weight_only else "")
+        + f", KV cache in {spec.kv_precision}",
         "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
         + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "

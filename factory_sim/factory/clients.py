@@ -55,16 +55,21 @@ class Stream:
         archetype: int = 0,
         session: int = -1,
         keys: tuple[int, ...] = (),
+        reasoning: int = 0,
+        images: int = 0,
+        forgets: bool = False,
     ) -> Request:
         """Return a request that its client sends at `arrival_s`.
 
-        session, keys: as in the workload's blocks; no two workloads have any in common.
+        session, keys: as in the workload's blocks; no two workloads have any in common. forgets:
+        the session goes on without this reasoning.
         """
         self.sent += 1
         many, number = self.many, self.number
         hashes = None
         if keys and self.hash_blocks:
-            hashes = Hashes(tuple([key * many + number for key in keys]), self.hash_blocks)
+            own = tuple([key * many + number for key in keys])
+            hashes = Hashes(own, self.hash_blocks, forgets)
         return Request(
             next(self.numbers),
             arrival_s,
@@ -76,6 +81,8 @@ class Stream:
             archetype,
             session * many + number if session >= 0 else -1,
             hashes,
+            reasoning,
+            images,
         )
 
 
@@ -127,7 +134,7 @@ def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
     """Yield the time of each arrival, and let it happen when asked for the next."""
     lag_s, arrive, request = stream.lag_s, stream.gateway.arrive, stream.request
     for block in blocks:
-        for arrival_s, prompt, output, cached, archetype, session, keys in zip(
+        for arrival_s, *asked in zip(
             block.arrival_s.tolist(),
             block.prompt.tolist(),
             block.output.tolist(),
@@ -135,15 +142,17 @@ def _sending(stream: Stream, blocks: Iterable[Block]) -> Iterator[float]:
             block.archetype.tolist(),
             block.session.tolist(),
             block.hashes.tolist(),
+            block.reasoning.tolist(),
+            block.images.tolist(),
             strict=True,
         ):
             yield arrival_s + lag_s
-            arrive(request(arrival_s, prompt, output, cached, archetype, session, keys))
+            arrive(request(arrival_s, *asked))
 
 
 def closed_client(
     stream: Stream,
-    draws: Iterator[tuple[int, int, int]],
+    draws: Iterator[tuple[int, int, int, int, int]],
     thinking: Iterator[float],
     back_s: float,
     end_s: float,
@@ -151,14 +160,17 @@ def closed_client(
 ) -> Story:
     """Send, wait for the answer, think, send again.
 
-    draws: prompt, output and cached tokens of the next request of this workload. thinking:
-    pauses, seconds. back_s: from the replica back to the client. end_s: nobody sends after
-    it. budget: gives out the requests that all clients together may send. A client that is
-    refused waits RETRY_AFTER_S before its next request.
+    draws: prompt, output, cached and reasoning tokens, and images, of the next request of this
+    workload. thinking: pauses, seconds. back_s: from the replica back to the client. end_s: nobody
+    sends after it. budget: gives out the requests that all clients together may send. A client
+    that is refused waits RETRY_AFTER_S before its next request.
     """
     env = stream.env
     for _ in budget:
-        request = stream.request(env.now, *next(draws))
+        prompt, output, cached, reasoning, images = next(draws)
+        request = stream.request(
+            env.now, prompt, output, cached, reasoning=reasoning, images=images
+        )
         answer = request.client = env.event()
         yield env.at(env.now + stream.lag_s, ARRIVAL)
         stream.gateway.arrive(request)

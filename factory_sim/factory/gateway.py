@@ -25,6 +25,7 @@ ROW = np.dtype(
         ("first_token_s", "<f8"),
         ("end_s", "<f8"),
         ("transfer_s", "<f8"),
+        ("answer_s", "<f8"),
         ("prompt", "<i4"),
         ("emitted", "<i4"),
         ("cached", "<i4"),
@@ -34,9 +35,11 @@ ROW = np.dtype(
         ("outcome", "<i4"),
         ("archetype", "<i4"),
         ("tenant", "<i4"),
+        ("reasoning", "<i4"),
+        ("images", "<i4"),
     ]
 )
-_PACK = struct.Struct("<qiidddddiiiiiiiii").pack
+_PACK = struct.Struct("<qiiddddddiiiiiiiiiii").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -187,6 +190,7 @@ class Gateway:
             request.first_token_s,
             end_s,
             request.transfer_s,
+            request.answer_s,
             request.prompt,
             request.emitted,
             request.hit,
@@ -196,6 +200,8 @@ class Gateway:
             _CODE[outcome],
             request.archetype,
             request.tenant,
+            request.reasoning,
+            request.images,
         )
         client = request.client
         if client is not None:

@@ -47,13 +47,15 @@ def open_pools(
     layouts: Sequence[Layout],
     all_fleets: Sequence[Fleet],
     caching: set[str],
+    reasoning: set[str],
     step_time: StepTimes,
     seeds: Sequence[np.random.SeedSequence],
     debug: bool,
 ) -> Pools:
     """Open every pool of a factory.
 
-    layouts: of its sites; all_fleets: of all these. caching: those with a prefix cache. seeds: of
+    layouts: of its sites; all_fleets: of all these. caching: those with a prefix cache. reasoning:
+    deployments with requests that reason. seeds: of
     the routers and of drafts. debug: recount at every boundary.
     """
     network = layouts[0].part.whole.network
@@ -87,6 +89,13 @@ def open_pools(
             kind = Replica
         batch = batches_of(fleet, fleet.name in caching, decoding, drawn, gaps[fleet.name])
         _staff(gateway, kind, batch, fleet, step_time, debug)
+        if fleet.deployment in reasoning:
+            for replica in gateway.replicas:
+                replica.batch.note_answers()
+        if fleet.vision is not None:
+            for replica in gateway.replicas:
+                assert isinstance(replica.batch, Batch)
+                replica.batch.sees = True
         gateways[fleet.name] = gateway
     fronts = {fleet.deployment: gateways[fleet.name] for fleet in all_fleets}
     return Pools(gateways, fronts, links, fabrics, gaps)

@@ -77,6 +77,8 @@ def simulate(
         {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
+        any(spec.reasons for spec in scenario.workload.values()),
+        any(spec.images for spec in scenario.workload.values()),
     )
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:

@@ -63,7 +63,8 @@ class Sessions:
 
     book: where they are noted. scripts: what one after another asks. back_s: from the replica back
     to the client. end_s: nobody sends after it. longest: the most tokens, prompt and answer, that
-    a request may have; longest_prompt: the same of a prompt.
+    a request may have; longest_prompt: the same of a prompt. keeps: whether later prompts bring
+    the reasoning of earlier turns.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Sessions:
         end_s: float,
         longest: int,
         longest_prompt: int,
+        keeps: bool = False,
     ) -> None:
         self.stream, self._book, self._scripts = stream, book, scripts
         self.back_s, self.end_s = back_s, end_s
         self._longest, self._longest_prompt = longest, longest_prompt
+        self._keeps = keeps
         self._begun = 0
 
     def _fits(self, prompt: int, output: int) -> bool:
@@ -93,8 +96,9 @@ class Sessions:
         number, self._begun = self._begun, self._begun + 1
         outcome, ending, context = "", COMPLETED, 0
         session = -1
-        for turn, (asked, output, pause_s) in enumerate(zip(*next(self._scripts), strict=True)):
-            prompt = context + asked
+        script = next(self._scripts)
+        for turn, (asked, answer, pause_s, reasoning) in enumerate(zip(*script, strict=True)):
+            prompt, output = context + asked, reasoning + answer
             if turn:
                 if not self._fits(prompt, output):
                     ending = CONTEXT_FULL
@@ -102,20 +106,29 @@ class Sessions:
                 yield env.at(env.now + self.back_s + pause_s, ARRIVAL)
                 if env.now >= self.end_s:
                     return outcome
-            request = stream.request(env.now, prompt, output, 0, session=number, keys=(number,))
+            request = stream.request(
+                env.now,
+                prompt,
+                output,
+                0,
+                session=number,
+                keys=(number,),
+                reasoning=reasoning,
+                forgets=reasoning > 0 and not self._keeps,
+            )
             if not turn:
                 session = request.session
                 book.begin(session, env.now)
             book.sent(request.number, session, turn)
-            answer = request.client = env.event()
+            answered = request.client = env.event()
             yield env.at(env.now + stream.lag_s, ARRIVAL)
             stream.gateway.arrive(request)
-            outcome = yield answer
+            outcome = yield answered
             if outcome != "completed":
                 ending = FAILED
                 break
             book.answered(session)
-            context = prompt + output
+            context = prompt + (output if self._keeps else answer)
         book.end(session, env.now + self.back_s, ending)
         return outcome
 

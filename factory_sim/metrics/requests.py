@@ -1,7 +1,8 @@
 """One row per request: raw times turned into the latencies people know.
 
 TTFT, TPOT and end-to-end latency as in `vllm bench serve`, as the client sees them: TTFT is
-sending to first token, TPOT is (e2e - ttft) / (output tokens - 1).
+sending to first token, TPOT is (e2e - ttft) / (output tokens - 1). TTFO is sending to the first
+token of the answer, after those of reasoning (AIPerf's time to first output token).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Promise(NamedTuple):
     ttft_s: float
     tpot_s: float
     e2e_s: float
+    ttfo_s: float = np.inf
 
 
 class Tier(NamedTuple):
@@ -45,6 +47,8 @@ def request_table(
     disaggregated: Collection[str] = (),
     tiers: Sequence[Tier] = (),
     tenants: Sequence[str] = (),
+    reasoning: bool = False,
+    images: bool = False,
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
@@ -52,8 +56,9 @@ def request_table(
     stream number; back_s: seconds from replica to client of each. A latency that a request
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
     any, the table tells of transfers. tiers: by stream number, where workloads have classes;
-    tenants: by number, where they have tenants. slo_met: completed, within every limit of what it
-    was promised, by its class or its deployment.
+    tenants: by number, where they have tenants. reasoning: whether any request reasons before it
+    answers; images: whether any prompt has images. slo_met: completed, within every limit of what
+    it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
@@ -68,9 +73,17 @@ def request_table(
         tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
         by_stream = [tier.promise for tier in tiers] or [promise] * len(streams)
-        ttft_s, tpot_s, e2e_s = np.array(by_stream)[stream].T
+        ttft_s, tpot_s, e2e_s, ttfo_s = np.array(by_stream)[stream].T
         met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
         met &= ~several | (np.nan_to_num(tpot) <= tpot_s)
+        thought: dict[str, Any] = {}
+        answered: dict[str, Any] = {}
+        if reasoning:
+            begun_s = np.where(rows["reasoning"] > 0, rows["answer_s"], rows["first_token_s"])
+            ttfo = begun_s + late - rows["arrival_s"]
+            met &= ttfo <= ttfo_s
+            answered["ttfo_ms"] = ttfo * 1e3
+            thought["reasoning_tokens"] = np.minimum(rows["reasoning"], rows["emitted"])
         served: dict[str, Any] = {}
         if tiers:
             names_of = list(dict.fromkeys(tier.name for tier in tiers))
@@ -96,11 +109,14 @@ def request_table(
                     "arrival_s": rows["arrival_s"],
                     "admitted_s": rows["admitted_s"],
                     "ttft_ms": ttft * 1e3,
+                    **answered,
                     "tpot_ms": tpot * 1e3,
                     "e2e_ms": e2e * 1e3,
                     **crossed,
                     "prompt_tokens": rows["prompt"],
+                    **({"images": rows["images"]} if images else {}),
                     "output_tokens": rows["emitted"],
+                    **thought,
                     "cached_tokens": rows["cached"],
                     "preemptions": rows["preemptions"],
                     "retries": rows["retries"],

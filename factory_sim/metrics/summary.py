@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.reasoning import reasoning_summary, with_costs
 from factory_sim.metrics.requests import Promise, Tier
 from factory_sim.metrics.scaling import scaling_summary
 from factory_sim.metrics.service import by_tenant, revenue
@@ -68,10 +69,15 @@ def summarise(
     summary |= {"gpus": window.gpus} | rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
     summary |= uses_of(window, shares, training_joules(jobs))
+    summary = with_costs(summary, requests)
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
-        name: services[name] | _own(timeseries, window, pools) for name, pools in parts.items()
+        name: with_costs(
+            services[name] | _own(timeseries, window, pools),
+            requests[requests["deployment"] == name],
+        )
+        for name, pools in parts.items()
     }
     if tiers or requests["workload"].nunique() > 1:
         summary["classes"] = _by_class(requests, window, shares, tiers)
@@ -96,7 +102,8 @@ def _by_class(
         used = set(own["deployment"])
         pools = [share for share in shares if share.deployment in used]
         summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools, tiers)
-        summary |= revenue(own, pools, tiers)
+        summary |= revenue(own, pools, tiers) | reasoning_summary(own)
+        summary = with_costs(summary, own)
         for deployment in parts:
             there = requests["deployment"] == deployment
             made = float(requests.loc[there, "output_tokens"].sum())
@@ -138,6 +145,7 @@ def _service(
         size = sum(share.loaded_tokens * share.kv_bytes_per_token for share in shares)
         summary["host_cache"] = {"loaded_tokens": round(loaded), "loaded_gb": size / 1e9}
     summary |= _prefix_cache(requests, shares) | _speculation(shares)
+    summary |= reasoning_summary(requests) | _images(requests)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
 
@@ -157,6 +165,21 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
             "hit_rate": found / asked,
             "found_tokens": round(found),
             "prompt_tokens": round(asked),
+        }
+    }
+
+
+def _images(requests: pd.DataFrame) -> Summary:
+    """Return the images of requests that came in the window."""
+    if "images" not in requests:
+        return {}
+    images = requests.loc[requests["measured"], "images"]
+    if not images.any():
+        return {}
+    return {
+        "images": {
+            "share_of_requests": float((images > 0).mean()),
+            "per_request": float(images.mean()),
         }
     }
 
@@ -279,7 +302,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     measured = requests[requests["measured"]]
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
+    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
         if name not in measured:
             continue
         values = measured[name].to_numpy()
@@ -363,7 +386,7 @@ def _verdicts(
 
 def _verdict(own: pd.DataFrame, promise: Promise, percentile: float) -> Summary:
     """Return whether a promise is kept to these requests; one without answer breaks it."""
-    limits = zip(("ttft", "tpot", "e2e"), promise, strict=True)
+    limits = zip(("ttft", "tpot", "e2e", "ttfo"), promise, strict=True)
     verdict: Summary = {"met": True, "percentile": percentile}
     if len(own):
         verdict["share_of_requests_met"] = float(own["slo_met"].mean())

@@ -24,6 +24,7 @@ from factory_sim.report.training import training
 
 LATENCIES = {
     "ttft": "time to first token",
+    "ttfo": "to first of the answer",
     "tpot": "time per output token",
     "itl": "between tokens (ITL)",
     "e2e": "end to end",
@@ -190,6 +191,14 @@ def _requests(summary: Figures) -> Iterator[str]:
         cache = summary["prefix_cache"]
         found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
         yield from entry("prefix cache", f"{found} found")
+    if "reasoning" in summary:
+        part = summary["reasoning"]
+        who, made = percent(part["share_of_requests"]), percent(part["share_of_output_tokens"])
+        yield from entry("reasoning", f"{who} of requests, {made} of output tokens")
+    if "images" in summary:
+        seen = summary["images"]
+        who, many = percent(seen["share_of_requests"]), number(seen["per_request"])
+        yield from entry("images", f"with {who} of requests, {many} a request in the mean")
     if "host_cache" in summary:
         tier = summary["host_cache"]
         back = (
@@ -255,12 +264,24 @@ def _power(summary: Figures) -> Iterator[str]:
         if "gpu_energy_per_output_token_j" in summary:
             energy += f", {with_unit(summary['gpu_energy_per_output_token_j'], 'J')} at the GPUs"
         yield from entry("per output token", energy)
+    if "per_answer" in summary:
+        yield from entry("per answer", _answer(summary["per_answer"]))
     if "clock" in summary:
         clock, told = summary["clock"], lowered(summary["clock"])
         if clock["share_below_reference"]:
             mean, lowest = percent(clock["mean"]), percent(clock["lowest"])
             told += f"; {mean} of reference in the mean, {lowest} lowest"
         yield from entry("GPU clock", told)
+
+
+def _answer(answer: Figures) -> str:
+    told = f"{number(answer['output_tokens'])} output tokens"
+    if "energy_j" in answer:
+        told += f", {with_unit(answer['energy_j'], 'J')} at the meter"
+    for key, of in (("energy_usd", "of energy"), ("revenue_usd", "paid")):
+        if key in answer:
+            told += f", {number(1e3 * answer[key])} USD a thousand {of}"
+    return told
 
 
 def lowered(clock: Figures) -> str:
@@ -360,7 +381,10 @@ def _bar(share: float) -> str:
 
 
 def _kinds(record: Figures) -> Iterator[str]:
-    """Yield how many of the catalogue figures used are of each kind."""
+    """Yield how many of the catalogue figures used are of each kind, and what GPUs cannot do."""
+    for name, unpacked in record.get("weight_only", {}).items():
+        text = f"{unpacked['weights']} weights, multiplied in {unpacked['multiplied_in']}"
+        yield from entry(name, text)
     if record.get("kinds"):
         told = ", ".join(f"{count:,} {kind}" for kind, count in record["kinds"].items())
         yield from entry("catalog figures", told)

@@ -189,17 +189,28 @@ class Router(Frozen):
 
 
 class Slo(Frozen):
-    """The latency promise: so many per cent of requests within each limit."""
+    """The latency promise: so many per cent of requests within each limit.
+
+    ttfo: to the first token of the answer, after those of reasoning.
+    """
 
     ttft: PositiveSeconds | None = None
+    ttfo: PositiveSeconds | None = None
     tpot: PositiveSeconds | None = None
     e2e: PositiveSeconds | None = None
     percentile: Annotated[float, Field(gt=0, lt=100)] = 99.0
 
     @model_validator(mode="after")
     def _promises_something(self) -> Slo:
-        if self.ttft is None and self.tpot is None and self.e2e is None:
-            raise ValueError("give at least one of ttft, tpot and e2e, for example 'ttft: 2 s'")
+        if all(limit is None for limit in (self.ttft, self.ttfo, self.tpot, self.e2e)):
+            raise ValueError(
+                "give at least one of ttft, tpot, e2e and ttfo, for example 'ttft: 2 s'"
+            )
+        if self.ttft is not None and self.ttfo is not None and self.ttfo <= self.ttft:
+            raise ValueError(
+                f"ttfo ({self.ttfo:g} s) is never before ttft ({self.ttft:g} s); leave out ttft, "
+                "or give ttfo more"
+            )
         return self
 
 
@@ -272,16 +283,19 @@ class Deployment(Frozen):
     few that are simulated and stand for all.
 
     prefill: a pool that computes prompts; the deployment's own replicas then only decode.
-    kv_precision: of the KV cache. step_time: what an engine step takes, by the calibrated
-    roofline or by AIConfigurator's kernel database (extra `silicon`), to compare. system: whose
-    GPUs to use, where the racks hold several. power_priority: who is slowed last when watts are
-    short (the lowest number first). autoscaling: how many of the replicas are up, by load or by
-    the clock (without: all). site: whose GPUs, of several `sites`.
+    kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
+    cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an
+    engine step takes, by the calibrated roofline or by AIConfigurator's kernel database (extra
+    `silicon`), to compare. system: whose GPUs to use, where the racks hold several.
+    power_priority: who is slowed last when watts are short (the lowest number first). autoscaling:
+    how many of the replicas are up, by load or by the clock (without: all). site: whose GPUs, of
+    several `sites`.
     """
 
     model: ModelName
     precision: Precision | Literal["fp16"] = "bf16"
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
+    precision_fallback: bool = False
     parallelism: Parallelism = Parallelism()
     replicas: Count | Literal["fill"] | Represented = "fill"
     engine: EngineSpec = EngineSpec()

@@ -1,4 +1,4 @@
-"""What is wrong with who is served how: classes, priorities and tenants without a use."""
+"""What is wrong with who is served how: classes, priorities, tenants, promises without a use."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def misuse(scenario: Scenario) -> Iterator[Problem]:
             yield from _priority_without_use(scenario, tier, users)
     for deployment in scenario.deployments:
         yield from _in_queue(scenario, deployment)
+    yield from _answers_at_once(scenario)
 
 
 def _policy(scenario: Scenario, deployment: str) -> Scheduling:
@@ -99,6 +100,20 @@ def _in_queue(scenario: Scenario, deployment: str) -> Iterator[Problem]:
             f"all requests to {deployment} are of one tenant, so that the order is that of "
             "arrival; give a workload 'tenants', or take 'fcfs'",
         )
+
+
+def _answers_at_once(scenario: Scenario) -> Iterator[Problem]:
+    """Yield promises of a first token of the answer where that is the first of all."""
+    holders = {f"classes.{name}.slo": tier.slo for name, tier in (scenario.classes or {}).items()}
+    holders |= {f"deployments.{name}.slo": each.slo for name, each in scenario.deployments.items()}
+    for where, slo in holders.items():
+        told = [s for name, s in scenario.workload.items() if scenario.promise_to(name) is slo]
+        if slo is not None and slo.ttfo is not None and not any(s.reasons for s in told):
+            yield Problem(
+                f"{where}.ttfo",
+                "none of the requests that are promised it reason before they answer, so that it "
+                "is their ttft; give ttft, or a workload 'reasoning'",
+            )
 
 
 def tenants_of(workload: dict[str, WorkloadSpec]) -> list[str]:

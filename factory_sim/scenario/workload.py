@@ -21,7 +21,9 @@ from pydantic import (
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
+from factory_sim.scenario.images import Images
 from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
+from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
 from factory_sim.scenario.signal import Constant, Signal
 from factory_sim.scenario.signal_forms import signal_of
@@ -280,11 +282,15 @@ Arrivals = Annotated[
 
 
 class Archetype(Frozen):
-    """A kind of request in a mix. weight: its share beside the others' weights, over time."""
+    """A kind of request in a mix. weight: its share beside the others' weights, over time.
+
+    The rest is as of a workload without a mix.
+    """
 
     weight: WeightSignal
     lengths: LengthsSpec | None = None
     cached: Length = Fixed(fixed=0)
+    reasoning: Reasoning | None = None
 
 
 class WorkloadSpec(Frozen):
@@ -296,7 +302,9 @@ class WorkloadSpec(Frozen):
     after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
     the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
     sessions: what arrives is a session of several turns, of which each brings the tokens of
-    `lengths` and all that was said before (left out: single requests).
+    `lengths` and all that was said before (left out: single requests). reasoning: tokens made
+    before the answer, which is what lengths, or a trace, call output (left out: none).
+    images: beside the text of prompts, for models that see (left out: none).
     """
 
     deployment: str
@@ -309,6 +317,8 @@ class WorkloadSpec(Frozen):
     class_: Annotated[str | None, Field(alias="class")] = None
     tenants: Tenants | None = None
     sessions: Sessions | None = None
+    reasoning: Reasoning | None = None
+    images: Images | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -362,6 +372,33 @@ class WorkloadSpec(Frozen):
                 raise ValueError(
                     f"mix.{name}.weight drifts, but a closed loop draws its mix at fixed weights"
                 )
-        if mix and self.cached is not None:
-            raise ValueError("cached belongs to the archetypes of a mix; write mix.NAME.cached")
+        for name in ("cached", "reasoning"):
+            if mix and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} belongs to the archetypes of a mix; write mix.NAME.{name}"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _reasoning_is_kept_for_someone(self) -> WorkloadSpec:
+        every = [self.reasoning, *(kind.reasoning for kind in (self.mix or {}).values())]
+        if self.sessions is None and any(reasoning and reasoning.kept for reasoning in every):
+            raise ValueError(
+                "reasoning.kept is of the later turns of a session, and there are no sessions; "
+                "leave kept out, or add sessions"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _images_are_sent_once(self) -> WorkloadSpec:
+        if self.images is not None and self.sessions is not None:
+            raise ValueError(
+                "images in sessions are not modelled yet: later turns would bring them again; "
+                "leave out images, or sessions"
+            )
+        return self
+
+    @property
+    def reasons(self) -> bool:
+        """Tell whether any of its requests reason before they answer."""
+        return bool(self.reasoning or any(k.reasoning for k in (self.mix or {}).values()))

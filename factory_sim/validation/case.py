@@ -274,6 +274,8 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
                 "model": case.model,
                 "precision": case.weights(facts),
                 "kv_precision": case.kv_precision,
+                # Measurements are of what engines do, whether GPUs have the arithmetic or not.
+                "precision_fallback": _unpacked(case, facts),
                 "parallelism": case.parallelism.spread(experts),
                 "replicas": copies,
                 "engine": engine,
@@ -293,6 +295,12 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
         return scenario_from(given).on(facts)
     except InputError as error:
         raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
+
+
+def _unpacked(case: Case, facts: Catalog) -> bool:
+    """Tell whether the GPU cannot multiply the weights as they are."""
+    weights = case.weights(facts)
+    return facts.accelerator(case.gpu).arithmetic(weights) != weights
 
 
 def _unknown(case: Case, facts: Catalog) -> list[Problem]:

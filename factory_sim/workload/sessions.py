@@ -8,8 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import SeedSequence
 
+from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
 from factory_sim.workload.lengths import Sampler, quantile
+from factory_sim.workload.sometimes import sometimes
 
 DRAWN = 256
 """Sessions drawn at a time."""
@@ -21,22 +23,25 @@ class Script(NamedTuple):
     """One session as it goes if nothing ends it, a value a turn.
 
     asked, answers: new tokens of the prompt, and tokens of the answer. pauses_s: seconds from the
-    answer before; the first is not waited for.
+    answer before; the first is not waited for. reasoning: tokens made before each answer.
     """
 
     asked: list[int]
     answers: list[int]
     pauses_s: list[float]
+    reasoning: list[int]
 
 
-def draw_scripts(spec: Sessions, lengths: Sampler, seed: SeedSequence) -> Iterator[Script]:
+def draw_scripts(
+    spec: Sessions, lengths: Sampler, seed: SeedSequence, reasoning: Reasoning | None = None
+) -> Iterator[Script]:
     """Yield the script of one session after another, for ever.
 
-    Turns, lengths, pauses and tools have a random stream each.
+    Turns, lengths, pauses, tools and reasoning have a random stream each.
     """
-    counting, speaking, thinking, calling = (
+    counting, speaking, thinking, calling, reasons = (
         np.random.default_rng(SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, purpose)))
-        for purpose in range(4)
+        for purpose in range(5)
     )
     while True:
         turns = quantile(spec.turns, counting.random(DRAWN))
@@ -48,6 +53,10 @@ def draw_scripts(spec: Sessions, lengths: Sampler, seed: SeedSequence) -> Iterat
         if spec.tools is not None:
             called = calling.random(total) < spec.tools.share
             pauses_s = np.where(called, spec.tools.delay, pauses_s)
+        thoughts = np.zeros(total, dtype=np.int64)
+        if reasoning is not None:
+            shares = reasons.random((total, 2))
+            thoughts = sometimes(reasoning.share, reasoning.tokens, shares)
         last = 0
         for count in turns.tolist():
             first, last = last, last + count
@@ -55,6 +64,7 @@ def draw_scripts(spec: Sessions, lengths: Sampler, seed: SeedSequence) -> Iterat
                 asked[first:last].tolist(),
                 answers[first:last].tolist(),
                 pauses_s[first:last].tolist(),
+                thoughts[first:last].tolist(),
             )
 
 

@@ -1,7 +1,7 @@
 """A workload's requests, block by block: when each arrives and how many tokens it brings.
 
-Arrivals, bursts, lengths, cached tokens and archetypes each draw from a child stream of their
-own, so that a change of one leaves the others as they were.
+Arrivals, bursts, lengths, cached tokens, archetypes, reasoning and images each draw from a child
+stream of their own, so that a change of one leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from scipy.special import ndtri
 
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
+from factory_sim.scenario.images import Images
 from factory_sim.scenario.lengths import Fixed, Length
+from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.workload import (
     ARCHETYPES,
     Archetype,
@@ -34,12 +36,13 @@ from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
+from factory_sim.workload.sometimes import mean_image_tokens, mean_reasoning, sometimes
 from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS = range(8)
+GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS, REASONING, IMAGES = range(10)
 MIDPOINTS = 512
 
 
@@ -49,7 +52,8 @@ class Block(NamedTuple):
     arrival_s: float64, nondecreasing, when the client sends. prompt, output: int64, at least 1.
     cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
     position in the mix, 0 where there is none. hashes: object[n], tuples of keys, equal where
-    prompts begin alike, empty where nobody knows.
+    prompts begin alike, empty where nobody knows. reasoning: int64, of the output, below it.
+    images: int64, whose tokens are in the prompt.
     """
 
     arrival_s: Floats
@@ -59,6 +63,8 @@ class Block(NamedTuple):
     session: Tokens
     archetype: Tokens
     hashes: Keys
+    reasoning: Tokens
+    images: Tokens
 
 
 def open_blocks(
@@ -98,8 +104,8 @@ def draws(
     seed: SeedSequence,
     base: Path,
     where: str = "workload",
-) -> Iterator[tuple[int, int, int]]:
-    """Yield (prompt, output, cached) tokens of one request after another, for ever.
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (prompt, output, cached, reasoning) tokens, and images, of request after request.
 
     For clients of a closed loop; they are the lengths that `open_blocks` gives at the same seed.
     """
@@ -107,12 +113,11 @@ def draws(
         raise ValueError("a trace has its own lengths; use open_blocks()")
     maker = _Maker(spec, catalog, seed, base, where)
 
-    def one_by_one() -> Iterator[tuple[int, int, int]]:
+    def one_by_one() -> Iterator[tuple[int, int, int, int, int]]:
         while True:
             made = maker.make(np.zeros(BLOCK))
-            yield from zip(
-                made.prompt.tolist(), made.output.tolist(), made.cached.tolist(), strict=True
-            )
+            columns = (made.prompt, made.output, made.cached, made.reasoning, made.images)
+            yield from zip(*(column.tolist() for column in columns), strict=True)
 
     return one_by_one()
 
@@ -133,7 +138,7 @@ def scripts(
     child = SeedSequence(
         seed.entropy, spawn_key=(*seed.spawn_key, SESSIONS), pool_size=seed.pool_size
     )
-    return draw_scripts(spec.sessions, lengths, child)
+    return draw_scripts(spec.sessions, lengths, child, spec.reasoning)
 
 
 def mean_lengths(
@@ -144,7 +149,7 @@ def mean_lengths(
     duration_s: float = 0.0,
     keeps: bool = True,
 ) -> tuple[float, float, float]:
-    """Return the mean prompt, output and cached tokens of a request.
+    """Return the mean prompt, output (with its reasoning) and cached tokens of a request.
 
     Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
     count by their averages over `duration_s` (their values at time 0 without). With sessions the
@@ -157,16 +162,20 @@ def mean_lengths(
             hit = float(trace.cached.mean())
         else:
             hit = _mean_cached(spec.cached or Fixed(fixed=0), trace.prompt)
-        return float(trace.prompt.mean()), float(trace.output.mean()), hit
+        output = float(trace.output.mean()) + mean_reasoning(spec.reasoning)
+        return float(trace.prompt.mean()) + mean_image_tokens(spec.images), output, hit
     kinds = _kinds(spec, catalog, base, where)
     instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
     shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
-    means = np.array([[*kind.lengths.means(), kind.mean_cached()] for kind in kinds])
-    prompt, output, cached = (shares @ means).tolist()
+    means = np.array([kind.means() for kind in kinds])
+    prompt, answer, cached, reasoning = (shares @ means).tolist()
+    prompt += mean_image_tokens(spec.images)
     if spec.sessions is not None:
-        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, output)
+        kept = spec.reasoning is not None and spec.reasoning.kept
+        said = answer + reasoning if kept else answer
+        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, said)
         cached = prompt - asked if keeps else 0.0
-    return prompt, output, cached
+    return prompt, answer + reasoning, cached
 
 
 def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:
@@ -205,6 +214,11 @@ class _Kind(NamedTuple):
 
     lengths: Sampler
     cached: Length
+    reasoning: Reasoning | None
+
+    def means(self) -> tuple[float, float, float, float]:
+        """Return the mean tokens of prompt, answer, what is cached, and reasoning."""
+        return (*self.lengths.means(), self.mean_cached(), mean_reasoning(self.reasoning))
 
     def mean_cached(self) -> float:
         if isinstance(self.cached, Fixed) and self.cached.fixed == 0:
@@ -231,12 +245,12 @@ def _kinds(spec: WorkloadSpec, catalog: Catalog, base: Path, where: str) -> list
         ]
     assert spec.lengths is not None
     lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
-    return [_Kind(lengths, spec.cached or Fixed(fixed=0))]
+    return [_Kind(lengths, spec.cached or Fixed(fixed=0), spec.reasoning)]
 
 
 def _archetype(name: str, kind: Archetype, catalog: Catalog, base: Path, where: str) -> _Kind:
     lengths = kind.lengths if kind.lengths is not None else ARCHETYPES[name]
-    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached)
+    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached, kind.reasoning)
 
 
 def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
@@ -256,6 +270,21 @@ def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
     return np.asarray(weights / total)
 
 
+class _Pictures:
+    """Gives prompts their images, in order."""
+
+    def __init__(self, spec: Images | None, seed: SeedSequence) -> None:
+        self._spec, self._random = spec, _stream(seed, IMAGES)
+
+    def beside(self, prompt: Tokens) -> tuple[Tokens, Tokens]:
+        """Return the images of prompts whose text has so many tokens, and the tokens of both."""
+        spec, n = self._spec, len(prompt)
+        if spec is None:
+            return np.zeros(n, dtype=np.int64), prompt
+        images = sometimes(spec.share, spec.count, self._random.random((n, 2)))
+        return images, prompt + images * spec.tokens
+
+
 class _Maker:
     """Gives arrival times their lengths, in order, from streams that only move forward."""
 
@@ -267,6 +296,9 @@ class _Maker:
         self.lengths = _stream(seed, LENGTHS)
         self.cached = _stream(seed, CACHED)
         self.archetypes = _stream(seed, KINDS)
+        self.reasoning = _stream(seed, REASONING)
+        self.reasons = any(kind.reasoning for kind in self.kinds)
+        self.images = _Pictures(spec.images, seed)
 
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
@@ -274,13 +306,22 @@ class _Maker:
         shares = self.cached.random(n)
         which = self._which(arrival_s)
         prompt, output, cached = np.empty((3, n), dtype=np.int64)
+        reasoning = np.zeros(n, dtype=np.int64)
+        thoughts = self.reasoning.random((n, 2)) if self.reasons else None
         for position, kind in enumerate(self.kinds):
             mine = which == position
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
             cached[mine] = quantile(kind.cached, shares[mine])
+            if kind.reasoning is not None and thoughts is not None:
+                spec = kind.reasoning
+                reasoning[mine] = sometimes(spec.share, spec.tokens, thoughts[mine])
         session = np.full(n, -1, dtype=np.int64)
         hits = np.minimum(cached, prompt - 1)
-        return Block(arrival_s, prompt, output, hits, session, which, no_hashes(n))
+        output += reasoning
+        images, prompt = self.images.beside(prompt)
+        return Block(
+            arrival_s, prompt, output, hits, session, which, no_hashes(n), reasoning, images
+        )
 
     def _which(self, arrival_s: Floats) -> Tokens:
         if self.spec.mix is None:
@@ -310,6 +351,7 @@ def _recorded(
             Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
         )
     length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
+    thoughts, pictures = _stream(seed, REASONING), _Pictures(spec.images, seed)
 
     def blocks() -> Iterator[Block]:
         for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
@@ -319,7 +361,15 @@ def _recorded(
                 hits = np.minimum(quantile(length, stream.random(n)), part.prompt - 1)
             kind = np.zeros(n, dtype=np.int64)
             keys = no_hashes(n) if part.hashes is None else part.hashes
-            yield Block(part.arrival_s, part.prompt, part.output, hits, part.session, kind, keys)
+            reasoning = np.zeros(n, dtype=np.int64)
+            if spec.reasoning is not None:
+                own, shares = spec.reasoning, thoughts.random((n, 2))
+                reasoning = sometimes(own.share, own.tokens, shares)
+            output = part.output + reasoning
+            images, prompt = pictures.beside(part.prompt)
+            yield Block(
+                part.arrival_s, prompt, output, hits, part.session, kind, keys, reasoning, images
+            )
 
     return blocks()
 

@@ -72,7 +72,12 @@ class Toy:
     window: int = 0
     per_shared: float = 0.0
     per_shared_sample: float = 0.0
+    image: float = 0.0
     clock: float = 1.0
+
+    def encode(self, images: int) -> Cost:
+        """Return the cost of images: a pause."""
+        return Cost(self.image * images, network_s=self.image * images)
 
     def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
         """Return what ranks do together: half of it compute, half of it links."""
@@ -125,6 +130,9 @@ class Plain:
         self, contexts: Sequence[float], chunks: Sequence[tuple[int, int]], sampled: int
     ) -> float:
         return self.speed.power.power_w(self._cost(contexts, chunks, sampled))
+
+    def images_s(self, images: int) -> float:
+        return self.speed.step_time.encode(images).duration_s
 
     def paused_power_w(
         self,
@@ -250,7 +258,7 @@ def _turns_last(speed: Speed) -> Lasts:
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:
     """Return what the engine is told of the content of a request's blocks."""
     if asked.session is not None:
-        return Hashes((asked.session,), WHOLE_SESSION)
+        return Hashes((asked.session,), WHOLE_SESSION, asked.forgets)
     return Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None
 
 
@@ -320,6 +328,11 @@ def engine(case: Case) -> EngineRun:
         )
 
     batch = in_lockstep(case.ranks, batch_of) if case.pp == 1 else in_turns(case.pp, batch_of)
+    if any(asked.reasoning for asked in case.requests):
+        batch.note_answers()
+    if any(asked.images for asked in case.requests):
+        assert isinstance(batch, Batch)
+        batch.sees = True
     requests = [
         Request(
             number,
@@ -329,6 +342,8 @@ def engine(case: Case) -> EngineRun:
             asked.cached,
             asked.deadline_s,
             hashes=hashes_of(asked),
+            reasoning=asked.reasoning,
+            images=asked.images,
         )
         for number, asked in enumerate(case.requests)
     ]

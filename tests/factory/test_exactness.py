@@ -1,7 +1,7 @@
 """The macro-step engine equals the step-by-step reference, request by request.
 
-Every policy, with preemption, prefix hits, sliding windows, time-outs, bounded queues and
-clock changes, with and without asynchronous scheduling, and with times that collide with step
+Every policy, with preemption, prefix hits, sliding windows, time-outs, bounded queues, reasoning
+and clock changes, with and without asynchronous scheduling, and with times that collide with step
 boundaries to the last bit or miss them by half an instant.
 """
 
@@ -82,13 +82,15 @@ def cases(draw: st.DrawFn, toys: tuple[str, ...] = tuple(TOYS)) -> Case:
         patience_s = draw(st.sampled_from([math.inf, math.inf, 0.0, 1.0]))
         if patience_s == 1.0:
             patience_s = times(draw, tick_s, 300)
+        output = draw(st.integers(1, longest_output))
         requests.append(
             ReferenceRequest(
                 arrival_s,
                 prompt,
-                draw(st.integers(1, longest_output)),
+                output,
                 draw(st.just(0) | st.integers(0, prompt - 1)),
                 arrival_s + patience_s,
+                reasoning=draw(st.just(0) | st.integers(0, output - 1)),
             )
         )
     block_tokens = draw(st.sampled_from([16, 16, 4, 1]))
@@ -140,6 +142,8 @@ def assert_same_requests(slow: ReferenceRun, fast: EngineRun) -> None:
         if record.request.made_s is None:
             assert close(record.admitted_s, request.admitted_s), number
         assert close(record.first_token_s, request.first_token_s), number
+        if record.request.reasoning:
+            assert close(record.answer_s, request.answer_s), number
         assert (request.emitted, request.preemptions) == (record.emitted, record.preemptions)
         if record.request.shareable:
             assert request.hit == record.found, number

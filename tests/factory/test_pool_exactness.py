@@ -55,6 +55,7 @@ def cases(draw: st.DrawFn, role: str, toys: tuple[str, ...] = tuple(TOYS)) -> Ca
                 arrival_s + patience_s,
                 made_s,
                 sends_s,
+                reasoning=draw(st.integers(0, output - 1)) if role == "decodes" else 0,
             )
         )
     tokens = [r.prompt + (r.output - 1) * (role == "decodes") for r in requests]

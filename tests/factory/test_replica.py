@@ -240,7 +240,7 @@ def test_a_client_that_returns_at_once_arrives_at_that_instant(env: Timetable) -
     gateway.replicas.append(build(env, gateway.leave, slots=2))
     gateway.outstanding.append(0)
     stream = Stream(env, gateway, 0, 0.0, math.inf, count())
-    draws = iter([(1, 3, 0), (1, 1, 0), (1, 2, 0)])
+    draws = iter([(1, 3, 0, 0, 0), (1, 1, 0, 0, 0), (1, 2, 0, 0, 0)])
     thinking = iter([0.0, 0.0, 0.0])
     env.process(closed_client(stream, draws, thinking, 0.0, math.inf, iter(range(3))))
     env.run()

@@ -42,11 +42,12 @@ def cases(draw: st.DrawFn, hashed: bool = False, toys: tuple[str, ...] = tuple(T
         if hashed:
             most = prompt // (2 * block_tokens)
             hashes = tuple(draw(st.integers(0, 1)) * 100 + i for i in range(most))
+        output = draw(st.integers(1, longest_output))
         requests.append(
             ReferenceRequest(
                 arrival_s,
                 prompt,
-                draw(st.integers(1, longest_output)),
+                output,
                 0 if hashed else draw(st.just(0) | st.integers(0, prompt - 1)),
                 arrival_s + patience_s,
                 hashes=prefix_of(hashes),
@@ -54,6 +55,7 @@ def cases(draw: st.DrawFn, hashed: bool = False, toys: tuple[str, ...] = tuple(T
                 priority=draw(st.integers(0, 2)),
                 tenant=draw(st.integers(0, tenants - 1)),
                 promised_s=arrival_s + promise_s,
+                reasoning=draw(st.just(0) | st.integers(0, output - 1)),
             )
         )
     largest = max(-(-(r.prompt + r.output - 1) // block_tokens) for r in requests)

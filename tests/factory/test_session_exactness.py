@@ -1,7 +1,8 @@
 """Sessions: the macro-step engine equals the step-by-step reference, answers kept and all.
 
 Several sessions go on from their own answers, with few blocks, so that what was kept is forgotten
-tail first, preempted and computed again; some give up, and their sessions end.
+tail first, preempted and computed again; some give up, and their sessions end. Some reason, and
+their sessions go on with it or without.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def cases(draw: st.DrawFn) -> Case:
     most = draw(st.sampled_from([6, 30, 90]))
     requests: list[ReferenceRequest] = []
     for session in range(draw(st.sampled_from([1, 2, 3, 5, 7]))):
-        context = 0
+        context, forgets = 0, draw(st.booleans())
         for turn in range(draw(st.integers(1, 5))):
             number = len(requests)
             if number >= 14:
@@ -45,6 +46,7 @@ def cases(draw: st.DrawFn) -> Case:
                 patience_s = (draw(st.integers(1, 40)) + 1 / 3) * tick_s
             prompt = context + draw(st.integers(1, most))
             output = draw(st.integers(1, draw(st.sampled_from([1, 5, 40, 120]))))
+            reasoning = draw(st.just(0) | st.integers(0, output - 1))
             requests.append(
                 ReferenceRequest(
                     pause_s,
@@ -53,9 +55,11 @@ def cases(draw: st.DrawFn) -> Case:
                     deadline_s=patience_s if turn else pause_s + patience_s,
                     session=session,
                     follows=number - 1 if turn else None,
+                    reasoning=reasoning,
+                    forgets=forgets and reasoning > 0,
                 )
             )
-            context = prompt + output
+            context = prompt + output - (reasoning if forgets else 0)
     largest = max(-(-(r.prompt + r.output - 1) // block_tokens) for r in requests)
     max_num_seqs = draw(st.integers(1, 6))
     return Case(

@@ -34,5 +34,5 @@ def requests(
     blocks = list(open_blocks(spec, CATALOG, duration_s, SeedSequence(seed), HERE, block=block))
     assert all(0 < len(part.arrival_s) <= block for part in blocks)
     if not blocks:
-        return Block(np.empty(0), *(np.empty(0, dtype=np.int64) for _ in range(6)))
+        return Block(np.empty(0), *(np.empty(0, dtype=np.int64) for _ in range(8)))
     return Block(*(np.concatenate(column) for column in zip(*blocks, strict=True)))

@@ -103,13 +103,17 @@ def test_weights_that_vanish_together_are_an_error() -> None:
 
 
 def test_draws_are_the_lengths_of_the_open_stream() -> None:
-    fields: dict[str, Any] = {"lengths": NORMAL, "cached": {"uniform": {"low": 0, "high": 900}}}
+    fields: dict[str, Any] = {
+        "lengths": NORMAL,
+        "cached": {"uniform": {"low": 0, "high": 900}},
+        "reasoning": {"share": "30 %", "tokens": 70},
+        "images": {"share": "40 %", "tokens": 256},
+    }
     closed = workload(arrivals={"process": "closed", "concurrency": 2}, **fields)
     opened = requests(workload(arrivals={"process": "offline", "requests": 10_000}, **fields))
     drawn = draws(closed, CATALOG, SeedSequence(1), HERE)
-    expected = zip(
-        opened.prompt.tolist(), opened.output.tolist(), opened.cached.tolist(), strict=True
-    )
+    columns = (opened.prompt, opened.output, opened.cached, opened.reasoning, opened.images)
+    expected = zip(*(column.tolist() for column in columns), strict=True)
     assert [next(drawn) for _ in range(10_000)] == list(expected)
 
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import ClassVar, Protocol
 
+from factory_sim.factory.engine.answers import Answers
+from factory_sim.factory.engine.images import with_images
 from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
@@ -69,6 +71,8 @@ class Batch:
     blocks: the KV blocks of the replica. max_running: sequences at once; control may change
     it, and the stretch's step time and power, between stretches. max_waiting: a longer queue
     refuses. longest: the most tokens of a request, prompt and answer, that the model takes.
+    answers: notes when answers begin, where requests reason first. sees: whether prompts may have
+    images, which its steps then encode.
     """
 
     __slots__ = (
@@ -82,6 +86,7 @@ class Batch:
         "_stale",
         "_stalls",
         "_step",
+        "answers",
         "chunks",
         "context",
         "decoding",
@@ -97,6 +102,7 @@ class Batch:
         "prefilling",
         "recomputed_tokens",
         "running",
+        "sees",
         "stretch",
         "waiting",
         "windows",
@@ -129,6 +135,8 @@ class Batch:
         self.decoding = 0
         self.context: float = 0  # tokens in the KV cache of the decoding sequences
         self.windows = Windows(step_time.window) if step_time.window else None
+        self.answers: Answers | None = None
+        self.sees = False
         self.ledger = Ledger()
         self.stretch = Stretch(step_time, power)
         self.recomputed_tokens = 0
@@ -176,6 +184,10 @@ class Batch:
             request.gone = True
             gone.append(request)
         return gone
+
+    def note_answers(self) -> None:
+        """Note from now on when the answers of requests begin that reason first."""
+        self.answers = Answers()
 
     @property
     def completing(self) -> int:
@@ -322,6 +334,8 @@ class Batch:
             self.context += n * steps
             if self.windows is not None:
                 self.windows.advance(steps, step)
+            if self.answers is not None:
+                self.answers.advance(stretch, step)
             finishing = self._finishing
             while finishing and finishing[0][0] <= step:
                 ending = heappop(finishing)
@@ -370,6 +384,8 @@ class Batch:
         self.kv.clear()
         if self.windows is not None:
             self.windows = Windows(self.windows.tokens)
+        if self.answers is not None:
+            self.answers = Answers()
         return sorted(lost, key=lambda request: request.number)
 
     def check(self) -> None:
@@ -459,6 +475,8 @@ class Batch:
             if self.windows is not None:
                 windowed = self.windows.context + self.windows.filling
         cost = stretch.prompt_time.mixed(n, context, windowed, chunks, tokens)
+        if self.sees:
+            cost = with_images(cost, stretch.prompt_time, self._owners)  # type: ignore[arg-type]
         stretch.one(cost, n + len(chunks), tokens)
 
     def _prefilled(
@@ -472,6 +490,8 @@ class Batch:
         self.prefilling.remove(request)
         if request.emitted:
             self.gaps.one(now - request.last_token_s)
+            if request.emitted == request.reasoning:
+                request.answer_s = now
         else:
             request.first_token_s = now
             self.input_tokens += request.prompt
@@ -496,6 +516,8 @@ class Batch:
         self.context += request.stored
         if self.windows is not None:
             self.windows.join(request, request.stored, step)
+        if self.answers is not None and request.emitted <= request.reasoning:
+            self.answers.expect(request, step + request.reasoning + 1 - request.emitted)
 
     def _steps_ahead(self, n: int) -> int:
         """Return the decode steps to the next boundary: an end, a full window, no blocks."""

@@ -37,6 +37,10 @@ class Stay(NamedTuple):
         """Return the tokens it has made by decode step `step`."""
         return -(-(step - self.begun) * self.left // self.steps)
 
+    def step_of(self, tokens: int) -> int:
+        """Return the first decode step by which it has made so many tokens."""
+        return self.begun + (tokens - 1) * self.steps // self.left + 1
+
     def position(self, step: int) -> float:
         """Return the tokens it has in the KV cache at decode step `step`, not rounded."""
         return self.stored + (step - self.begun) * self.left / self.steps

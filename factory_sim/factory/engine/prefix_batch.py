@@ -118,5 +118,7 @@ class PrefixBatch(Batch):
         """Let a request go whose blocks were all given back: others may refer to some of them."""
         if request.hashes is not None:
             self._keep(request, stored)
+            if request.hashes.forgets and request.emitted == request.output:
+                self.prefix.cut(request.hashes, request.prompt // self.kv.block_tokens)
             self.kv.free -= self.prefix.release(request.hashes, request.held)
             request.held = 0

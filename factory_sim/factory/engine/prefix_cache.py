@@ -25,10 +25,12 @@ class Hashes(NamedTuple):
     keys: one for every `each` KV blocks; equal keys mean equal tokens, and equal tokens before
     them. The blocks of a key are the prompt's own, to the last token. A session says one thing
     after another and is asked one turn at a time: one key stands for all its blocks, by number.
+    forgets: what comes after the prompt is not how the session goes on, as reasoning is left out.
     """
 
     keys: tuple[int, ...]
     each: int
+    forgets: bool = False
 
 
 class PrefixCache:
@@ -113,6 +115,12 @@ class PrefixCache:
                 entries[keys[index]][0] = more
             index += 1
         return held
+
+    def cut(self, hashes: Hashes, blocks: int) -> None:
+        """Let all but the first `blocks` blocks of a key that one request refers to have no use."""
+        entry = self._entries.get(hashes.keys[0])
+        if entry is not None and entry[0] > blocks:
+            entry[0] = blocks
 
     def release(self, hashes: Hashes, held: int) -> int:
         """Let a request go that refers to `held` keys; return the blocks others still refer to."""

@@ -276,6 +276,11 @@ class Ranks:
         self.ahead = rank.ahead if rank.running else 0
         return rank.enqueue(request)
 
+    def note_answers(self) -> None:
+        """Note from now on when the answers of requests begin that reason first."""
+        for rank in self.ranks:
+            rank.note_answers()
+
     def joins(self) -> bool:
         """Tell whether the request just queued may join before the stretch's own end."""
         return self._joined.joins()

@@ -18,13 +18,15 @@ class Request:
 
     arrival_s: when the client sent it; due_s: when the client gives up (infinity: never).
     prompt, output, cached: tokens asked, tokens that will be answered, and prompt tokens
-    found in a prefix cache. Only the batch may look at `output`, to know when the model
+    found in a prefix cache. reasoning: of the output, tokens made before the answer that the
+    client sees. images: in its prompt. Only the batch may look at `output`, to know when the model
     stops: no policy decides by it. hashes: what its blocks hold, where a prefix cache may know;
     `cached` is then what it finds. session: the conversation it belongs to, -1 if none.
     """
 
     __slots__ = (
         "admitted_s",
+        "answer_s",
         "archetype",
         "arrival_s",
         "blocks",
@@ -40,6 +42,7 @@ class Request:
         "hashes",
         "held",
         "hit",
+        "images",
         "last_token_s",
         "left",
         "lost",
@@ -50,6 +53,7 @@ class Request:
         "priority",
         "prompt",
         "queued_s",
+        "reasoning",
         "replica",
         "retries",
         "session",
@@ -57,6 +61,7 @@ class Request:
         "stream",
         "tenant",
         "transfer_s",
+        "unseen",
     )
 
     def __init__(
@@ -71,6 +76,8 @@ class Request:
         archetype: int = 0,
         session: int = -1,
         hashes: Hashes | None = None,
+        reasoning: int = 0,
+        images: int = 0,
     ) -> None:
         self.number = number
         self.arrival_s = arrival_s
@@ -82,6 +89,9 @@ class Request:
         self.archetype = archetype
         self.session = session
         self.hashes = hashes
+        self.reasoning = reasoning
+        self.images = images
+        self.unseen = images  # of these, those not encoded yet
         self.priority = 0  # the lowest number goes first, where the replica's queue asks
         self.deadline_s = INFINITY  # when its first token is promised, seen from the replica
         self.tenant = 0
@@ -92,6 +102,7 @@ class Request:
         self.admitted_s = NEVER
         self.first_token_s = NEVER
         self.last_token_s = NEVER
+        self.answer_s = NEVER  # when its answer began, where it reasoned first
         self.emitted = 0  # tokens made, as of the last time it joined or left a batch
         self.stored = 0  # tokens in the KV cache while its prompt is being computed
         self.left = 0  # prompt tokens still to compute; 0 once it decodes
@@ -108,9 +119,10 @@ class Request:
 
     def forget(self) -> None:
         """Be as on arrival: a replica was lost with everything made so far."""
-        self.admitted_s = self.first_token_s = self.last_token_s = NEVER
+        self.admitted_s = self.first_token_s = self.last_token_s = self.answer_s = NEVER
         self.emitted = self.stored = self.left = self.hit = self.blocks = self.carried = 0
         self.held = self.lost = 0
+        self.unseen = self.images
         self.transfer_s = NEVER
         self.finish_step = -1
         self.retries += 1

@@ -219,6 +219,8 @@ class SpeculatingBatch(Batch):
         self.decoding += 1
         self.context += stay.stored
         self._rate += stay.rate
+        if self.answers is not None and request.emitted <= request.reasoning:
+            self.answers.expect(request, stay.step_of(request.reasoning + 1 - request.emitted))
 
     def _plan_mixed(self, n: int) -> None:
         stretch = self.stretch

@@ -85,6 +85,10 @@ class Stretch:
         self.steps, self.first_s, self.growth_s = steps, first_s, growth_s
         self.end_s = self.start_s + steps * (first_s + growth_s * (steps - 1) / 2)
 
+    def time_after(self, steps: int) -> float:
+        """Return when the first `steps` steps have passed."""
+        return self.start_s + steps * (self.first_s + self.growth_s * (steps - 1) / 2)
+
     def last_start_s(self) -> float:
         """Return when the last step starts."""
         return self.end_s - (self.first_s + self.growth_s * (self.steps - 1))

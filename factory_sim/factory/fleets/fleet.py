@@ -12,6 +12,7 @@ from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
 from factory_sim.physics.pipeline import Stage
 from factory_sim.physics.power import PowerModel
+from factory_sim.physics.vision import Vision
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
 
@@ -51,6 +52,7 @@ class Fleet:
     represented: int
     like: Mapping[str, str]
     drafting: Drafting | None = None
+    vision: Vision | None = None
 
     @property
     def deployment(self) -> str:
@@ -61,6 +63,12 @@ class Fleet:
     def computes_prompts(self) -> bool:
         """Tell whether it is a pool that only computes prompts."""
         return self.name.endswith(PREFILL)
+
+    @property
+    def weight_only(self) -> Precision | None:
+        """Return what its weights are multiplied in where its GPUs lack their arithmetic."""
+        used = self.accelerator.arithmetic(self.precision)
+        return None if used == self.precision else used
 
     @property
     def phases(self) -> tuple[str, ...]:

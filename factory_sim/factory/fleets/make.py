@@ -11,6 +11,8 @@ from factory_sim.factory.fleets.drafting import drafting_of
 from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of, stage_shard
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.placing import place, simulated
+from factory_sim.factory.fleets.precision import multiplied_in
+from factory_sim.factory.fleets.seeing import beside, images_of, vision_of
 from factory_sim.factory.scaling.limits import check_scaling
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
@@ -43,7 +45,7 @@ def make_fleet(
     model = facts.model(spec.model)
     engine = facts.engine(spec.engine.profile)
     precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
-    arithmetic = accelerator.arithmetic(precision)
+    arithmetic = multiplied_in(where, accelerator, precision, spec, facts)
     efficiency = facts.efficiency_of(accelerator, precision)
     cache = accelerator.arithmetic(spec.kv_precision)
     attention = facts.efficiency(accelerator.family, cache)
@@ -74,6 +76,12 @@ def make_fleet(
     if drafting is not None:
         memory = drafting.beside(memory, shard, max_num_seqs)
         drafting = drafting.of_prompts() if prompts else drafting
+    images, vision = images_of(scenario, name.removesuffix(PREFILL)), None
+    if images is not None and spec.prefill is None:
+        row = facts.efficiency(accelerator.family, "bf16")
+        eyes = chip_of(accelerator, "bf16", row, row, engine, curve, gpus)
+        vision = vision_of(where, spec, model, images, eyes)
+        memory = beside(memory, vision)
     if memory.blocks < 1:
         raise InputError(
             Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
@@ -113,6 +121,7 @@ def make_fleet(
         represented=len(placed),
         like=like,
         drafting=drafting,
+        vision=vision,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from factory_sim import __version__
 from factory_sim.catalog import Fact
 from factory_sim.factory.build import Factory
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.scenario.facility import PowerChainSpec
@@ -40,13 +41,23 @@ def record_of(factory: Factory, wall_s: float) -> dict[str, Any]:
         "racks": sum(len(layout.site.racks) for layout in layouts),
         "gpus": sum(len(layout.site.gpus) for layout in layouts),
         "kinds": _kinds(layouts),
-    }
+    } | _weight_only(factory.fleets)
     if factory.scenario.sites is not None:
         record["sites"] = {
             layout.part.name: {"racks": len(layout.site.racks), "gpus": len(layout.site.gpus)}
             for layout in layouts
         }
     return record
+
+
+def _weight_only(fleets: Sequence[Fleet]) -> dict[str, Any]:
+    """Return whose weights are in a precision that their GPUs cannot multiply."""
+    found = {
+        fleet.name: {"weights": fleet.precision, "multiplied_in": fleet.weight_only}
+        for fleet in fleets
+        if fleet.weight_only is not None
+    }
+    return {"weight_only": found} if found else {}
 
 
 def _kinds(layouts: Sequence[Layout]) -> dict[str, int]:

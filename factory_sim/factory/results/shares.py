@@ -37,8 +37,8 @@ def promise_of(slo: Slo | None) -> Promise:
     """Return the limits of a promise in seconds; infinite where nothing is promised."""
     if slo is None:
         return Promise(np.inf, np.inf, np.inf)
-    limits = (np.inf if limit is None else limit for limit in (slo.ttft, slo.tpot, slo.e2e))
-    return Promise(*limits)
+    limits = (slo.ttft, slo.tpot, slo.e2e, slo.ttfo)
+    return Promise(*(np.inf if limit is None else limit for limit in limits))
 
 
 def share_of(

@@ -1,0 +1,31 @@
+"""What only some requests have: two draws of each, whether and how much."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from factory_sim.scenario.images import Images
+from factory_sim.scenario.lengths import Length
+from factory_sim.scenario.reasoning import Reasoning
+from factory_sim.workload.lengths import mean, quantile
+
+
+def sometimes(share: float, length: Length, shares: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return draws of `length` for `share` of n requests, 0 for the others.
+
+    shares: float64[n, 2] in [0, 1). The first of a row says whether, the second how much: a higher
+    share leaves who had something as is.
+    """
+    whether, much = shares.T
+    return np.where(whether < share, quantile(length, much), 0)
+
+
+def mean_reasoning(spec: Reasoning | None) -> float:
+    """Return the mean tokens of a request, of those that answer at once too."""
+    return 0.0 if spec is None else spec.share * mean(spec.tokens)
+
+
+def mean_image_tokens(spec: Images | None) -> float:
+    """Return the mean tokens of a prompt's images, of prompts without any too."""
+    return 0.0 if spec is None else spec.share * mean(spec.count) * spec.tokens
