@@ -252,6 +252,15 @@ class TestCaps:
         assert whole["limits"]["rome/meter"]["overshoot_s"] > 20.0
         assert whole["limits"]["paris/meter"]["overshoot_s"] == 0.0
 
+    def test_all_meters_are_read_as_often_as_the_hastiest_needs(self) -> None:
+        """Every second where a cap can bind, at one site or the other; every ten where none can."""
+        for changes, period_s in ((self.tight, 1.0), ({}, 10.0)):
+            run = simulate(two(**changes | {"power": {}, "duration": "20 s", "warmup": "0 s"}))
+            assert run.record["period_s"] == period_s
+            assert run.timeseries["time_s"].to_numpy()[:2] == pytest.approx(
+                [period_s, 2 * period_s]
+            )
+
     @pytest.mark.parametrize("policy", ["clock", "decode-first", "admit", "park", "none"])
     def test_a_site_may_only_train(self, policy: str) -> None:
         changes = {
