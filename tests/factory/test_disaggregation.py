@@ -19,6 +19,7 @@ from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES
 from factory_sim.factory.linked_replica import LinkedReplica
+from factory_sim.factory.network.kv import KvOverLink
 from factory_sim.factory.network.link import Link
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.timetable import ARRIVAL, Timetable
@@ -84,7 +85,7 @@ def serving(
 ) -> Service:
     """Return a pool of replicas that compute prompts and one of those that decode."""
     link, gaps = Link(env, "kv", tokens_per_s, latency_s), GapHistogram()
-    crossing = Crossing(link, float, "d", per_replica, withholds)
+    crossing = Crossing(KvOverLink(link, "d", per_replica), float, withholds)
     router = ROUTING["least-outstanding"]
     behind = DecodeGateway(env, router(None), 0.0, crossing)  # type: ignore[arg-type]
     front = PromptGateway(env, router(None), 0.0, behind)  # type: ignore[arg-type]
