@@ -18,6 +18,8 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
+from factory_sim.factory.dispatch.doors import open_doors
+from factory_sim.factory.dispatch.front_door import FrontDoor
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.facility.facility import Facility
 from factory_sim.factory.facility.governor import Governor
@@ -170,7 +172,10 @@ class Factory:
         self.scalers = self._scale(lines)
         drawn = any(spec.sessions for spec in scenario.workload.values())
         self.sessions = SessionBook() if drawn else None
-        self.streams = _streams(env, scenario, layout, self.fronts, self.caching, self.sessions)
+        self.doors = open_doors(env, scenario, layout.fleets, self.fronts, workload_seeds(scenario))
+        self.streams = _streams(
+            env, scenario, layout, self.fronts, self.doors, self.caching, self.sessions
+        )
 
     def _jobs(self) -> list[Job]:
         """Start the training jobs."""
@@ -246,8 +251,9 @@ class Factory:
 
     @property
     def waiting_or_running(self) -> int:
-        """Return the requests inside the factory."""
-        return sum(gateway.inside for gateway in self.gateways.values())
+        """Return the requests inside the factory, or on their way to it from a front door."""
+        inside = sum(gateway.inside for gateway in self.gateways.values())
+        return inside + sum(door.under_way for door in self.doors.values())
 
 
 def told_apart(scenario: Scenario) -> bool:
@@ -258,7 +264,11 @@ def told_apart(scenario: Scenario) -> bool:
 
 
 def _tell_apart(
-    stream: ServedStream, scenario: Scenario, name: str, seed: np.random.SeedSequence
+    stream: ServedStream,
+    scenario: Scenario,
+    name: str,
+    back_s: float,
+    seed: np.random.SeedSequence,
 ) -> None:
     """Give a stream's requests the priority, the promise and the tenants of their workload."""
     spec, promise = scenario.workload[name], scenario.promise_to(name)
@@ -268,7 +278,7 @@ def _tell_apart(
     weights = spec.tenants.weights(name) if spec.tenants else {name: 1.0}
     stream.serve(
         (tier.priority or 0) if tier else 0,
-        ttft_s - spec.round_trip / 2,
+        ttft_s - back_s,
         senders(
             [known.index(tenant) for tenant in weights],
             list(weights.values()),
@@ -282,6 +292,7 @@ def _streams(
     scenario: Scenario,
     layout: Layout,
     gateways: dict[str, Gateway],
+    doors: dict[str, FrontDoor],
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
@@ -293,31 +304,33 @@ def _streams(
     streams = []
     seeds = workload_seeds(scenario)
     for index, (name, whole) in enumerate(scenario.workload.items()):
-        spec = thinned(whole, 1.0 / scales[whole.deployment])
-        lag_s = spec.round_trip / 2 + hosts[spec.deployment].per_request_s
+        reach = scenario.reach(name)
+        spec = thinned(whole, 1.0 / scales[reach[0]])
+        door = doors.get(name)
+        # A front door brings requests to deployments and answers to clients itself.
+        back_s = spec.round_trip / 2 if door is None else 0.0
+        lag_s = back_s + hosts[spec.deployment].per_request_s if door is None else 0.0
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
-        gateway = gateways[spec.deployment]
+        entry = gateways[spec.deployment] if door is None else door
         where = f"workload.{name}"
         each = 0
-        if spec.deployment in caching:
-            each = hash_tokens(spec, Path(), where) // blocks_of[spec.deployment]
+        if caching.intersection(reach):
+            each = hash_tokens(spec, Path(), where) // blocks_of[reach[0]]
             if spec.sessions is not None:
                 each = WHOLE_SESSION
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
-        stream = kind(env, gateway, index, lag_s, timeout_s, numbers, many, each)
+        stream = kind(env, entry, index, lag_s, timeout_s, numbers, many, each)
         if isinstance(stream, ServedStream):
-            _tell_apart(stream, scenario, name, seeds[name])
+            _tell_apart(stream, scenario, name, back_s, seeds[name])
         streams.append(stream)
         arrivals = spec.arrivals
         sessions = None
         if spec.sessions is not None:
             assert book is not None
             drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
-            longest = _longest(layout, spec.deployment)
-            sessions = Sessions(
-                stream, book, drawn, spec.round_trip / 2, scenario.duration, *longest
-            )
+            longest = _longest(layout, reach)
+            sessions = Sessions(stream, book, drawn, back_s, scenario.duration, *longest)
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(
                 spec, scenario.facts, scenario.duration, seeds[name], Path(), where
@@ -339,16 +352,12 @@ def _streams(
             continue
         lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         for _ in range(arrivals.concurrency):
-            env.process(
-                closed_client(
-                    stream, lengths, thinking, spec.round_trip / 2, scenario.duration, budget
-                )
-            )
+            env.process(closed_client(stream, lengths, thinking, back_s, scenario.duration, budget))
     return streams
 
 
-def _longest(layout: Layout, deployment: str) -> tuple[int, int]:
-    """Return the most tokens of a request, and of a prompt, that a deployment takes."""
-    fleets = [fleet for fleet in layout.fleets if fleet.deployment == deployment]
+def _longest(layout: Layout, deployments: tuple[str, ...]) -> tuple[int, int]:
+    """Return the most tokens of a request, and of a prompt, that all of some deployments take."""
+    fleets = [fleet for fleet in layout.fleets if fleet.deployment in deployments]
     whole = min(fleet.longest for fleet in fleets if not fleet.computes_prompts)
     return whole, min(fleet.longest - 1 for fleet in fleets)

@@ -66,7 +66,7 @@ def check(scenario: Scenario) -> Check:
             problems += error.problems
     found = {"Site": _site(layout), "Power": _power(layout)}
     for fleet in layout.fleets:
-        sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
+        sent = [n for n in lengths if fleet.deployment in scenario.reach(n)]
         own = [lengths[n] for n in sent]
         heading = f"Deployment {fleet.deployment}"
         if fleet.computes_prompts:

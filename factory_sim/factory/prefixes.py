@@ -69,7 +69,7 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
 def sent_to(scenario: Scenario, fleet: Fleet) -> Iterator[tuple[str, WorkloadSpec]]:
     """Yield the workloads of a fleet, by name."""
     for name, spec in scenario.workload.items():
-        if spec.deployment == fleet.name:
+        if fleet.name in scenario.reach(name):
             yield name, spec
 
 

@@ -15,11 +15,19 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import record_of
-from factory_sim.factory.results.shares import promise_of, share_of, tiers_of, training_share
+from factory_sim.factory.results.shares import (
+    promise_of,
+    services_of,
+    share_of,
+    tiers_of,
+    training_share,
+    trips_of,
+)
 from factory_sim.factory.results.window import window_of
 from factory_sim.metrics.requests import request_table
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.summary import Summary, summarise
+from factory_sim.metrics.trips_summary import trips_summary
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 
@@ -67,6 +75,7 @@ def simulate(
     before, after = _play(factory, scenario, progress)
     raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
     streams, tiers = list(scenario.workload), tiers_of(scenario)
+    trips = trips_of(factory)
     requests = request_table(
         raw,
         streams,
@@ -76,6 +85,7 @@ def simulate(
         {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
+        trips,
     )
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:
@@ -87,6 +97,7 @@ def simulate(
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [training_share(scenario, *each) for each in sums]
     summary = summarise(requests, timeseries, window, shares, tiers, jobs)
+    summary |= trips_summary(requests, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
     record = record_of(scenario, layout, time.perf_counter() - started, factory.env.now)
@@ -127,6 +138,8 @@ def _play(
     factory.meter.close()
     for gateway in factory.gateways.values():
         gateway.close()
+    for door in factory.doors.values():
+        door.close()
     return before, after
 
 

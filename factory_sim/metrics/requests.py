@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.trips import Trips
+
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 
 
@@ -45,6 +47,7 @@ def request_table(
     disaggregated: Collection[str] = (),
     tiers: Sequence[Tier] = (),
     tenants: Sequence[str] = (),
+    trips: Trips | None = None,
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
@@ -52,20 +55,23 @@ def request_table(
     stream number; back_s: seconds from replica to client of each. A latency that a request
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
     any, the table tells of transfers. tiers: by stream number, where workloads have classes;
-    tenants: by number, where they have tenants. slo_met: completed, within every limit of what it
-    was promised, by its class or its deployment.
+    tenants: by number, where they have tenants. trips: where front doors sent requests; one that
+    asked several deployments is a row of the last. slo_met: completed, within every limit of what
+    it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
-    for deployment, rows in raw.items():
-        stream = rows["stream"]
-        late = np.asarray(back_s)[stream] if len(rows) else np.zeros(0)
-        done = rows["outcome"] == 0
-        ttft = rows["first_token_s"] + late - rows["arrival_s"]
-        e2e = np.where(done, rows["end_s"] + late - rows["arrival_s"], np.nan)
+    for place, (deployment, rows) in enumerate(raw.items()):
+        if trips is None:
+            first_late = last_late = np.asarray(back_s)[rows["stream"]]
+            sent_s, travelled = rows["arrival_s"], {}
+        else:
+            rows, own = trips.of(rows, place)
+            first_late, last_late = own["first_late_s"], own["last_late_s"]
+            sent_s, travelled = own["sent_s"], _travelled(trips, rows, own)
+        stream, done = rows["stream"], rows["outcome"] == 0
+        ttft, tpot, e2e = _latencies(rows, sent_s, first_late, last_late)
         several = done & (rows["emitted"] > 1)
-        tpot = np.full(len(rows), np.nan)
-        tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
         by_stream = [tier.promise for tier in tiers] or [promise] * len(streams)
         ttft_s, tpot_s, e2e_s = np.array(by_stream)[stream].T
@@ -91,9 +97,10 @@ def request_table(
                     "workload": _named(stream, streams),
                     **served,
                     "deployment": _named(np.full(len(rows), names.index(deployment)), names),
+                    **travelled,
                     "replica": rows["replica"],
                     "archetype": rows["archetype"],
-                    "arrival_s": rows["arrival_s"],
+                    "arrival_s": sent_s,
                     "admitted_s": rows["admitted_s"],
                     "ttft_ms": ttft * 1e3,
                     "tpot_ms": tpot * 1e3,
@@ -106,12 +113,42 @@ def request_table(
                     "retries": rows["retries"],
                     "outcome": _named(rows["outcome"], OUTCOMES),
                     "slo_met": met,
-                    "measured": rows["arrival_s"] >= warmup_s,
+                    "measured": sent_s >= warmup_s,
                 }
             )
         )
     table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     return table.sort_values("request_id", kind="stable", ignore_index=True)
+
+
+def _latencies(
+    rows: np.ndarray, sent_s: np.ndarray, first_late_s: np.ndarray, last_late_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return TTFT, TPOT and end-to-end latency in seconds, from sending to seeing; NaN for none.
+
+    first_late_s, last_late_s: from making the first and the last token to its being seen.
+    """
+    done = rows["outcome"] == 0
+    ttft = rows["first_token_s"] + first_late_s - sent_s
+    e2e = np.where(done, rows["end_s"] + last_late_s - sent_s, np.nan)
+    several = done & (rows["emitted"] > 1)
+    tpot = np.full(len(rows), np.nan)
+    tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
+    return ttft, tpot, e2e
+
+
+def _travelled(trips: Trips, rows: np.ndarray, own: np.ndarray) -> dict[str, Any]:
+    """Return the columns of what lies between users and deployments, and of who else was asked."""
+    found: dict[str, Any] = {}
+    if trips.several:
+        found |= {"deployments_asked": own["asked"], "earlier_tokens": own["earlier"]}
+    if trips.regions:
+        at_server = _latencies(rows, rows["arrival_s"], np.zeros(len(rows)), np.zeros(len(rows)))
+        found["region"] = _named(own["region"], trips.regions)
+        for name, values in zip(("ttft", "tpot", "e2e"), at_server, strict=True):
+            found[f"server_{name}_ms"] = values * 1e3
+        found["longest_gap_ms"] = own["longest_gap_s"] * 1e3
+    return found
 
 
 def _named(codes: np.ndarray, names: Sequence[str]) -> pd.Categorical[str]:

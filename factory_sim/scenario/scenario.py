@@ -14,9 +14,12 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
 from factory_sim.scenario.deployment import Deployment, Slo
+from factory_sim.scenario.dispatch import Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
+from factory_sim.scenario.reach import misled
+from factory_sim.scenario.regions import Region
 from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.training import Training
@@ -33,7 +36,8 @@ class Scenario(Frozen):
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
     measured. network: links that KV caches and weights cross. classes: tiers of service that
-    workloads name. training: jobs beside inference. seed: every random stream of the run
+    workloads name. services: names for several deployments, that workloads may send to. regions:
+    where users are. training: jobs beside inference. seed: every random stream of the run
     is spawned from it. catalog: a folder with entries of the user's own.
     """
 
@@ -51,6 +55,8 @@ class Scenario(Frozen):
     network: Network | None = None
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     classes: Annotated[dict[Name, ServiceClass], Field(min_length=1)] | None = None
+    services: Annotated[dict[Name, Service], Field(min_length=1)] | None = None
+    regions: Annotated[dict[Name, Region], Field(min_length=1)] | None = None
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
     catalog: str | None = None
@@ -71,7 +77,18 @@ class Scenario(Frozen):
         tier = (self.classes or {}).get(spec.class_ or "")
         if tier is not None and tier.slo is not None:
             return tier.slo
-        return self.deployments[spec.deployment].slo
+        own = self.deployments.get(spec.deployment)
+        return own.slo if own is not None else None
+
+    def reach(self, workload: str) -> tuple[str, ...]:
+        """Return the deployments that requests of a workload may come to."""
+        name = self.workload[workload].deployment
+        service = (self.services or {}).get(name)
+        return (name,) if service is None else service.deployments
+
+    def site_of(self, deployment: str) -> Site:
+        """Return the site at which a deployment stands."""
+        return self.site
 
     def on(self, facts: Catalog) -> Scenario:
         """Return the same scenario with its figures taken from another catalogue."""
@@ -95,7 +112,7 @@ class Scenario(Frozen):
                     f"must be shorter than duration ({self.duration:g} s), not {self.warmup:g} s",
                 )
             )
-        known = ", ".join(self.deployments)
+        known = ", ".join([*self.deployments, *(self.services or {})])
         found += [
             Problem(
                 f"workload.{name}.deployment",
@@ -103,6 +120,7 @@ class Scenario(Frozen):
             )
             for name, spec in self.workload.items()
             if spec.deployment not in self.deployments
+            and spec.deployment not in (self.services or {})
         ]
         for name, deployment in self.deployments.items():
             found += self._without_gpus(f"deployments.{name}", deployment.system)
@@ -122,7 +140,7 @@ class Scenario(Frozen):
         if sum(racks.count == "fill" for racks in self.racks) > 1:
             found.append(Problem("racks", "only one row of racks can have 'count: fill'"))
         if not found:
-            found += misuse(self)
+            found += [*misled(self), *misuse(self)]
         return [*found, *self._without_use()]
 
     def _without_gpus(self, where: str, system: str | None) -> Iterator[Problem]:

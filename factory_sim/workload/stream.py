@@ -39,7 +39,19 @@ from factory_sim.workload.traces import read_trace
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS = range(8)
+(
+    GAPS,
+    STAYS,
+    LENGTHS,
+    CACHED,
+    KINDS,
+    REPLAY,
+    TENANTS,
+    SESSIONS,
+    REGIONS,
+    DISPATCH_DRAWS,
+    DELIVERY,
+) = range(11)
 MIDPOINTS = 512
 
 
