@@ -250,6 +250,13 @@ class Factory:
             replica.hold_clock("locked", rack.gpu_clock)
 
     @property
+    def ended(self) -> int:
+        """Return the requests that have ended."""
+        if self.doors:
+            return sum(door.ended for door in self.doors.values())
+        return sum(len(g.rows) // g.row_bytes for g in self.gateways.values())
+
+    @property
     def waiting_or_running(self) -> int:
         """Return the requests inside the factory, or on their way to it from a front door."""
         inside = sum(gateway.inside for gateway in self.gateways.values())

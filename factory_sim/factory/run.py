@@ -113,7 +113,7 @@ def _play(
 
     def tell() -> None:
         if progress is not None:
-            done = sum(len(g.rows) // g.row_bytes for g in factory.gateways.values())
+            done = factory.ended
             sent = sum(stream.sent for stream in factory.streams)
             progress(Progress(env.now, scenario.duration, done, sent))
 

@@ -7,26 +7,29 @@ ask: {policy: cascade, deployments: [small, large], escalate: 30 %}
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.lengths import ProperShare
 from factory_sim.units import PositiveSeconds
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-Several = Annotated[tuple[str, ...], Field(min_length=2)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 
 
 class _Service(Frozen):
     """Several deployments behind one name. deployments: each once, in an order that may count."""
 
-    deployments: Several
+    deployments: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _each_once(self) -> _Service:
+    def _several(self) -> _Service:
+        if len(self.deployments) < 2:
+            raise ValueError(
+                "a service has two deployments at least; a workload can name a single one itself"
+            )
         twice = [name for name in self.deployments if self.deployments.count(name) > 1]
         if twice:
             raise ValueError(f"deployments names '{twice[0]}' twice; a request asks each once")
@@ -53,6 +56,16 @@ class Fallback(_Service):
     patience: PositiveSeconds | None = None
 
 
+def _form(given: Any) -> str:
+    return "tuple[stage]" if isinstance(given, list | tuple) else "literal[one]"
+
+
+Escalate = Annotated[
+    Annotated[ProperShare, Tag("literal[one]")] | Annotated[tuple[ProperShare, ...], Tag("tuple[stage]")],
+    Discriminator(_form),
+]
+
+
 class Cascade(_Service):
     """The first deployment, and with a probability the next, once the whole answer is there.
 
@@ -60,7 +73,7 @@ class Cascade(_Service):
     """
 
     policy: Literal["cascade"]
-    escalate: ProperShare | tuple[ProperShare, ...]
+    escalate: Escalate
 
     @model_validator(mode="after")
     def _for_each_stage(self) -> Cascade:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.lengths import ProperShare
 from factory_sim.units import BytesPerSecond, NonNegativeSeconds
+
+
+def _form(given: Any) -> str:
+    return "dict[deployment]" if isinstance(given, Mapping) else "literal[one]"
+
+
+RoundTrip = Annotated[
+    Annotated[NonNegativeSeconds, Tag("literal[one]")]
+    | Annotated[dict[str, NonNegativeSeconds], Tag("dict[deployment]")],
+    Discriminator(_form),
+]
 
 
 class Region(Frozen):
@@ -21,7 +33,7 @@ class Region(Frozen):
     """
 
     share: Annotated[float, Field(gt=0)] = 1.0
-    round_trip: NonNegativeSeconds | dict[str, NonNegativeSeconds]
+    round_trip: RoundTrip
     jitter: NonNegativeSeconds = 0.0
     last_mile: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     loss: Annotated[ProperShare, Field(lt=0.5)] = 0.0

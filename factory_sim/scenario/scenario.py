@@ -86,6 +86,12 @@ class Scenario(Frozen):
         service = (self.services or {}).get(name)
         return (name,) if service is None else service.deployments
 
+    def shares_of(self, workload: str) -> dict[str, float]:
+        """Return the regions that requests of a workload come from, in proportion."""
+        regions, own = self.regions or {}, self.workload[workload].regions
+        shares = {name: region.share for name, region in regions.items()} if own is None else own
+        return {name: shares[name] for name in regions if name in shares}
+
     def site_of(self, deployment: str) -> Site:
         """Return the site at which a deployment stands."""
         return self.site

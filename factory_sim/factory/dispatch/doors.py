@@ -43,8 +43,11 @@ def open_doors(
     found = {}
     for name, spec in scenario.workload.items():
         seed, reach = seeds[name], scenario.reach(name)
-        whole = scenario.regions or {"": Region(round_trip=spec.round_trip)}
-        lines = [[line_of(region, deployment) for region in whole.values()] for deployment in reach]
+        regions = scenario.regions or {}
+        lines = [
+            [line_of(region, deployment) for region in regions.values()] or [Line(spec.round_trip)]
+            for deployment in reach
+        ]
         offers = [counters[deployment] for deployment in reach]
         around = Surroundings(
             reach,
@@ -59,7 +62,7 @@ def open_doors(
             offers,
             _policy(scenario, spec.deployment, around),
             lines,
-            _regions(whole, spec.regions, seed),
+            _regions(list(regions), scenario.shares_of(name), seed),
             _number(seed, DELIVERY),
         )
     return found
@@ -82,13 +85,11 @@ def _policy(scenario: Scenario, asked: str, around: Surroundings) -> Dispatcher:
 
 
 def _regions(
-    whole: Mapping[str, Region], own: Mapping[str, float] | None, seed: np.random.SeedSequence
+    names: list[str], shares: Mapping[str, float], seed: np.random.SeedSequence
 ) -> Iterator[int]:
     """Yield the region of one request after another, by the shares of the workload."""
-    shares = own or {name: region.share for name, region in whole.items()}
-    numbers = [place for place, name in enumerate(whole) if name in shares]
-    weights = [shares[name] for name in whole if name in shares]
-    return senders(numbers, weights, _child(seed, REGIONS))
+    numbers = [names.index(name) for name in shares] or [0]
+    return senders(numbers, list(shares.values()) or [1.0], _child(seed, REGIONS))
 
 
 def _child(seed: np.random.SeedSequence, purpose: int) -> np.random.SeedSequence:

@@ -124,6 +124,11 @@ class FrontDoor:
         """Return the requests on their way to a deployment."""
         return len(self._under_way)
 
+    @property
+    def ended(self) -> int:
+        """Return the requests that have ended."""
+        return len(self._rows)
+
     def arrive(self, request: Request) -> None:
         """Take a request that its client sends now."""
         trip = Trip(self, request, self._region(request))
