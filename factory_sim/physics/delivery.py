@@ -23,8 +23,10 @@ EVENT_BYTES = 300.0
 SEGMENT_BYTES = 1448.0
 """The most of a TCP segment on Ethernet: 1,500 less headers of IPv4 and of TCP with time stamps."""
 
-SHORTEST_TIMEOUT_S = 0.2
-"""Linux' TCP_RTO_MIN. RFC 6298, rule 2.4, says a second; hardly anybody waits that long."""
+LEAST_MARGIN_S = 0.2
+"""By which a timeout exceeds the round trip at the least: TCP_RTO_MIN of Linux, which bounds the
+term of the deviation (Sarolahti and Kuznetsov, Congestion Control in Linux TCP, USENIX 2002). RFC
+6298, rule 2.4, asks for a timeout of a second or more."""
 
 DUPLICATES = 3
 """Acknowledgements of later segments after which one counts as lost (RFC 5681, section 3.2)."""
@@ -62,10 +64,12 @@ class Delivery(NamedTuple):
 def timeout_s(line: Line) -> float:
     """Return TCP's retransmission timeout once it knows the line: SRTT + 4 RTTVAR (RFC 6298, 2.3).
 
-    RTTVAR is the mean deviation of the round trip: 2/e of the mean of an exponential delay.
+    RTTVAR is the mean deviation of the round trip: 2/e of the mean of an exponential delay, as
+    acknowledgements are taken to come back without one.
     """
     deviation_s = 2.0 / np.e * line.jitter_s
-    return max(SHORTEST_TIMEOUT_S, line.round_trip_s + line.jitter_s + 4.0 * float(deviation_s))
+    margin_s = max(LEAST_MARGIN_S, 4.0 * float(deviation_s))
+    return line.round_trip_s + line.jitter_s + margin_s
 
 
 def flow_bytes_per_s(line: Line) -> float:
@@ -106,16 +110,16 @@ def seen_s(line: Line, sent_s: Floats, delays_s: Floats, again_s: Floats, lost: 
     delays_s, again_s: what queues add to the first sending and to the one that arrives. lost: how
     often each is lost. All arrays have a row an event, in order.
 
-    An event waits for its turn on the narrowest part. One that is lost is sent again when the third
-    later event that came through has been acknowledged, or at the timeout if that is sooner or too
-    few follow; lost again, at timeouts that double (RFC 5681, 3.2; RFC 6298, 5.5). None is seen
-    before those ahead of it.
+    An event waits for its turn on the narrowest part, and nothing overtakes in queues. One that is
+    lost is sent again when the third later event that came through has been acknowledged, or at
+    the timeout if that is sooner or too few follow; lost again, at timeouts that double (RFC 5681,
+    3.2; RFC 6298, 5.5). None is seen before those ahead of it.
     """
     turn_s = EVENT_BYTES / line.bytes_per_s
     steps = np.arange(len(sent_s)) * turn_s
     through_s = np.maximum.accumulate(sent_s - steps) + steps + turn_s
     half_s = line.round_trip_s / 2.0
-    arrived_s = through_s + half_s + delays_s
+    arrived_s = np.maximum.accumulate(through_s + half_s + delays_s)
     unlucky = np.flatnonzero(lost)
     if len(unlucky):
         wait_s = timeout_s(line)

@@ -61,7 +61,8 @@ def _form(given: Any) -> str:
 
 
 Escalate = Annotated[
-    Annotated[ProperShare, Tag("literal[one]")] | Annotated[tuple[ProperShare, ...], Tag("tuple[stage]")],
+    Annotated[ProperShare, Tag("literal[one]")]
+    | Annotated[tuple[ProperShare, ...], Tag("tuple[stage]")],
     Discriminator(_form),
 ]
 

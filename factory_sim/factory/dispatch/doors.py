@@ -52,7 +52,6 @@ def open_doors(
         around = Surroundings(
             reach,
             offers,
-            name,
             scenario.class_of(name),
             [[line.round_trip_s for line in row] for row in lines],
             _number(seed, DISPATCH_DRAWS),

@@ -34,13 +34,12 @@ class Ask(NamedTuple):
 class Surroundings(NamedTuple):
     """What a policy is made with. names, offers: of the deployments, in the service's order.
 
-    workload, class_name: whose requests they are. round_trips: seconds, by deployment and region.
+    class_name: of the requests. round_trips: seconds, by deployment and region.
     seed: of what it draws.
     """
 
     names: Sequence[str]
     offers: Sequence[Offer]
-    workload: str
     class_name: str
     round_trips: Sequence[Sequence[float]]
     seed: int
