@@ -83,7 +83,8 @@ def made(result: Run) -> float:
 
 
 def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
-    result = run({"policy": "cascade", "escalate": "30 %"})
+    enough = {"arrivals": {"process": "poisson", "rate": "20 /s", "requests": 400}}
+    result = run({"policy": "cascade", "escalate": "30 %"}, workload=enough)
     table = everyone_once(result)
     on = int((table["deployment"] == "b").sum())
     assert chisquare([on, len(table) - on], [0.3 * len(table), 0.7 * len(table)]).pvalue > 0.01
@@ -94,7 +95,7 @@ def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
         == np.where(table["deployment"] == "b", 1, 0) * table["output_tokens"]
     ).all()
     tokens = float((table["output_tokens"] + table["earlier_tokens"]).sum())
-    assert made(result) == pytest.approx(tokens, rel=0.01)  # a few are made after the arrivals
+    assert made(result) == pytest.approx(tokens)
     own = result.summary["services"]["s"]
     assert own["requests_sent_on"] == on
     assert own["output_tokens_made_per_answer"] == pytest.approx(tokens / len(table))
@@ -155,7 +156,7 @@ def test_patience_moves_who_waits_too_long_and_no_longer() -> None:
     moved = table["deployment"] == "b"
     assert 0.1 < moved.mean() < 0.95
     assert (table.loc[moved, "e2e_ms"] > 1000).all()
-    assert (table.loc[~moved, "e2e_ms"] <= 1000 + 1e-6).all()
+    assert (table.loc[~moved, "e2e_ms"] < 1020).all()  # a step later
 
 
 def test_a_client_that_has_given_up_is_not_sent_on() -> None:
@@ -172,7 +173,7 @@ def test_a_client_that_has_given_up_is_not_sent_on() -> None:
 
 
 def test_requests_go_elsewhere_while_a_deployment_is_down() -> None:
-    down = {"schedule": [{"fail": "gpu", "index": 0, "at": "5 s", "for": "10 s"}]}
+    down = {"schedule": [{"what": "rack-0/server-0/gpu-0", "at": "5 s", "lasts": "10 s"}]}
     result = run({"policy": "fallback"}, failures=down)
     table = everyone_once(result)
     assert (table["outcome"] == "completed").all()
@@ -375,7 +376,11 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
 @pytest.mark.parametrize(
     ("changes", "path", "says"),
     [
-        ({"services": {"a": CASCADE}}, "services.a", "a deployment has the same name"),
+        (
+            {"services": {"a": CASCADE}, "workload": {"deployment": "a"}},
+            "services.a",
+            "a deployment has the same name",
+        ),
         ({"services": {"s": CASCADE, "t": CASCADE}}, "services.t", "no workload names it"),
         (
             {"services": {"s": {**CASCADE, "deployments": ["a", "c"]}}},

@@ -132,7 +132,7 @@ class FrontDoor:
     def arrive(self, request: Request) -> None:
         """Take a request that its client sends now."""
         trip = Trip(self, request, self._region(request))
-        trip.asked.append(self._policy.first(self._ask(trip)))
+        self._choose(trip, self._policy.first(self._ask(trip)))
         self._send(trip)
 
     def returned(self, trip: Trip, outcome: str) -> None:
@@ -148,7 +148,7 @@ class FrontDoor:
         trip.leg.client = trip
         self._under_way[trip] = None
         back_s = self._lines[trip.asked[-1]][trip.region].round_trip_s / 2.0
-        trip.asked.append(onward)
+        self._choose(trip, onward)
         self.env.call(now + back_s, ARRIVAL, lambda _: self._send(trip))
 
     def close(self) -> None:
@@ -172,6 +172,10 @@ class FrontDoor:
             self._by_session[session] = next(self._regions)
         return self._by_session[session]
 
+    def _choose(self, trip: Trip, at: int) -> None:
+        trip.asked.append(at)
+        self.asked[at] += 1
+
     def _ask(self, trip: Trip) -> Ask:
         return Ask(trip.leg.number, trip.region, self.env.now)
 
@@ -190,7 +194,6 @@ class FrontDoor:
         leg.deadline_s = trip.deadline_s - line.round_trip_s / 2.0
         self._under_way[trip] = None
         counter.travelling += 1
-        self.asked[at] += 1
 
         def come(_: int) -> None:
             del self._under_way[trip]
