@@ -19,12 +19,14 @@ from pydantic import BaseModel
 import factory_sim
 from factory_sim.catalog import Fact, load_catalog
 from factory_sim.factory.build import STEP_TIMES
+from factory_sim.factory.dispatch import DISPATCH
 from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.scaling import SCALING
 from factory_sim.scenario.autoscaling import Reactive, Scheduled
 from factory_sim.scenario.deployment import Deployment, EngineSpec, Router
+from factory_sim.scenario.dispatch import Service
 from factory_sim.scenario.load import load
 from factory_sim.scenario.site import Power
 
@@ -155,6 +157,11 @@ def test_a_scenario_offers_what_the_engine_has(
 
 def test_a_scenario_offers_the_autoscaling_that_the_engine_has() -> None:
     assert choices(Reactive, "policy") | choices(Scheduled, "policy") == set(SCALING)
+
+
+def test_a_scenario_offers_the_dispatch_that_the_factory_has() -> None:
+    kinds = get_args(get_args(Service)[0])
+    assert set().union(*(choices(kind, "policy") for kind in kinds)) == set(DISPATCH)
 
 
 def facts(thing: object, path: str) -> Iterator[tuple[str, Fact[Any]]]:

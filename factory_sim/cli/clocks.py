@@ -26,11 +26,11 @@ def clocks(
         for name, spec in given.workload.items()
         for layout in layouts
         for fleet in layout.fleets
-        if fleet.deployment == spec.deployment
+        if fleet.deployment in given.reach(name)
     ]
     for index, (name, spec, layout, fleet) in enumerate(pools):
         phases = fleet.phases
-        keeps = given.deployments[spec.deployment].front_engine.prefix_caching is not False
+        keeps = given.deployments[fleet.deployment].front_engine.prefix_caching is not False
         where = f"workload.{name}"
         lengths = mean_lengths(spec, given.facts, Path(), where, given.duration, keeps)
         points = points_of(layout, fleet, *lengths)

@@ -17,6 +17,8 @@ from factory_sim.factory.clients import (
     sending,
     thinking_times,
 )
+from factory_sim.factory.dispatch.doors import open_doors
+from factory_sim.factory.dispatch.front_door import FrontDoor
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet, stage_shard
@@ -154,7 +156,12 @@ class Factory:
         self.fleets = fleets = fleets_of(layouts)
         self.caching = {fleet.name for fleet in fleets if caches_prefixes(scenario, fleet)}
         _, routers, chance, drafts, training = _seeds(scenario)
-        reasoning = {spec.deployment for spec in scenario.workload.values() if spec.reasons}
+        reasoning = {
+            deployment
+            for name, spec in scenario.workload.items()
+            if spec.reasons
+            for deployment in scenario.reach(name)
+        }
         pools = open_pools(
             env, layouts, fleets, self.caching, reasoning, step_time, [routers, drafts], debug
         )
@@ -170,12 +177,23 @@ class Factory:
             self.scalers |= premises.scalers
         drawn = any(spec.sessions for spec in scenario.workload.values())
         self.sessions = SessionBook() if drawn else None
-        self.streams = _streams(env, scenario, fleets, self.fronts, self.caching, self.sessions)
+        self.doors = open_doors(env, scenario, fleets, self.fronts, workload_seeds(scenario))
+        self.streams = _streams(
+            env, scenario, fleets, self.fronts, self.doors, self.caching, self.sessions
+        )
+
+    @property
+    def ended(self) -> int:
+        """Return the requests that have ended."""
+        if self.doors:
+            return sum(door.ended for door in self.doors.values())
+        return sum(len(g.rows) // g.row_bytes for g in self.gateways.values())
 
     @property
     def waiting_or_running(self) -> int:
-        """Return the requests inside the factory."""
-        return sum(gateway.inside for gateway in self.gateways.values())
+        """Return the requests inside the factory, or on their way to it from a front door."""
+        inside = sum(gateway.inside for gateway in self.gateways.values())
+        return inside + sum(door.under_way for door in self.doors.values())
 
 
 def told_apart(scenario: Scenario) -> bool:
@@ -186,7 +204,11 @@ def told_apart(scenario: Scenario) -> bool:
 
 
 def _tell_apart(
-    stream: ServedStream, scenario: Scenario, name: str, seed: np.random.SeedSequence
+    stream: ServedStream,
+    scenario: Scenario,
+    name: str,
+    back_s: float,
+    seed: np.random.SeedSequence,
 ) -> None:
     """Give a stream's requests the priority, the promise and the tenants of their workload."""
     spec, promise = scenario.workload[name], scenario.promise_to(name)
@@ -196,7 +218,7 @@ def _tell_apart(
     weights = spec.tenants.weights(name) if spec.tenants else {name: 1.0}
     stream.serve(
         (tier.priority or 0) if tier else 0,
-        ttft_s - spec.round_trip / 2,
+        ttft_s - back_s,
         senders(
             [known.index(tenant) for tenant in weights],
             list(weights.values()),
@@ -210,6 +232,7 @@ def _streams(
     scenario: Scenario,
     fleets: Sequence[Fleet],
     gateways: dict[str, Gateway],
+    doors: dict[str, FrontDoor],
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
@@ -220,37 +243,36 @@ def _streams(
     streams = []
     seeds = workload_seeds(scenario)
     for index, (name, whole) in enumerate(scenario.workload.items()):
-        spec = thinned(whole, 1.0 / scales[whole.deployment])
-        front = fronts[spec.deployment]
-        lag_s = spec.round_trip / 2 + front.host.per_request_s
+        reach = scenario.reach(name)
+        spec = thinned(whole, 1.0 / scales[reach[0]])
+        door = doors.get(name)
+        # A front door brings requests to deployments and answers to clients itself.
+        back_s = spec.round_trip / 2 if door is None else 0.0
+        lag_s = back_s + fronts[spec.deployment].host.per_request_s if door is None else 0.0
         timeout_s = float("inf") if spec.timeout is None else spec.timeout
-        gateway = gateways[spec.deployment]
+        entry = gateways[spec.deployment] if door is None else door
         where = f"workload.{name}"
         each = 0
-        if front.name in caching:
-            each = hash_tokens(spec, Path(), where) // front.memory.block_tokens
+        entered = [fronts[deployment] for deployment in reach]
+        if any(fleet.name in caching for fleet in entered):
+            each = hash_tokens(spec, Path(), where) // entered[0].memory.block_tokens
             if spec.sessions is not None:
                 each = WHOLE_SESSION
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
-        stream = kind(env, gateway, index, lag_s, timeout_s, numbers, many, each)
+        stream = kind(env, entry, index, lag_s, timeout_s, numbers, many, each)
         if isinstance(stream, ServedStream):
-            _tell_apart(stream, scenario, name, seeds[name])
+            _tell_apart(stream, scenario, name, back_s, seeds[name])
         streams.append(stream)
         arrivals = spec.arrivals
         sessions = None
         if spec.sessions is not None:
             assert book is not None
             drawn = scripts(spec, scenario.facts, seeds[name], Path(), where)
-            longest = _longest(fleets, spec.deployment)
+            longest = _longest(fleets, reach)
+            keeps = spec.reasoning is not None and spec.reasoning.kept
             sessions = Sessions(
-                stream,
-                book,
-                drawn,
-                spec.round_trip / 2,
-                scenario.duration,
-                *longest,
-                keeps=spec.reasoning is not None and spec.reasoning.kept,
+                stream, book, drawn, back_s, scenario.duration, *longest, keeps=keeps
             )
         if not isinstance(arrivals, ClosedArrivals):
             blocks = open_blocks(
@@ -273,16 +295,12 @@ def _streams(
             continue
         lengths = draws(spec, scenario.facts, lengths_seed, Path(), where)
         for _ in range(arrivals.concurrency):
-            env.process(
-                closed_client(
-                    stream, lengths, thinking, spec.round_trip / 2, scenario.duration, budget
-                )
-            )
+            env.process(closed_client(stream, lengths, thinking, back_s, scenario.duration, budget))
     return streams
 
 
-def _longest(fleets: Sequence[Fleet], deployment: str) -> tuple[int, int]:
-    """Return the most tokens of a request, and of a prompt, that a deployment takes."""
-    pools = [fleet for fleet in fleets if fleet.deployment == deployment]
+def _longest(fleets: Sequence[Fleet], deployments: tuple[str, ...]) -> tuple[int, int]:
+    """Return the most tokens of a request, and of a prompt, that all of some deployments take."""
+    pools = [fleet for fleet in fleets if fleet.deployment in deployments]
     whole = min(fleet.longest for fleet in pools if not fleet.computes_prompts)
     return whole, min(fleet.longest - 1 for fleet in pools)

@@ -50,7 +50,7 @@ def check(scenario: Scenario) -> Check:
                 Path(),
                 f"workload.{name}",
                 scenario.duration,
-                keeps=_keeps_prefixes(scenario, spec),
+                keeps=_keeps_prefixes(scenario, name),
             )
             sections[f"Workload {name}"] = _workload(scenario, name, lengths[name])
         except InputError as error:
@@ -71,7 +71,7 @@ def check(scenario: Scenario) -> Check:
         if wiring is not None:
             found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)
     for fleet in fleets_of(layouts):
-        sent = [n for n in lengths if scenario.workload[n].deployment == fleet.deployment]
+        sent = [n for n in lengths if fleet.deployment in scenario.reach(n)]
         own = [lengths[n] for n in sent]
         heading = f"Deployment {fleet.deployment}"
         if fleet.computes_prompts:
@@ -107,10 +107,10 @@ def check(scenario: Scenario) -> Check:
     return Check(found | sections, tuple(problems))
 
 
-def _keeps_prefixes(scenario: Scenario, spec: WorkloadSpec) -> bool:
-    """Tell whether the replicas of a workload may keep what was said; wrong names come later."""
-    deployment = scenario.deployments.get(spec.deployment)
-    return deployment is None or deployment.front_engine.prefix_caching is not False
+def _keeps_prefixes(scenario: Scenario, workload: str) -> bool:
+    """Tell whether all replicas that a workload may come to may keep what was said."""
+    reached = [scenario.deployments[name] for name in scenario.reach(workload)]
+    return all(deployment.front_engine.prefix_caching is not False for deployment in reached)
 
 
 def _site(layout: Layout) -> Section:
@@ -332,17 +332,34 @@ def _crossing(
     }
 
 
+def _to(scenario: Scenario, spec: WorkloadSpec) -> str:
+    """Return the deployment that a workload sends to, or the service with its deployments."""
+    service = (scenario.services or {}).get(spec.deployment)
+    if service is None:
+        return spec.deployment
+    return f"{spec.deployment}: {service.policy} over {', '.join(service.deployments)}"
+
+
+def _from(scenario: Scenario, name: str) -> str:
+    """Return the regions that a workload's requests come from, with their shares."""
+    shares = scenario.shares_of(name)
+    whole = sum(shares.values())
+    return ", ".join(f"{region} {share / whole:.0%}" for region, share in shares.items())
+
+
 def _workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:
     spec, where = scenario.workload[name], f"workload.{name}"
     prompt, output, cached = means
     most = "" if spec.sessions is None else "at most "
     rows = {
-        "to": spec.deployment,
+        "to": _to(scenario, spec),
         "arrivals": spec.arrivals.process,
         "mean lengths": f"{prompt:,.0f} prompt tokens"
         + (f" ({most}{cached:,.0f} of them cached)" if cached else "")
         + f", {output:,.0f} output tokens",
     }
+    if scenario.regions is not None:
+        rows["from"] = _from(scenario, name)
     for report in trace_reports(spec, Path(), where):
         rows["trace"] = str(report)
     turns = 1.0

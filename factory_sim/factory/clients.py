@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from simpy import Event
 
 from factory_sim.factory.engine.prefix_cache import Hashes
 from factory_sim.factory.engine.request import Request
-from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.timetable import ARRIVAL, COMPLETION, Timetable
 from factory_sim.workload.stream import Block
 
@@ -21,19 +20,27 @@ RETRY_AFTER_S = 1.0
 """How long a refused client of a closed loop stays away, as HTTP's Retry-After would say."""
 
 
+class Entry(Protocol):
+    """Where requests come in: a gateway, or a front door."""
+
+    def arrive(self, request: Request) -> None:
+        """Take a request that comes now."""
+
+
 class Stream:
     """What the requests of one workload share.
 
     number: of the workload in the scenario, of so `many`. lag_s: from the client's sending to the
-    arrival at a replica (half the round trip, and the host's time per request). timeout_s: how
-    long a client waits; infinity for ever. numbers: gives each request of the run its own.
+    arrival at a replica (half the round trip, and the host's time per request), 0 to a front door.
+    timeout_s: how long a client waits; infinity for ever. numbers: gives each request of the run
+    its own.
     hash_blocks: KV blocks that each hash of a prompt covers; 0 where no cache asks for hashes.
     """
 
     def __init__(
         self,
         env: Timetable,
-        gateway: Gateway,
+        gateway: Entry,
         number: int,
         lag_s: float,
         timeout_s: float,

@@ -74,6 +74,11 @@ class Gateway:
         self.outstanding.append(0)
         replica.opened = self._opened
 
+    @property
+    def open(self) -> bool:
+        """Tell whether some replica takes requests."""
+        return self._open is None or bool(self._open)
+
     def arrive(self, request: Request) -> None:
         """Show a request to a replica; note it as rejected if that refuses it."""
         now = self.env.now
@@ -155,6 +160,10 @@ class Gateway:
         """Note how a request ended, and tell its client if it waits for the answer."""
         self.outstanding[replica.number] -= 1
         self._gone(request, time, outcome)
+
+    def never_came(self, request: Request) -> None:
+        """Note a request as unfinished that was still on its way here when the run ended."""
+        self._note(request, float("nan"), "unfinished")
 
     def close(self) -> None:
         """Note the requests that are still here as unfinished."""

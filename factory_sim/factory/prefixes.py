@@ -64,7 +64,7 @@ def _engine_path(scenario: Scenario, fleet: Fleet) -> str:
 def sent_to(scenario: Scenario, fleet: Fleet) -> Iterator[tuple[str, WorkloadSpec]]:
     """Yield the workloads of a fleet, by name."""
     for name, spec in scenario.workload.items():
-        if spec.deployment == fleet.deployment:
+        if fleet.deployment in scenario.reach(name):
             yield name, spec
 
 

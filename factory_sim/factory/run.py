@@ -15,13 +15,21 @@ from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import record_of
-from factory_sim.factory.results.shares import promise_of, share_of, tiers_of, training_share
+from factory_sim.factory.results.shares import (
+    promise_of,
+    services_of,
+    share_of,
+    tiers_of,
+    training_share,
+    trips_of,
+)
 from factory_sim.factory.results.window import window_of
 from factory_sim.metrics.requests import request_table
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.site import Floats, Window
 from factory_sim.metrics.sites import joined_table, joined_window, site_summary
 from factory_sim.metrics.summary import Summary, summarise
+from factory_sim.metrics.trips_summary import trips_summary
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 
@@ -68,6 +76,7 @@ def simulate(
     before, after = _play(factory, scenario, progress)
     raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
     streams, tiers = list(scenario.workload), tiers_of(scenario)
+    trips = trips_of(factory)
     requests = request_table(
         raw,
         streams,
@@ -79,6 +88,7 @@ def simulate(
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
         any(spec.reasons for spec in scenario.workload.values()),
         any(spec.images for spec in scenario.workload.values()),
+        trips,
     )
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:
@@ -100,6 +110,7 @@ def simulate(
             )
             for name in scenario.sites
         }
+    summary |= trips_summary(requests, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
     record = record_of(factory, time.perf_counter() - started)
@@ -128,7 +139,7 @@ def _play(
 
     def tell() -> None:
         if progress is not None:
-            done = sum(len(g.rows) // g.row_bytes for g in factory.gateways.values())
+            done = factory.ended
             sent = sum(stream.sent for stream in factory.streams)
             progress(Progress(env.now, scenario.duration, done, sent))
 
@@ -154,6 +165,8 @@ def _play(
         premises.meter.close()
     for gateway in factory.gateways.values():
         gateway.close()
+    for door in factory.doors.values():
+        door.close()
     return before, after
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.trips import Trips
+
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 
 
@@ -49,6 +51,7 @@ def request_table(
     tenants: Sequence[str] = (),
     reasoning: bool = False,
     images: bool = False,
+    trips: Trips | None = None,
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
@@ -57,20 +60,23 @@ def request_table(
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
     any, the table tells of transfers. tiers: by stream number, where workloads have classes;
     tenants: by number, where they have tenants. reasoning: whether any request reasons before it
-    answers; images: whether any prompt has images. slo_met: completed, within every limit of what
+    answers; images: whether any prompt has images. trips: where front doors sent requests; one that
+    asked several deployments is a row of the last. slo_met: completed, within every limit of what
     it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
-    for deployment, rows in raw.items():
-        stream = rows["stream"]
-        late = np.asarray(back_s)[stream] if len(rows) else np.zeros(0)
-        done = rows["outcome"] == 0
-        ttft = rows["first_token_s"] + late - rows["arrival_s"]
-        e2e = np.where(done, rows["end_s"] + late - rows["arrival_s"], np.nan)
+    for place, (deployment, rows) in enumerate(raw.items()):
+        if trips is None:
+            first_late = last_late = np.asarray(back_s)[rows["stream"]]
+            sent_s, travelled = rows["arrival_s"], {}
+        else:
+            rows, own = trips.of(rows, place)
+            first_late, last_late = own["first_late_s"], own["last_late_s"]
+            sent_s, travelled = own["sent_s"], _travelled(trips, rows, own)
+        stream, done = rows["stream"], rows["outcome"] == 0
+        ttft, tpot, e2e = _latencies(rows, sent_s, first_late, last_late)
         several = done & (rows["emitted"] > 1)
-        tpot = np.full(len(rows), np.nan)
-        tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
         by_stream = [tier.promise for tier in tiers] or [promise] * len(streams)
         ttft_s, tpot_s, e2e_s, ttfo_s = np.array(by_stream)[stream].T
@@ -79,8 +85,7 @@ def request_table(
         thought: dict[str, Any] = {}
         answered: dict[str, Any] = {}
         if reasoning:
-            begun_s = np.where(rows["reasoning"] > 0, rows["answer_s"], rows["first_token_s"])
-            ttfo = begun_s + late - rows["arrival_s"]
+            ttfo = _seen_to_answer_s(rows, first_late, last_late) - sent_s
             met &= ttfo <= ttfo_s
             answered["ttfo_ms"] = ttfo * 1e3
             thought["reasoning_tokens"] = np.minimum(rows["reasoning"], rows["emitted"])
@@ -104,9 +109,10 @@ def request_table(
                     "workload": _named(stream, streams),
                     **served,
                     "deployment": _named(np.full(len(rows), names.index(deployment)), names),
+                    **travelled,
                     "replica": rows["replica"],
                     "archetype": rows["archetype"],
-                    "arrival_s": rows["arrival_s"],
+                    "arrival_s": sent_s,
                     "admitted_s": rows["admitted_s"],
                     "ttft_ms": ttft * 1e3,
                     **answered,
@@ -122,12 +128,58 @@ def request_table(
                     "retries": rows["retries"],
                     "outcome": _named(rows["outcome"], OUTCOMES),
                     "slo_met": met,
-                    "measured": rows["arrival_s"] >= warmup_s,
+                    "measured": sent_s >= warmup_s,
                 }
             )
         )
     table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
     return table.sort_values("request_id", kind="stable", ignore_index=True)
+
+
+def _latencies(
+    rows: np.ndarray, sent_s: np.ndarray, first_late_s: np.ndarray, last_late_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return TTFT, TPOT and end-to-end latency in seconds, from sending to seeing; NaN for none.
+
+    first_late_s, last_late_s: from making the first and the last token to its being seen.
+    """
+    done = rows["outcome"] == 0
+    ttft = rows["first_token_s"] + first_late_s - sent_s
+    e2e = np.where(done, rows["end_s"] + last_late_s - sent_s, np.nan)
+    several = done & (rows["emitted"] > 1)
+    tpot = np.full(len(rows), np.nan)
+    tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
+    return ttft, tpot, e2e
+
+
+def _seen_to_answer_s(
+    rows: np.ndarray, first_late_s: np.ndarray, last_late_s: np.ndarray
+) -> np.ndarray:
+    """Return when users see the first token of the answer, after what was reasoned.
+
+    Its lateness lies between that of the first token and that of the last, by when it was made.
+    """
+    first_s, begun_s = rows["first_token_s"], rows["answer_s"]
+    thinks = rows["reasoning"] > 0
+    whole_s = np.where(rows["outcome"] == 0, rows["end_s"] - first_s, np.nan)
+    share = np.divide(begun_s - first_s, whole_s, out=np.zeros(len(rows)), where=whole_s > 0.0)
+    late_s = first_late_s + np.nan_to_num(share * (last_late_s - first_late_s))
+    seen_s: np.ndarray = np.where(thinks, begun_s + late_s, first_s + first_late_s)
+    return seen_s
+
+
+def _travelled(trips: Trips, rows: np.ndarray, own: np.ndarray) -> dict[str, Any]:
+    """Return the columns of what lies between users and deployments, and of who else was asked."""
+    found: dict[str, Any] = {}
+    if trips.several:
+        found |= {"deployments_asked": own["asked"], "earlier_tokens": own["earlier"]}
+    if trips.regions:
+        at_server = _latencies(rows, rows["arrival_s"], np.zeros(len(rows)), np.zeros(len(rows)))
+        found["region"] = _named(own["region"], trips.regions)
+        for name, values in zip(("ttft", "tpot", "e2e"), at_server, strict=True):
+            found[f"server_{name}_ms"] = values * 1e3
+        found["longest_gap_ms"] = own["longest_gap_s"] * 1e3
+    return found
 
 
 def _named(codes: np.ndarray, names: Sequence[str]) -> pd.Categorical[str]:

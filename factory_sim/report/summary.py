@@ -21,6 +21,7 @@ from factory_sim.report.scaling import autoscaling
 from factory_sim.report.sites import buildings, sites
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 from factory_sim.report.training import training
+from factory_sim.report.trips import regions, services
 
 LATENCIES = {
     "ttft": "time to first token",
@@ -68,6 +69,8 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary),
         "Classes": classes(summary),
+        "Services": services(summary),
+        "Users by region (medians of answers; longest gap between tokens)": regions(summary),
         "Tokens per second": _throughput(summary),
         "Power": _power(summary),
         "Where the watts went": energy(summary),

@@ -71,7 +71,11 @@ def _part(whole: Scenario, name: str) -> Part:
         "racks": tuple(whole.racks[index] for index in rows),
         "deployments": deployments,
         "training": training or None,
-        "workload": {k: w for k, w in whole.workload.items() if w.deployment in deployments},
+        "workload": {
+            key: spec
+            for key, spec in whole.workload.items()
+            if deployments.keys() & set(whole.reach(key))
+        },
         "network": _network(whole, name),
         "failures": _failures(whole.failures, name, strikes),
     }

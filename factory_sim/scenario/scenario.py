@@ -20,10 +20,13 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
 from factory_sim.scenario.deployment import Deployment, Represented, Slo
+from factory_sim.scenario.dispatch import Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
 from factory_sim.scenario.places import misplaced
+from factory_sim.scenario.reach import misled
+from factory_sim.scenario.regions import Region
 from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.training import Training
@@ -40,7 +43,8 @@ class Scenario(Frozen):
     time of day and from weather files count from there. Arrivals stop at `duration`; the factory
     then drains for at most `drain`. Requests that arrive before `warmup` are served but not
     measured. network: links that KV caches and weights cross. classes: tiers of service that
-    workloads name. training: jobs beside inference. seed: every random stream of the run
+    workloads name. services: names for several deployments, that workloads may send to. regions:
+    where users are. training: jobs beside inference. seed: every random stream of the run
     is spawned from it. catalog: a folder with entries of the user's own. sites: several of them by
     name, in place of one `site`; racks, deployments and jobs then name theirs, and provisioning,
     power, failures, spares and storage hold at each.
@@ -61,6 +65,8 @@ class Scenario(Frozen):
     network: Network | None = None
     deployments: Annotated[dict[Name, Deployment], Field(min_length=1)]
     classes: Annotated[dict[Name, ServiceClass], Field(min_length=1)] | None = None
+    services: Annotated[dict[Name, Service], Field(min_length=1)] | None = None
+    regions: Annotated[dict[Name, Region], Field(min_length=1)] | None = None
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
     catalog: str | None = None
@@ -97,7 +103,20 @@ class Scenario(Frozen):
         tier = (self.classes or {}).get(spec.class_ or "")
         if tier is not None and tier.slo is not None:
             return tier.slo
-        return self.deployments[spec.deployment].slo
+        own = self.deployments.get(spec.deployment)
+        return own.slo if own is not None else None
+
+    def reach(self, workload: str) -> tuple[str, ...]:
+        """Return the deployments that requests of a workload may come to."""
+        name = self.workload[workload].deployment
+        service = (self.services or {}).get(name)
+        return (name,) if service is None else service.deployments
+
+    def shares_of(self, workload: str) -> dict[str, float]:
+        """Return the regions that requests of a workload come from, in proportion."""
+        regions, own = self.regions or {}, self.workload[workload].regions
+        shares = {name: region.share for name, region in regions.items()} if own is None else own
+        return {name: shares[name] for name in regions if name in shares}
 
     def on(self, facts: Catalog) -> Scenario:
         """Return the same scenario with its figures taken from another catalogue."""
@@ -123,7 +142,7 @@ class Scenario(Frozen):
                     f"must be shorter than duration ({self.duration:g} s), not {self.warmup:g} s",
                 )
             )
-        known = ", ".join(self.deployments)
+        known = ", ".join([*self.deployments, *(self.services or {})])
         found += [
             Problem(
                 f"workload.{name}.deployment",
@@ -131,6 +150,7 @@ class Scenario(Frozen):
             )
             for name, spec in self.workload.items()
             if spec.deployment not in self.deployments
+            and spec.deployment not in (self.services or {})
         ]
         for name, deployment in self.deployments.items():
             site = deployment.site
@@ -154,7 +174,7 @@ class Scenario(Frozen):
                 at = f" of site '{site}'" if site else ""
                 found.append(Problem("racks", f"only one row of racks{at} can have 'count: fill'"))
         if not found:
-            found += misuse(self)
+            found += [*misled(self), *misuse(self)]
         return [*found, *self._without_use()]
 
     def _without_gpus(self, where: str, site: str | None, system: str | None) -> Iterator[Problem]:

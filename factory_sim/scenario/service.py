@@ -47,7 +47,7 @@ def _policy(scenario: Scenario, deployment: str) -> Scheduling:
 
 
 def _priority_without_use(scenario: Scenario, tier: str, users: list[str]) -> Iterator[Problem]:
-    to = {scenario.workload[name].deployment for name in users}
+    to = {deployment for name in users for deployment in scenario.reach(name)}
     asked = any(_policy(scenario, name).policy == "priority" for name in to)
     if (scenario.classes or {})[tier].priority is not None and not asked:
         yield Problem(
@@ -59,7 +59,7 @@ def _priority_without_use(scenario: Scenario, tier: str, users: list[str]) -> It
 
 def _in_queue(scenario: Scenario, deployment: str) -> Iterator[Problem]:
     """Yield why an order of the queue would be that of arrival."""
-    sent = {n: spec for n, spec in scenario.workload.items() if spec.deployment == deployment}
+    sent = {n: spec for n, spec in scenario.workload.items() if deployment in scenario.reach(n)}
     classes, spec = scenario.classes or {}, _policy(scenario, deployment)
     where = f"deployments.{deployment}.engine.scheduling"
     own = scenario.deployments[deployment]

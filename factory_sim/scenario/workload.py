@@ -294,13 +294,15 @@ class Archetype(Frozen):
 
 
 class WorkloadSpec(Frozen):
-    """One stream of requests to one deployment.
+    """One stream of requests to one deployment, or to a service of several.
 
     lengths, or mix (each request is of one archetype, drawn by the weights at its arrival);
     neither with a trace, which has its own. cached: prompt tokens that hit a prefix cache,
     drawn apart and at most the prompt less one. round_trip: network time, half before and half
     after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
     the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
+    regions: where its requests come from, of the scenario's `regions`, each with its share of
+    these (left out: from all, with the regions' own shares).
     sessions: what arrives is a session of several turns, of which each brings the tokens of
     `lengths` and all that was said before (left out: single requests). reasoning: tokens made
     before the answer, which is what lengths, or a trace, call output (left out: none).
@@ -319,6 +321,7 @@ class WorkloadSpec(Frozen):
     sessions: Sessions | None = None
     reasoning: Reasoning | None = None
     images: Images | None = None
+    regions: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -42,7 +42,21 @@ from factory_sim.workload.traces import read_trace
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
-GAPS, STAYS, LENGTHS, CACHED, KINDS, REPLAY, TENANTS, SESSIONS, REASONING, IMAGES = range(10)
+(
+    GAPS,
+    STAYS,
+    LENGTHS,
+    CACHED,
+    KINDS,
+    REPLAY,
+    TENANTS,
+    SESSIONS,
+    REASONING,
+    IMAGES,
+    REGIONS,
+    DISPATCH_DRAWS,
+    DELIVERY,
+) = range(13)
 MIDPOINTS = 512
 
 

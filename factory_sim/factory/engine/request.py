@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from simpy import Event
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from factory_sim.factory.engine.prefix_cache import Hashes
 
 NEVER = float("nan")
 INFINITY = float("inf")
+
+
+class Waiting(Protocol):
+    """Who waits for an answer: an event of a client, or the front door that sent the request."""
+
+    def succeed(self, value: str) -> object:
+        """Hear how the request ended."""
 
 
 class Request:
@@ -95,7 +100,7 @@ class Request:
         self.priority = 0  # the lowest number goes first, where the replica's queue asks
         self.deadline_s = INFINITY  # when its first token is promised, seen from the replica
         self.tenant = 0
-        self.client: Event | None = None  # waits for the answer, in a closed loop
+        self.client: Waiting | None = None  # waits for the answer, in a closed loop
         self.replica = -1
         self.prefill_replica = -1  # that computed its prompt, where others decode
         self.queued_s = NEVER
@@ -126,6 +131,23 @@ class Request:
         self.transfer_s = NEVER
         self.finish_step = -1
         self.retries += 1
+
+    def again(self) -> Request:
+        """Return the same request as its client sent it, for another deployment to be asked."""
+        other = Request(
+            self.number,
+            self.arrival_s,
+            self.prompt,
+            self.output,
+            self.cached,
+            self.due_s,
+            self.stream,
+            self.archetype,
+            self.session,
+            self.hashes,
+        )
+        other.priority, other.tenant = self.priority, self.tenant
+        return other
 
     def __repr__(self) -> str:
         return f"Request({self.number}, {self.prompt}+{self.output} tokens)"

@@ -24,7 +24,7 @@ def images_of(scenario: Scenario, deployment: str) -> Images | None:
     found = {
         name: spec.images
         for name, spec in scenario.workload.items()
-        if spec.deployment == deployment and spec.images is not None
+        if spec.images is not None and deployment in scenario.reach(name)
     }
     tokens = {images.tokens for images in found.values()}
     if len(tokens) > 1:

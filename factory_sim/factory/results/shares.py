@@ -12,6 +12,8 @@ from factory_sim.metrics.requests import OUTCOMES, Promise, Tier
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingShare, TrainingTotals
+from factory_sim.metrics.trips import Trips, ordered
+from factory_sim.metrics.trips_summary import ServiceUse
 from factory_sim.scenario.deployment import Slo
 from factory_sim.scenario.scenario import Scenario
 
@@ -29,6 +31,29 @@ def tiers_of(scenario: Scenario) -> dict[str, Tier]:
             promise.percentile if promise else 99.0,
             price.input if price else 0.0,
             price.output if price else 0.0,
+        )
+    return found
+
+
+def trips_of(factory: Factory) -> Trips | None:
+    """Return the trips that front doors noted; None where there are none."""
+    if not factory.doors:
+        return None
+    scenario = factory.scenario
+    rows = ordered([door.table() for door in factory.doors.values()])
+    return Trips(rows, list(scenario.regions or ()), scenario.services is not None)
+
+
+def services_of(factory: Factory) -> list[ServiceUse]:
+    """Return who asked each service, and how often it asked each of its deployments."""
+    scenario, found = factory.scenario, []
+    for name, service in (scenario.services or {}).items():
+        users = [n for n, spec in scenario.workload.items() if spec.deployment == name]
+        asked = np.sum([factory.doors[user].asked for user in users], axis=0).tolist()
+        others = [scenario.reach(n) for n in scenario.workload if n not in users]
+        alone = not any(set(reach) & set(service.deployments) for reach in others)
+        found.append(
+            ServiceUse(name, users, dict(zip(service.deployments, asked, strict=True)), alone)
         )
     return found
 

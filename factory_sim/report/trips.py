@@ -1,0 +1,50 @@
+"""Services and regions on the terminal: who answered whom, and what users far away see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from factory_sim.report.layout import entry, table
+from factory_sim.report.text import duration, number
+
+Figures = Mapping[str, Any]
+
+
+def services(summary: Figures) -> Iterator[str]:
+    """Yield for each service whom it asked and who answered, and what an answer took."""
+    for name, part in summary.get("services", {}).items():
+        rows = [[name, "asked", "answered"]]
+        rows += [
+            [deployment, f"{counts['asked']:,}", f"{counts['answered']:,}"]
+            for deployment, counts in part["deployments"].items()
+        ]
+        yield from table(rows)
+        if "output_tokens_made_per_answer" in part:
+            cost = f"{number(part['output_tokens_made_per_answer'])} output tokens made"
+            if "gpu_seconds_per_answer" in part:
+                cost += (
+                    f", {number(part['gpu_seconds_per_answer'])} GPU-seconds, "
+                    f"{number(part['gpu_energy_per_answer_j'])} J of GPUs"
+                )
+            yield from entry("per answer", cost)
+
+
+def regions(summary: Figures) -> Iterator[str]:
+    """Yield a line for each region: at the server, and as its users see it."""
+    rows = [["", "completed", "TTFT p50", "(server)", "tokens/s", "(server)", "gap p50", "gap p99"]]
+    for name, part in summary.get("regions", {}).items():
+        row = [name, f"{part['requests_completed']:,}"]
+        row += [
+            duration(part[key]["p50"] / 1e3) if key in part else ""
+            for key in ("ttft_ms", "server_ttft_ms")
+        ]
+        row += [
+            number(part[key]["p50"]) if key in part else ""
+            for key in ("answer_tokens_per_s", "server_answer_tokens_per_s")
+        ]
+        gaps = part.get("longest_gap_ms", {})
+        row += [duration(gaps[p] / 1e3) if p in gaps else "" for p in ("p50", "p99")]
+        rows.append(row)
+    if len(rows) > 1:
+        yield from table(rows)
