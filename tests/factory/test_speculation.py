@@ -244,7 +244,7 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
         ({"step_time": "aiconfigurator"}, "has no steps that verify drafts"),
         ({"engine": drafted() | {"scheduling": "fair"}}, "'fair' counts a token of each"),
         ({"engine": drafted() | {"preemption": "swap"}}, "compute victims again, so far"),
-        ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory yet"),
+        ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory or on drives yet"),
     ):
         with pytest.raises(InputError, match=message):
             validate(Deployment, spec.model_dump(exclude_none=True) | update)
