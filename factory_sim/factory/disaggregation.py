@@ -14,7 +14,7 @@ from factory_sim.factory.engine.ranks import Ranks
 from factory_sim.factory.engine.request import NEVER, Request
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.network.kv import KvRoad
+from factory_sim.factory.network.kv import KvRoad, KvStream
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
@@ -38,12 +38,22 @@ def linked(replica: Replica) -> LinkedReplica:
 
 
 class Transfer:
-    """A request on its way to replica `to`. number: of its transfer on the link."""
+    """A request on its way to replica `to`, with its KV cache.
 
-    __slots__ = ("number", "request", "to")
+    fed: bytes of that which have been ready to send.
+    """
+
+    __slots__ = ("fed", "request", "stream", "to")
+
+    stream: KvStream
 
     def __init__(self, request: Request, to: int) -> None:
-        self.request, self.to, self.number = request, to, -1
+        self.request, self.to, self.fed = request, to, 0.0
+
+    def feed(self, size: float, last: bool = False) -> None:
+        """Let so many bytes more be sent, which are the last."""
+        self.fed += size
+        self.stream.feed(size, last)
 
 
 class DecodeGateway(Gateway):
@@ -64,9 +74,7 @@ class DecodeGateway(Gateway):
 
     def take(self, request: Request) -> None:
         """Take over a request with its first token made."""
-        if self._crossing.withholds:
-            request.first_token_s = request.last_token_s = NEVER
-        request.queued_s = self.env.now
+        self._begin(request)
         self._sent(request)
 
     def forget(self, request: Request) -> None:
@@ -98,21 +106,34 @@ class DecodeGateway(Gateway):
 
     # -- inside ------------------------------------------------------------------------
 
+    def _begin(self, request: Request) -> None:
+        """Note when a request came here."""
+        if self._crossing.withholds:
+            request.first_token_s = request.last_token_s = NEVER
+        request.queued_s = self.env.now
+
     def _hand(self, number: int, request: Request) -> bool:
         """Begin the transfer to a replica."""
-        request.replica = number
-        linked(self.replicas[number]).expect(1)
-        transfer = self.transit[request] = Transfer(request, number)
-        crossing = self._crossing
-        transfer.number = crossing.road.send(
-            crossing.bytes_of(request.prompt),
-            request.prefill_replica,
-            number,
-            lambda: self._landed(transfer),
+        self._finish(self._transfer(request, number))
+        return True
+
+    def _transfer(self, request: Request, number: int) -> Transfer:
+        """Return a transfer to a replica of which nothing is ready yet."""
+        transfer = Transfer(request, number)
+        transfer.stream = KvStream(
+            self._crossing.road, request.prefill_replica, number, lambda: self._landed(transfer)
         )
+        return transfer
+
+    def _finish(self, transfer: Transfer) -> None:
+        """Send what is left of a KV cache whose prompt is computed."""
+        request = transfer.request
+        request.replica = transfer.to
+        linked(self.replicas[transfer.to]).expect(1)
+        self.transit[request] = transfer
+        transfer.feed(self._crossing.bytes_of(request.prompt) - transfer.fed, last=True)
         if request.due_s != float("inf"):
             self.env.call(request.due_s, CONTROL, lambda _: self._too_late(transfer))
-        return True
 
     def _landed(self, transfer: Transfer) -> None:
         request = transfer.request
@@ -136,7 +157,7 @@ class DecodeGateway(Gateway):
 
     def _drop(self, request: Request) -> Transfer:
         transfer = self.transit.pop(request)
-        self._crossing.road.drop(transfer.number)
+        transfer.stream.drop()
         linked(self.replicas[transfer.to]).expect(-1)
         return transfer
 

@@ -16,6 +16,7 @@ from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.ranks import in_lockstep
 from factory_sim.factory.fleets.fleet import PREFILL, Fleet
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.layerwise import LayerwiseFront, LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.fabric import Fabric
@@ -79,7 +80,10 @@ def open_pools(
             decoding = fleets[fleet.deployment]
             decodes = gateways[fleet.deployment]
             assert isinstance(decodes, DecodeGateway)
-            gateway: Gateway = PromptGateway(env, router, spec.router.staleness, decodes)
+            front = PromptGateway
+            if isinstance(decodes, LayerwiseGateway):
+                front, kind = LayerwiseFront, LayerwiseReplica
+            gateway: Gateway = front(env, router, spec.router.staleness, decodes)
         elif spec.prefill is not None:
             road = _kv_road(fleet, fleets[fleet.name + PREFILL], links, fabrics)
             gateway = _decode_gateway(env, router, fleet, road)
@@ -89,6 +93,10 @@ def open_pools(
             kind = Replica
         batch = batches_of(fleet, fleet.name in caching, decoding, drawn, gaps[fleet.name])
         _staff(gateway, kind, batch, fleet, step_time, debug)
+        for replica in gateway.replicas:
+            if isinstance(replica, LayerwiseReplica):
+                assert isinstance(decodes, LayerwiseGateway)
+                replica.computing = decodes.computing
         if fleet.deployment in reasoning:
             for replica in gateway.replicas:
                 replica.batch.note_answers()
@@ -120,7 +128,10 @@ def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) 
         fleet.prompt_bytes,
         prefill.first_token == "decode",
     )
-    return DecodeGateway(env, router, fleet.spec.router.staleness, crossing)
+    given = (env, router, fleet.spec.router.staleness, crossing)
+    if prefill.overlap:
+        return LayerwiseGateway(*given, layers=fleet.model.layers)
+    return DecodeGateway(*given)
 
 
 def _staff(
