@@ -64,7 +64,7 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
 
 def pipeline_time(fleet: Fleet, clock: float) -> Stages:
     """Return the step time of a micro-batch of a fleet's pipeline: equal stages are made once."""
-    each, domain = fleet.gpus_per_replica // len(fleet.stages), fleet.chip.domain
+    each, domain = fleet.spec.parallelism.gpus // len(fleet.stages), fleet.chip.domain
     kinds: dict[tuple[Stage, bool], int] = {}
     for number, stage in enumerate(fleet.stages):
         across = (number + 1) * each % domain == 0 and not stage.last

@@ -202,7 +202,7 @@ def _deployment(fleet: Fleet, lengths: tuple[float, float, float] | None) -> Sec
         f"{fleet.precision}"
         + (f" (multiplied in {fleet.weight_only})" if fleet.weight_only else "")
         + f", KV cache in {spec.kv_precision}",
-        "replicas": f"{fleet.represented} of {fleet.gpus_per_replica} {fleet.accelerator.title}"
+        "replicas": f"{fleet.represented} of {_each(fleet)}"
         + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
         "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
         f"{fleet.max_num_seqs} sequences{of_rank}"
@@ -293,6 +293,16 @@ def _training(holding: Holding) -> Section:
     return rows
 
 
+def _each(fleet: Fleet) -> str:
+    """Return what a replica stands on."""
+    if fleet.instances == 1:
+        return f"{fleet.spec.parallelism.gpus} {fleet.accelerator.title}"
+    return (
+        f"one {fleet.spec.partition} of {fleet.accelerator.title}, {fleet.instances} on each of "
+        f"{fleet.gpus} GPUs"
+    )
+
+
 def _scaling(fleet: Fleet) -> Section:
     """Return between how many replicas a deployment is scaled."""
     scaling, placed = fleet.spec.autoscaling, fleet.represented
@@ -303,7 +313,7 @@ def _scaling(fleet: Fleet) -> Section:
     else:
         replicas = scaling.replicas
         least, most = replicas.min_over(0.0, float("inf")), replicas.max_over(0.0, float("inf"))
-    size = fleet.memory.weight_bytes * fleet.gpus_per_replica
+    size = fleet.weight_bytes
     boots = f" after {scaling.boot_s:,.0f} s of boot" if scaling.stopped == "off" else ""
     return {
         "autoscaling": f"{scaling.policy}, {least:,g} to {most:,g} replicas up; to start one takes "

@@ -56,7 +56,7 @@ class Layout:
     @property
     def spare_gpus(self) -> int:
         """Return the GPUs that no replica and no job uses; they draw idle power."""
-        used = sum(fleet.represented * fleet.gpus_per_replica for fleet in self.fleets)
+        used = sum(fleet.gpus for fleet in self.fleets)
         used += sum(len(holding.gpus) for holding in self.holdings)
         return len(self.site.gpus) - used
 

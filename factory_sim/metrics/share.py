@@ -30,7 +30,7 @@ class Share:
     name: str
     role: str
     replicas: int
-    gpus_per_replica: int
+    gpus_per_replica: float
     scale: float
     totals: Totals
     input_tokens: float
@@ -51,6 +51,8 @@ class Share:
     draft_tokens: int = 0
 
     @property
-    def gpus(self) -> int:
-        """Return the GPUs of all replicas."""
-        return self.replicas * self.gpus_per_replica
+    def gpus(self) -> float:
+        """Return the GPUs of all replicas; a share of one that is cut and not full."""
+        gpus = self.replicas * self.gpus_per_replica
+        whole = round(gpus)
+        return whole if abs(gpus - whole) < 1e-9 else gpus

@@ -324,7 +324,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     return found
 
 
-def rates(output: float, total: float, gpus: int) -> Summary:
+def rates(output: float, total: float, gpus: float) -> Summary:
     """Return output tokens/s and all tokens/s, of so many GPUs and of each."""
     return {
         "output_tokens_per_s": output,

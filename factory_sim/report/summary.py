@@ -68,7 +68,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         f"Latency in {_unit(summary)[0]}": _latency(summary),
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary),
-        "Classes": classes(summary),
+        "By class or workload": classes(summary),
         "Services": services(summary),
         "Users by region (medians of answers; longest gap between tokens)": regions(summary),
         "Tokens per second": _throughput(summary),

@@ -289,7 +289,8 @@ class Deployment(Frozen):
     `silicon`), to compare. system: whose GPUs to use, where the racks hold several.
     power_priority: who is slowed last when watts are short (the lowest number first). autoscaling:
     how many of the replicas are up, by load or by the clock (without: all). site: whose GPUs, of
-    several `sites`.
+    several `sites`. partition: parts of a GPU, one for each replica, as the catalogue names them
+    (without: whole GPUs).
     """
 
     model: ModelName
@@ -304,6 +305,7 @@ class Deployment(Frozen):
     slo: Slo | None = None
     system: SystemName | None = None
     site: str | None = None
+    partition: str | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
     autoscaling: Autoscaling | None = None
@@ -372,6 +374,27 @@ class Deployment(Frozen):
             raise ValueError(
                 "engine.max_queue would refuse requests whose prompt is computed already; requests "
                 "wait for their prompt at the prefill pool: give prefill.engine.max_queue"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_stand_alone(self) -> Deployment:
+        if self.partition is None:
+            return self
+        if self.parallelism.gpus > 1:
+            raise ValueError(
+                "parts of GPUs reach each other over no link, so that a replica has one; leave out "
+                "'partition', or 'parallelism'"
+            )
+        if self.prefill is not None:
+            raise ValueError(
+                "the pools of disaggregated prefill stand on whole GPUs so far; leave out "
+                "'partition', or 'prefill'"
+            )
+        if self.step_time == "aiconfigurator":
+            raise ValueError(
+                "step_time 'aiconfigurator' knows whole GPUs only; leave out 'partition', or take "
+                "'roofline'"
             )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.factory.fleets.drafting import Drafting
@@ -123,15 +124,26 @@ class Fleet:
         return self.max_num_seqs * self.batches
 
     @property
-    def gpus_per_replica(self) -> int:
-        """Return the GPUs that one copy of the model spans."""
-        return self.spec.parallelism.gpus
+    def instances(self) -> int:
+        """Return into how many parts, each with a replica of its own, a GPU is cut (mostly 1)."""
+        cut = self.spec.partition
+        return 1 if cut is None else self.accelerator.partitions[cut].value.instances
+
+    @property
+    def gpus_per_replica(self) -> float:
+        """Return the GPUs that one copy of the model spans; of one that is cut, a share."""
+        return self.spec.parallelism.gpus / self.instances
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs that all replicas are on."""
+        return ceil(self.represented * self.gpus_per_replica - 1e-9)
 
     @property
     def weight_bytes(self) -> float:
         """Return the bytes of weights that all GPUs of a replica hold."""
         parts = [stage_shard(self.shard, stage) for stage in self.stages]
-        each = self.gpus_per_replica // len(parts)
+        each = self.spec.parallelism.gpus // len(parts)
         return sum(part.weight_bytes * each for part in parts)
 
 

@@ -124,11 +124,11 @@ def share_of(
         * (after.moved_blocks[name] - before.moved_blocks[name])
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
-        * fleet.gpus_per_replica,
+        * fleet.spec.parallelism.gpus,
         loaded_tokens=scale
         * (after.loaded_blocks[name] - before.loaded_blocks[name])
         * fleet.memory.block_tokens,
-        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.gpus_per_replica,
+        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.spec.parallelism.gpus,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
 
