@@ -219,7 +219,8 @@ def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
-    run = run_reference
+    physics = {clock: Plain(case.speed_at(clock)) for clock in clocks}
+    run = partial(run_reference, physics_by_clock=physics)
     if case.ranks > 1:
         lasts = {clock: _ranks_last(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, lasts_by_clock=lasts, scores=RANK_SCORES)
@@ -237,7 +238,6 @@ def reference(case: Case) -> ReferenceRun:
         max_num_batched_tokens=case.max_num_batched_tokens,
         blocks=case.blocks,
         block_tokens=case.block_tokens,
-        physics_by_clock={clock: Plain(case.speed_at(clock)) for clock in clocks},
         clock_changes=[(0.0, 1.0), *case.clock_changes],
         max_queue=case.max_queue,
         async_scheduling=case.async_scheduling,

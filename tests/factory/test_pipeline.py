@@ -94,7 +94,8 @@ def test_a_round_is_the_period_of_a_first_in_first_out_pipeline(data: st.DataObj
             return self.each * contexts[0]
 
     lasts = turns_last([Linear(each) for each in stages])  # type: ignore[list-item]
-    assert period == pytest.approx(lasts([([load], [], 0) for load in loads]), rel=1e-2, abs=1e-9)
+    round_s, _ = lasts([([load], [], 0, 0.0) for load in loads])
+    assert period == pytest.approx(round_s, rel=1e-2, abs=1e-9)
 
 
 def toys(many: int, of: int, **each: float) -> Speed:

@@ -33,7 +33,12 @@ def place(
         raise InputError(
             Problem(
                 f"{where}.replicas",
-                f"{wanted} replicas of {of} need {needed} GPUs in {whole}; "
+                (
+                    f"a replica of {of} needs"
+                    if wanted == "fill"
+                    else f"{wanted} replicas of {of} need"
+                )
+                + f" {needed} GPUs in {whole}; "
                 f"the free GPUs hold {len(placed)}"
                 + ("" if each <= domain else " (a replica stands in one rack)"),
             )
