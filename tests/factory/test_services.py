@@ -55,10 +55,10 @@ def given(
     }
 
 
-def run(policy: dict[str, Any] | None = None, **more: Any) -> Run:
+def run(policy: dict[str, Any] | None = None, debug: bool = False, **more: Any) -> Run:
     if policy is not None:
         more["services"] = {"s": {"deployments": ["a", "b"], **policy}}
-    return simulate(validate(Scenario, given(**more)), debug=True)
+    return simulate(validate(Scenario, given(**more)), debug=debug)
 
 
 def everyone_once(result: Run) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def made(result: Run) -> float:
 
 def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
     enough = {"arrivals": {"process": "poisson", "rate": "20 /s", "requests": 400}}
-    result = run({"policy": "cascade", "escalate": "30 %"}, workload=enough)
+    result = run({"policy": "cascade", "escalate": "30 %"}, debug=True, workload=enough)
     table = everyone_once(result)
     on = int((table["deployment"] == "b").sum())
     assert chisquare([on, len(table) - on], [0.3 * len(table), 0.7 * len(table)]).pvalue > 0.01
@@ -128,7 +128,7 @@ def test_fallback_sends_on_what_a_full_queue_refuses() -> None:
     small = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 2, "max_queue": 1}}
     alone = run(workload={"deployment": "a"}, deployments={"a": small})
     assert alone.summary["requests_rejected"] > 50
-    result = run({"policy": "fallback"}, deployments={"a": small})
+    result = run({"policy": "fallback"}, debug=True, deployments={"a": small})
     table = everyone_once(result)
     assert (table["outcome"] == "completed").all()
     assert (table["deployments_asked"] == np.where(table["deployment"] == "a", 1, 2)).all()
@@ -471,6 +471,20 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             },
             "deployments.a.engine.scheduling",
             "promised nothing that a deadline could be taken from",
+        ),
+        (
+            {
+                "services": {"s": {"policy": "fallback", "deployments": ["a", "b"]}},
+                "deployments": {
+                    "a": {
+                        "model": "llama-3.1-8b",
+                        "replicas": 1,
+                        "autoscaling": {"policy": "reactive", "outstanding": 8, "min": 0},
+                    }
+                },
+            },
+            "deployments.a.autoscaling.min",
+            "asks others while no replica is up",
         ),
         ({"workload": {"deployment": "a", "regions": {"x": 1}}}, "workload.w.regions", "no 'reg"),
         (
