@@ -321,7 +321,7 @@ class WorkloadSpec(Frozen):
     sessions: Sessions | None = None
     reasoning: Reasoning | None = None
     images: Images | None = None
-    regions: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None
+    regions: Annotated[dict[str, Annotated[Share, Field(gt=0)]], Field(min_length=1)] | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
