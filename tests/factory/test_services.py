@@ -101,6 +101,26 @@ def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
     assert own["output_tokens_made_per_answer"] == pytest.approx(tokens / len(table))
 
 
+def test_the_second_answer_is_to_the_same_question() -> None:
+    sees = {"model": "qwen3-vl-8b", "replicas": 1}
+    asks = {
+        "reasoning": {"share": "60 %", "tokens": 90},
+        "images": {"share": "50 %", "count": 2, "tokens": 256},
+    }
+    once, twice = (
+        run(
+            {"policy": "cascade", "escalate": [share]},
+            workload=asks,
+            deployments={"a": sees, "b": sees},
+        ).requests
+        for share in (1e-9, 1.0)
+    )
+    same = ["prompt_tokens", "images", "reasoning_tokens", "output_tokens"]
+    assert twice[same].equals(once[same])
+    assert (once["reasoning_tokens"] > 0).any() and (once["images"] > 0).any()
+    assert (twice["deployment"] == "b").all()
+
+
 def test_an_escalated_request_waits_for_the_whole_first_answer() -> None:
     never, always = (run({"policy": "cascade", "escalate": [p]}) for p in (1e-9, 1.0))
     first, both = never.requests, always.requests
