@@ -223,6 +223,24 @@ def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     )
 
 
+def test_who_has_no_promise_of_its_class_has_that_of_whoever_answers() -> None:
+    priced = {"classes": {"c": {"price": {"input": "1 USD/Mtoken", "output": "2 USD/Mtoken"}}}}
+    slack = {"model": "llama-3.1-8b", "replicas": 1, "slo": {"ttft": "10 s"}}
+    strict = slack | {"slo": {"ttft": "1 us", "percentile": 90}}
+    both = {"deployments": {"a": slack, "b": strict}}
+    share = {"policy": "weighted", "weights": {"a": 1, "b": 1}}
+    plain = run(share, **both)
+    classed = run(share, **both, **priced, workload={"class": "c"})
+    for result in (plain, classed):
+        table = result.requests
+        assert (table["slo_met"] == (table["deployment"] == "a")).all()
+        assert result.summary["slo"] == {"met": False}
+        assert result.summary["deployments"]["a"]["slo"]["met"]
+        assert result.summary["deployments"]["b"]["slo"]["percentile"] == 90
+    goodput = "goodput_requests_per_s"
+    assert classed.summary[goodput] == plain.summary[goodput] > 0.0
+
+
 def test_a_service_changes_nothing_of_what_is_asked() -> None:
     alone = run(workload={"deployment": "a"}).requests
     table = run({"policy": "weighted", "weights": {"a": 1, "b": 1}}).requests

@@ -27,7 +27,7 @@ def tiers_of(scenario: Scenario) -> dict[str, Tier]:
         price = tier.price if tier else None
         found[name] = Tier(
             scenario.class_of(name),
-            promise_of(promise),
+            promise_of(promise) if promise else None,
             promise.percentile if promise else 99.0,
             price.input if price else 0.0,
             price.output if price else 0.0,
