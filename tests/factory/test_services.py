@@ -536,6 +536,14 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             "no workload comes from it",
         ),
         (
+            {
+                "workload": {"deployment": "a"},
+                "regions": {name: {"round_trip": "9 ms", "share": 1e308} for name in ("x", "y")},
+            },
+            "regions.x.share",
+            "must be less than or equal to 1000000000",
+        ),
+        (
             {"services": {"s": CASCADE}, "regions": {"x": {"round_trip": {"a": "9 ms"}}}},
             "regions.x.round_trip",
             "users from here may be sent to 'b'; add it",
