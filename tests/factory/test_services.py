@@ -223,6 +223,26 @@ def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     )
 
 
+def test_a_class_comes_to_no_other_deployment_than_its_route_says() -> None:
+    """Images go to the model that sees, and nobody need say how far the other one is."""
+    base = given(
+        deployments={"b": {"model": "qwen3-vl-8b", "replicas": 1}},
+        services={
+            "s": {"deployments": ["a", "b"], "policy": "by-class", "routes": {"t": "a", "v": "b"}}
+        },
+        regions={"x": {"round_trip": {"a": "9 ms"}}, "y": {"round_trip": {"b": "50 ms"}}},
+    )
+    text = base["workload"].pop("w")
+    seen = text | {"images": {"count": 1, "tokens": 256}, "regions": {"y": 1}}
+    base["workload"] = {"t": text | {"regions": {"x": 1}}, "v": seen}
+    result = simulate(validate(Scenario, base), debug=True)
+    table = everyone_once(result)
+    sent = table["workload"].value_counts()
+    found = result.summary["services"]["s"]["deployments"]
+    assert {name: part["asked"] for name, part in found.items()} == {"a": sent["t"], "b": sent["v"]}
+    assert (table.loc[table["workload"] == "v", "images"] == 1).all()
+
+
 def test_who_has_no_promise_of_its_class_has_that_of_whoever_answers() -> None:
     priced = {"classes": {"c": {"price": {"input": "1 USD/Mtoken", "output": "2 USD/Mtoken"}}}}
     slack = {"model": "llama-3.1-8b", "replicas": 1, "slo": {"ttft": "10 s"}}
