@@ -121,6 +121,13 @@ def test_the_second_answer_is_to_the_same_question() -> None:
     assert (twice["deployment"] == "b").all()
 
 
+def test_what_an_answer_took_counts_those_that_did_not_do() -> None:
+    asks = {"reasoning": {"share": "100 %", "tokens": 90}}
+    both = run({"policy": "cascade", "escalate": [1.0]}, workload=asks).summary
+    answer, each = both["per_answer"], both["energy_per_output_token_j"]
+    assert answer["energy_j"] == pytest.approx(2.0 * answer["output_tokens"] * each)
+
+
 def test_an_escalated_request_waits_for_the_whole_first_answer() -> None:
     never, always = (run({"policy": "cascade", "escalate": [p]}) for p in (1e-9, 1.0))
     first, both = never.requests, always.requests
