@@ -209,6 +209,23 @@ def test_requests_go_elsewhere_while_a_deployment_is_down() -> None:
     assert set(table.loc[table["arrival_s"] < 4.0, "deployment"]) == {"a"}
 
 
+@pytest.mark.parametrize(
+    "policy", [{"policy": "fallback"}, {"policy": "least-outstanding"}], ids=lambda p: p["policy"]
+)
+def test_a_deployment_scaled_to_zero_is_woken_by_one_request(policy: dict[str, Any]) -> None:
+    scaled = {"policy": "reactive", "outstanding": 4, "min": 0}
+    asleep = {"model": "llama-3.1-8b", "replicas": 2, "autoscaling": scaled}
+    calm = {"process": "poisson", "rate": "8 /s"}
+    result = run(policy, duration="150 s", deployments={"a": asleep}, workload={"arrivals": calm})
+    table = everyone_once(result)
+    up_s = (table["arrival_s"] + table["ttft_ms"] / 1e3)[0]
+    assert 60.0 < up_s < 120.0  # the weights, and the engine's start
+    early = table["arrival_s"] < up_s - 10.0
+    assert table.loc[early, "deployment"].tolist() == ["a"] + ["b"] * (early.sum() - 1)
+    late = table.loc[table["arrival_s"] > up_s, "deployment"]
+    assert (late == "a").mean() > (0.9 if policy["policy"] == "fallback" else 0.3)
+
+
 def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     both = {
         name: {
