@@ -120,13 +120,18 @@ def lay_out_sites(scenario: Scenario) -> tuple[Layout, ...]:
     """Return every site that `scenario` describes; InputError with every problem found."""
     found: list[Layout] = []
     problems: list[Problem] = []
+    wirings: list[tuple[Wiring | None, Sequence[Fleet]]] = []
     for part in parts_of(scenario):
         try:
-            found.append(_lay_out(part))
+            layout = _lay_out(part)
+            found.append(layout)
+            wirings.append((layout.wiring(), layout.fleets))
         except InputError as error:
             problems += map(part.told, error.problems)
     if problems:
-        raise InputError(problems)
+        # What all sites have in common is wrong once.
+        raise InputError(dict.fromkeys(problems))
+    check_fabric(scenario, [(wiring, fleets) for wiring, fleets in wirings if wiring is not None])
     return tuple(found)
 
 
@@ -194,7 +199,6 @@ def _lay_out(part: Part) -> Layout:
         tuple(holdings),
     )
     _check_idle(found)
-    check_fabric(found.scenario, found.wiring(), found.fleets)
     if scenario.failures is not None and any(fleet.like for fleet in fleets):
         raise InputError(
             Problem(

@@ -30,11 +30,12 @@ class Promise(NamedTuple):
 class Tier(NamedTuple):
     """What the requests of one workload are promised and cost. name: of their class.
 
-    percentile: of requests that the promise is for. input_usd, output_usd: a token.
+    promise: None where it is that of the deployment that answers. percentile: of requests that the
+    promise is for. input_usd, output_usd: a token.
     """
 
     name: str
-    promise: Promise
+    promise: Promise | None
     percentile: float
     input_usd: float = 0.0
     output_usd: float = 0.0
@@ -78,7 +79,7 @@ def request_table(
         ttft, tpot, e2e = _latencies(rows, sent_s, first_late, last_late)
         several = done & (rows["emitted"] > 1)
         promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
-        by_stream = [tier.promise for tier in tiers] or [promise] * len(streams)
+        by_stream = [tier.promise or promise for tier in tiers] or [promise] * len(streams)
         ttft_s, tpot_s, e2e_s, ttfo_s = np.array(by_stream)[stream].T
         met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
         met &= ~several | (np.nan_to_num(tpot) <= tpot_s)

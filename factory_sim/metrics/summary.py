@@ -364,23 +364,23 @@ def _verdicts(
     shares: Sequence[Share],
     tiers: Mapping[str, Tier],
 ) -> list[Summary]:
-    """Return the verdict on each promise: of deployments or, where there are classes, of these."""
-    if not tiers:
-        return [
-            _verdict(
-                measured[measured["deployment"] == share.name], share.promise, share.percentile
-            )
-            for share in shares
-            if min(share.promise) < np.inf
-        ]
+    """Return the verdict on each promise: of classes, and of deployments to all other requests."""
     here = set(requests["workload"])
     alike: dict[tuple[str, Promise, float], list[str]] = {}
     for workload, tier in tiers.items():
-        if workload in here and min(tier.promise) < np.inf:
+        if workload in here and tier.promise is not None:
             alike.setdefault((tier.name, tier.promise, tier.percentile), []).append(workload)
-    return [
+    found = [
         _verdict(measured[measured["workload"].isin(workloads)], promise, percentile)
         for (_, promise, percentile), workloads in alike.items()
+    ]
+    others = here - {workload for workload, tier in tiers.items() if tier.promise is not None}
+    rest = measured[measured["workload"].isin(others)]
+    asked = set(requests.loc[requests["workload"].isin(others), "deployment"])
+    return found + [
+        _verdict(rest[rest["deployment"] == share.name], share.promise, share.percentile)
+        for share in shares
+        if min(share.promise) < np.inf and (not tiers or share.name in asked)
     ]
 
 

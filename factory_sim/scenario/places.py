@@ -171,7 +171,14 @@ def _with_nothing(scenario: Scenario) -> Iterator[Problem]:
                 "is crossed at several sites, and a link is at one; give each site its own",
             )
     for index, when in enumerate(scenario.failures.schedule if scenario.failures else ()):
-        if when.what.partition("/")[0] not in scenario.sites:
+        site, _, thing = when.what.partition("/")
+        if site in scenario.sites and not thing:
+            yield Problem(
+                f"failures.schedule.{index}.what",
+                f"'{when.what}' is a site, and no site fails whole; name what fails there, such as "
+                f"'{site}/feed'",
+            )
+        elif site not in scenario.sites:
             example = next(iter(scenario.sites))
             yield Problem(
                 f"failures.schedule.{index}.what",

@@ -20,7 +20,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
 from factory_sim.scenario.deployment import Deployment, Represented, Slo
-from factory_sim.scenario.dispatch import Service
+from factory_sim.scenario.dispatch import ByClass, Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
@@ -110,7 +110,11 @@ class Scenario(Frozen):
         """Return the deployments that requests of a workload may come to."""
         name = self.workload[workload].deployment
         service = (self.services or {}).get(name)
-        return (name,) if service is None else service.deployments
+        if service is None:
+            return (name,)
+        routes = service.routes if isinstance(service, ByClass) else {}
+        routed = routes.get(self.class_of(workload))
+        return service.deployments if routed is None else (routed,)
 
     def shares_of(self, workload: str) -> dict[str, float]:
         """Return the regions that requests of a workload come from, in proportion."""

@@ -22,7 +22,7 @@ from pydantic import (
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.images import Images
-from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
+from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare, Proportion
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
 from factory_sim.scenario.signal import Constant, Signal
@@ -321,7 +321,7 @@ class WorkloadSpec(Frozen):
     sessions: Sessions | None = None
     reasoning: Reasoning | None = None
     images: Images | None = None
-    regions: Annotated[dict[str, Annotated[Share, Field(gt=0)]], Field(min_length=1)] | None = None
+    regions: Annotated[dict[str, Proportion], Field(min_length=1)] | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -101,6 +101,33 @@ def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
     assert own["output_tokens_made_per_answer"] == pytest.approx(tokens / len(table))
 
 
+def test_the_second_answer_is_to_the_same_question() -> None:
+    sees = {"model": "qwen3-vl-8b", "replicas": 1}
+    asks = {
+        "reasoning": {"share": "60 %", "tokens": 90},
+        "images": {"share": "50 %", "count": 2, "tokens": 256},
+    }
+    once, twice = (
+        run(
+            {"policy": "cascade", "escalate": [share]},
+            workload=asks,
+            deployments={"a": sees, "b": sees},
+        ).requests
+        for share in (1e-9, 1.0)
+    )
+    same = ["prompt_tokens", "images", "reasoning_tokens", "output_tokens"]
+    assert twice[same].equals(once[same])
+    assert (once["reasoning_tokens"] > 0).any() and (once["images"] > 0).any()
+    assert (twice["deployment"] == "b").all()
+
+
+def test_what_an_answer_took_counts_those_that_did_not_do() -> None:
+    asks = {"reasoning": {"share": "100 %", "tokens": 90}}
+    both = run({"policy": "cascade", "escalate": [1.0]}, workload=asks).summary
+    answer, each = both["per_answer"], both["energy_per_output_token_j"]
+    assert answer["energy_j"] == pytest.approx(2.0 * answer["output_tokens"] * each)
+
+
 def test_an_escalated_request_waits_for_the_whole_first_answer() -> None:
     never, always = (run({"policy": "cascade", "escalate": [p]}) for p in (1e-9, 1.0))
     first, both = never.requests, always.requests
@@ -182,6 +209,23 @@ def test_requests_go_elsewhere_while_a_deployment_is_down() -> None:
     assert set(table.loc[table["arrival_s"] < 4.0, "deployment"]) == {"a"}
 
 
+@pytest.mark.parametrize(
+    "policy", [{"policy": "fallback"}, {"policy": "least-outstanding"}], ids=lambda p: p["policy"]
+)
+def test_a_deployment_scaled_to_zero_is_woken_by_one_request(policy: dict[str, Any]) -> None:
+    scaled = {"policy": "reactive", "outstanding": 4, "min": 0}
+    asleep = {"model": "llama-3.1-8b", "replicas": 2, "autoscaling": scaled}
+    calm = {"process": "poisson", "rate": "8 /s"}
+    result = run(policy, duration="150 s", deployments={"a": asleep}, workload={"arrivals": calm})
+    table = everyone_once(result)
+    up_s = (table["arrival_s"] + table["ttft_ms"] / 1e3)[0]
+    assert 60.0 < up_s < 120.0  # the weights, and the engine's start
+    early = table["arrival_s"] < up_s - 10.0
+    assert table.loc[early, "deployment"].tolist() == ["a"] + ["b"] * (early.sum() - 1)
+    late = table.loc[table["arrival_s"] > up_s, "deployment"]
+    assert (late == "a").mean() > (0.9 if policy["policy"] == "fallback" else 0.3)
+
+
 def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     both = {
         name: {
@@ -201,6 +245,44 @@ def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     assert (
         chisquare([counts["a"], counts["b"]], [len(shared) / 4, 3 * len(shared) / 4]).pvalue > 0.01
     )
+
+
+def test_a_class_comes_to_no_other_deployment_than_its_route_says() -> None:
+    """Images go to the model that sees, and nobody need say how far the other one is."""
+    base = given(
+        deployments={"b": {"model": "qwen3-vl-8b", "replicas": 1}},
+        services={
+            "s": {"deployments": ["a", "b"], "policy": "by-class", "routes": {"t": "a", "v": "b"}}
+        },
+        regions={"x": {"round_trip": {"a": "9 ms"}}, "y": {"round_trip": {"b": "50 ms"}}},
+    )
+    text = base["workload"].pop("w")
+    seen = text | {"images": {"count": 1, "tokens": 256}, "regions": {"y": 1}}
+    base["workload"] = {"t": text | {"regions": {"x": 1}}, "v": seen}
+    result = simulate(validate(Scenario, base), debug=True)
+    table = everyone_once(result)
+    sent = table["workload"].value_counts()
+    found = result.summary["services"]["s"]["deployments"]
+    assert {name: part["asked"] for name, part in found.items()} == {"a": sent["t"], "b": sent["v"]}
+    assert (table.loc[table["workload"] == "v", "images"] == 1).all()
+
+
+def test_who_has_no_promise_of_its_class_has_that_of_whoever_answers() -> None:
+    priced = {"classes": {"c": {"price": {"input": "1 USD/Mtoken", "output": "2 USD/Mtoken"}}}}
+    slack = {"model": "llama-3.1-8b", "replicas": 1, "slo": {"ttft": "10 s"}}
+    strict = slack | {"slo": {"ttft": "1 us", "percentile": 90}}
+    both = {"deployments": {"a": slack, "b": strict}}
+    share = {"policy": "weighted", "weights": {"a": 1, "b": 1}}
+    plain = run(share, **both)
+    classed = run(share, **both, **priced, workload={"class": "c"})
+    for result in (plain, classed):
+        table = result.requests
+        assert (table["slo_met"] == (table["deployment"] == "a")).all()
+        assert result.summary["slo"] == {"met": False}
+        assert result.summary["deployments"]["a"]["slo"]["met"]
+        assert result.summary["deployments"]["b"]["slo"]["percentile"] == 90
+    goodput = "goodput_requests_per_s"
+    assert classed.summary[goodput] == plain.summary[goodput] > 0.0
 
 
 def test_a_service_changes_nothing_of_what_is_asked() -> None:
@@ -510,6 +592,14 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             },
             "regions.x",
             "no workload comes from it",
+        ),
+        (
+            {
+                "workload": {"deployment": "a"},
+                "regions": {name: {"round_trip": "9 ms", "share": 1e308} for name in ("x", "y")},
+            },
+            "regions.x.share",
+            "must be less than or equal to 1000000000",
         ),
         (
             {"services": {"s": CASCADE}, "regions": {"x": {"round_trip": {"a": "9 ms"}}}},

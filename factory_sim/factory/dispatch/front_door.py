@@ -48,7 +48,7 @@ class Counter:
 
     @property
     def open(self) -> bool:
-        """Tell whether a replica takes requests."""
+        """Tell whether a replica takes requests, or would be started for one."""
         return self.gateway.open
 
     def price(self, now: float) -> float:

@@ -145,6 +145,8 @@ class Request:
             self.archetype,
             self.session,
             self.hashes,
+            self.reasoning,
+            self.images,
         )
         other.priority, other.tenant = self.priority, self.tenant
         return other

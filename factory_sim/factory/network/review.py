@@ -14,18 +14,20 @@ from factory_sim.scenario.scenario import Scenario
 OF_NICS = ("nic", "nics", "servers_per_leaf", "latency")
 
 
-def check_fabric(scenario: Scenario, wiring: Wiring | None, fleets: Sequence[Fleet]) -> None:
-    """Raise InputError where a fabric is given something that nothing on its way would meet."""
-    if wiring is None or wiring.storage is not None:  # weights cross it all
+def check_fabric(scenario: Scenario, sites: Sequence[tuple[Wiring, Sequence[Fleet]]]) -> None:
+    """Raise InputError where a fabric is given something that nothing on its way would meet.
+
+    sites: the ports and the pools of each; all have the fabric that the scenario describes.
+    """
+    spec = scenario.network.fabric if scenario.network else None
+    if spec is None or spec.storage is not None:  # weights cross it all
         return
-    assert scenario.network is not None and scenario.network.fabric is not None
-    spec = scenario.network.fabric
     by_nics = False
-    ways = chain.from_iterable(_ways(wiring, fleet, fleets) for fleet in fleets)
-    for way in ways:
-        by_nics = by_nics or not wiring.stays_inside(way)
-        if wiring.meets_spine(way):
-            return
+    for wiring, fleets in sites:
+        for way in chain.from_iterable(_ways(wiring, fleet, fleets) for fleet in fleets):
+            by_nics = by_nics or not wiring.stays_inside(way)
+            if wiring.meets_spine(way):
+                return
     problems = [
         Problem(
             f"network.fabric.{field}",

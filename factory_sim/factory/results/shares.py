@@ -27,7 +27,7 @@ def tiers_of(scenario: Scenario) -> dict[str, Tier]:
         price = tier.price if tier else None
         found[name] = Tier(
             scenario.class_of(name),
-            promise_of(promise),
+            promise_of(promise) if promise else None,
             promise.percentile if promise else 99.0,
             price.input if price else 0.0,
             price.output if price else 0.0,
@@ -49,12 +49,15 @@ def services_of(factory: Factory) -> list[ServiceUse]:
     scenario, found = factory.scenario, []
     for name, service in (scenario.services or {}).items():
         users = [n for n, spec in scenario.workload.items() if spec.deployment == name]
-        asked = np.sum([factory.doors[user].asked for user in users], axis=0).tolist()
+        asked = dict.fromkeys(service.deployments, 0)
+        for user in users:
+            for deployment, many in zip(
+                scenario.reach(user), factory.doors[user].asked, strict=True
+            ):
+                asked[deployment] += many
         others = [scenario.reach(n) for n in scenario.workload if n not in users]
         alone = not any(set(reach) & set(service.deployments) for reach in others)
-        found.append(
-            ServiceUse(name, users, dict(zip(service.deployments, asked, strict=True)), alone)
-        )
+        found.append(ServiceUse(name, users, asked, alone))
     return found
 
 
