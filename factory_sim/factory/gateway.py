@@ -169,6 +169,7 @@ class Gateway:
         """Note the requests that are still here as unfinished."""
         for replica in self.replicas:
             batch = replica.batch
+            replica.write_down()
             for request in sorted([*batch.waiting, *batch.running], key=lambda r: r.number):
                 self._note(request, float("nan"), "unfinished")
         for request in self.stranded:

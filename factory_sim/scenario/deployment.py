@@ -328,12 +328,16 @@ class Deployment(Frozen):
                 "replicas that draft have no tier in host memory yet; leave out "
                 "engine.speculation, or engine.host_cache"
             )
-        for name in ("pp", "cp"):
-            if drafts and getattr(self.parallelism, name) > 1:
-                raise ValueError(
-                    f"replicas with parallelism.{name} do not draft yet; leave out "
-                    f"engine.speculation, or parallelism.{name}"
-                )
+        pools = {"": self.parallelism}
+        if self.prefill is not None and self.prefill.parallelism is not None:
+            pools["prefill."] = self.prefill.parallelism  # who passes prompts through the draft too
+        for pool, spread in pools.items():
+            for name in ("pp", "cp"):
+                if drafts and getattr(spread, name) > 1:
+                    raise ValueError(
+                        f"replicas with {pool}parallelism.{name} do not draft yet; leave out "
+                        f"engine.speculation, or {pool}parallelism.{name}"
+                    )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "

@@ -15,6 +15,7 @@ from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGa
 from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.prefix_cache import Hashes
 from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES
@@ -75,6 +76,7 @@ def serving(
     prompts: int = 1,
     decodes: int = 1,
     blocks: int = 100,
+    decode_blocks: int = 100,
     tokens_per_s: float = 1.0,
     latency_s: float = 0.0,
     per_replica: float = math.inf,
@@ -93,7 +95,7 @@ def serving(
         joining = JoiningBatch(
             Joining(BATCHING[policy](budget)),
             *one_second(1.0),
-            KvBlocks(100, 4),
+            KvBlocks(decode_blocks, 4),
             slots,
             math.inf,
             gaps,
@@ -194,6 +196,24 @@ def test_prompts_wait_for_blocks_that_are_still_to_be_sent(env: Timetable) -> No
     assert (totals.busy_s, totals.transfer_s) == (2.0, pytest.approx(8.0, abs=1e-8))
     totals = service.decodes.replicas[0].totals()
     assert (totals.busy_s, totals.transfer_s) == (2.0, pytest.approx(16.0, abs=1e-8))
+
+
+def test_what_a_cache_held_of_a_prompt_is_not_found_where_it_is_decoded(env: Timetable) -> None:
+    """Who is preempted there computes all of its prompt again, whatever was found of it before."""
+    left = []
+    for cached in (0, 4):
+        begin_s = env.now
+        service = serving(env, decode_blocks=5, tokens_per_s=1e9)
+        service.send(0, at=begin_s, prompt=4, output=12)
+        known = {"cached": cached, "hashes": Hashes((7,), 2)}
+        victim = service.send(1, at=begin_s + 1.0, prompt=8, output=8, **known)
+        env.run()
+        assert (victim.preemptions, victim.hit) == (1, cached)
+        assert service.at_rest()
+        (batch,) = [replica.batch for replica in service.decodes.replicas]
+        ends_s = [end_s - begin_s for _, _, _, _, end_s in service.rows()]
+        left.append([batch.recomputed_tokens, *ends_s])
+    assert left[0] == pytest.approx(left[1], abs=1e-6)
 
 
 def test_who_waits_for_blocks_may_give_up(env: Timetable) -> None:

@@ -147,6 +147,8 @@ def test_images_leave_all_other_draws_as_they_are() -> None:
     [
         ({"tokens": 64}, {"model": "llama-3.1-8b"}, r"d\.model: a workload sends images, and"),
         ({"tokens": 64}, {"step_time": "aiconfigurator"}, "d.step_time: is not modelled together"),
+        ({"tokens": 64}, {"parallelism": {"pp": 2}}, r"d\.parallelism\.pp: is not modelled"),
+        ({"tokens": 64}, {"parallelism": {"cp": 2}}, r"d\.parallelism\.cp: is not modelled"),
         (
             {"tokens": 64},
             {"engine": {"speculation": {"num_speculative_tokens": 2, "acceptance": 0.5,

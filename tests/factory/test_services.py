@@ -151,6 +151,49 @@ def test_with_every_answer_escalated_energy_of_an_answer_is_that_of_both_models(
     assert both["gpu_energy_per_answer_j"] > 1.2 * one["gpu_energy_per_answer_j"]
 
 
+def test_who_is_sent_on_reasons_and_brings_its_images_again() -> None:
+    """The deployment asked last encodes the images as the first did, and reasons as long."""
+    sees = {"model": "qwen3-vl-8b", "replicas": 1}
+    alone, both = (
+        run(
+            {"policy": "cascade", "escalate": [share]},
+            deployments={"a": sees, "b": sees},
+            workload={
+                "arrivals": {"process": "closed", "concurrency": 1, "requests": 1},
+                "lengths": {"prompt": 100, "output": 20},
+                "reasoning": {"tokens": 80},
+                "images": {"count": 4, "tokens": 1024},
+            },
+        ).requests.iloc[0]
+        for share in (1e-9, 1.0)
+    )
+    assert (both["deployment"], both["images"], both["reasoning_tokens"]) == ("b", 4, 80)
+    for name in ("ttft_ms", "ttfo_ms", "e2e_ms"):
+        assert both[name] == pytest.approx(alone["e2e_ms"] + alone[name], rel=1e-9)
+
+
+def test_what_a_cache_held_is_not_found_where_there_is_none() -> None:
+    """Every turn after the first is found at `a`, and computed whole at `b`."""
+    result = run(
+        {"policy": "cascade", "escalate": "100 %"},
+        deployments={
+            "b": {
+                "model": "llama-3.1-8b",
+                "replicas": 1,
+                "engine": {"prefix_caching": False},
+            }
+        },
+        workload={
+            "arrivals": {"process": "closed", "concurrency": 2},
+            "lengths": {"prompt": 400, "output": 20},
+            "sessions": {"turns": 4, "think_time": "100 ms"},
+        },
+    )
+    table = everyone_once(result)
+    assert set(table["deployment"]) == {"b"}
+    assert set(table["cached_tokens"]) == {0}
+
+
 def test_fallback_sends_on_what_a_full_queue_refuses() -> None:
     small = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 2, "max_queue": 1}}
     alone = run(workload={"deployment": "a"}, deployments={"a": small})

@@ -133,13 +133,16 @@ class Request:
         self.retries += 1
 
     def again(self) -> Request:
-        """Return the same request as its client sent it, for another deployment to be asked."""
+        """Return the same request as its client sent it, for another deployment to be asked.
+
+        What a prefix cache of the last one held of it (`cached`, where it has hashes) is not here.
+        """
         other = Request(
             self.number,
             self.arrival_s,
             self.prompt,
             self.output,
-            self.cached,
+            self.cached if self.hashes is None else 0,
             self.due_s,
             self.stream,
             self.archetype,

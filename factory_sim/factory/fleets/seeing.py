@@ -57,6 +57,8 @@ def vision_of(where: str, spec: Deployment, model: Model, images: Images, chip: 
     for field, wrong, mend in (
         ("engine.speculation", spec.engine.speculation, "leave it out"),
         ("parallelism.dp", spec.parallelism.dp > 1, "leave it out"),
+        ("parallelism.pp", spec.parallelism.pp > 1, "leave it out"),
+        ("parallelism.cp", spec.parallelism.cp > 1, "leave it out"),
         ("step_time", spec.step_time != "roofline", "take 'roofline'"),
     ):
         if wrong:
