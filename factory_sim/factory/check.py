@@ -7,7 +7,7 @@ from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.batches import host_memory, host_tier
-from factory_sim.factory.build import even_step_time, workload_seeds
+from factory_sim.factory.build import even_step_time, roofline, workload_seeds
 from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, fleets_of, lay_out_sites
@@ -17,6 +17,7 @@ from factory_sim.factory.training.holding import Holding
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.training import daly_interval_s, expected_s, training_flops
+from factory_sim.physics.vision import Encoding
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
@@ -72,6 +73,9 @@ def check(scenario: Scenario) -> Check:
             found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)
     for fleet in fleets_of(layouts):
         sent = [n for n in lengths if fleet.deployment in scenario.reach(n)]
+        if fleet.encodes:
+            found[f"Deployment {fleet.deployment}, encoder"] = _encoder(scenario, fleet)
+            continue
         own = [lengths[n] for n in sent]
         heading = f"Deployment {fleet.deployment}"
         if fleet.computes_prompts:
@@ -330,6 +334,28 @@ def _crossing(
         "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "
         f"alone; {link.bandwidth / size:,.1f} prompts/s at the most"
     }
+
+
+def _encoder(scenario: Scenario, fleet: Fleet) -> Section:
+    """Return what a pool of encoders comes to, and how fast its embeddings cross a link."""
+    encoding, most = roofline(fleet, 1.0), fleet.max_num_seqs
+    assert isinstance(encoding, Encoding)
+    step_s, alone_s = (encoding.encode(images).duration_s for images in (most, 1))
+    rows = {
+        "replicas": f"{fleet.represented} of 1 {fleet.accelerator.title}",
+        "images": f"up to {most} a step: {step_s * 1e3:,.1f} ms, one {alone_s * 1e3:,.1f} ms",
+        "ideal rate": f"{most / step_s:,.1f} images/s a replica, "
+        f"{most / step_s * fleet.represented:,.1f} in all",
+    }
+    encoder = scenario.deployments[fleet.deployment].encoder
+    assert encoder is not None
+    if encoder.named_link is not None and scenario.network is not None:
+        link, size = scenario.network.links[encoder.link], fleet.image_bytes
+        rows["image link"] = (
+            f"{encoder.link}, {link.bandwidth / 1e9:,.2f} GB/s: {size / 1e6:,.1f} MB of an image "
+            f"in {(size / link.bandwidth + link.latency) * 1e3:,.2f} ms alone"
+        )
+    return rows
 
 
 def _to(scenario: Scenario, spec: WorkloadSpec) -> str:

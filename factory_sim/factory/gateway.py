@@ -37,9 +37,11 @@ ROW = np.dtype(
         ("tenant", "<i4"),
         ("reasoning", "<i4"),
         ("images", "<i4"),
+        ("encode_replica", "<i4"),
+        ("encoding_s", "<f8"),
     ]
 )
-_PACK = struct.Struct("<qiiddddddiiiiiiiiiii").pack
+_PACK = struct.Struct("<qiiddddddiiiiiiiiiiiid").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -211,6 +213,8 @@ class Gateway:
             request.tenant,
             request.reasoning,
             request.images,
+            request.encode_replica,
+            request.encoding_s,
         )
         client = request.client
         if client is not None:

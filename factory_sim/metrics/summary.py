@@ -279,7 +279,9 @@ def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
             share.scaling, share.totals, share.replicas, window.seconds
         )
     prefix = f"{share.name}."
-    summary["utilisation"] = _utilisation([share], window) | _kv_use(window, timeseries, prefix)
+    summary["utilisation"] = _utilisation([share], window)
+    if f"{prefix}kv_use" in timeseries:
+        summary["utilisation"] |= _kv_use(window, timeseries, prefix)
     return summary
 
 
@@ -302,7 +304,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     measured = requests[requests["measured"]]
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
+    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms", "encoding_ms"):
         if name not in measured:
             continue
         values = measured[name].to_numpy()
