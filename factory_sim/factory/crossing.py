@@ -5,6 +5,7 @@ Like a loading bay: a lorry is sent to a gate when it sets out, and counts there
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from factory_sim.factory.engine.request import NEVER, Request
@@ -30,7 +31,7 @@ class Transfer:
         self.request, self.to, self.number = request, to, -1
 
 
-class CrossingGateway(Gateway):
+class CrossingGateway(Gateway, ABC):
     """Picks a replica when a transfer to it begins, by the requests there or on their way.
 
     transit: what is on its way over `road`.
@@ -81,13 +82,13 @@ class CrossingGateway(Gateway):
         linked(self.replicas[transfer.to]).expect(-1)
         self._take_in(request, transfer.to)
 
+    @abstractmethod
     def _take_in(self, request: Request, number: int) -> None:
         """Let the replica have a request that has come."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _lose(self, request: Request) -> None:
         """Let a request begin again whose replica failed while it was on its way."""
-        raise NotImplementedError
 
     def _too_late(self, transfer: Transfer) -> None:
         """Let a client go that gives up during the transfer."""

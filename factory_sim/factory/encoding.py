@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from factory_sim.factory.crossing import CrossingGateway
+from factory_sim.factory.crossing import CrossingGateway, linked
 from factory_sim.factory.disaggregation import PromptGateway
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.replica import Replica
+from factory_sim.metrics.totals import Totals
 
 
 class EncodeGateway(Gateway):
@@ -31,14 +32,16 @@ class EncodeGateway(Gateway):
     def take(self, request: Request) -> bool:
         """Send a request to an encoder; False if it could never be served."""
         self._since_s[request] = self.env.now
-        if self._sent(request):
-            return True
-        del self._since_s[request]
-        return False
+        if not self._sent(request):
+            del self._since_s[request]
+            return False
+        self.front.expect(1)
+        return True
 
     def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
         """Let a request go on that has its images encoded, or whose client gave up."""
         if outcome == "completed":
+            self.front.expect(-1)
             self.kept[request] = None
             self.front.go_on(request)
         else:
@@ -58,6 +61,7 @@ class EncodeGateway(Gateway):
             if request.encode_replica == replica.number:
                 self.front.withdraw(request)
                 del self.kept[request]
+                self.front.expect(1)
                 request.forget()
                 lost.append(request)
         return sorted(lost, key=lambda request: request.number)
@@ -70,6 +74,7 @@ class EncodeGateway(Gateway):
 
     def _gone(self, request: Request, time: float, outcome: str) -> None:
         del self._since_s[request]
+        self.front.expect(-1)
         self.front.end_early(request, time, outcome)
 
     def _note(self, request: Request, end_s: float, outcome: str) -> None:
@@ -87,6 +92,29 @@ class ImageGateway(CrossingGateway):
         super().__init__(*gateway, **more)
         self._encoders, self._image_bytes = encoders, image_bytes
         encoders.front = self
+        self._encoding = 0  # requests at the encoders
+        self._idle = 0  # replicas with nothing to do
+        self._idle_s = self._settled_s = 0.0
+
+    def adopt(self, replica: Replica) -> None:
+        """Add a replica to those that requests are sent to."""
+        super().adopt(replica)
+        linked(replica).idles = self._idles
+        self._idle += 1
+
+    def totals(self) -> list[Totals]:
+        """Return what each replica has done until now, and how long idle ones waited for images.
+
+        As many of them wait as there are requests at the encoders, the others for work.
+        """
+        found = super().totals()
+        self._settle()
+        return [*found, Totals(encoder_s=self._idle_s)]
+
+    def expect(self, requests: int) -> None:
+        """Expect so many requests more (or less) from the encoders."""
+        self._settle()
+        self._encoding += requests
 
     def go_on(self, request: Request) -> None:
         """Send a request on that has its images encoded."""
@@ -101,6 +129,16 @@ class ImageGateway(CrossingGateway):
         self._note(request, end_s, outcome)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Book the time since the last change."""
+        now = self.env.now
+        self._idle_s += min(self._encoding, self._idle) * (now - self._settled_s)
+        self._settled_s = now
+
+    def _idles(self, change: int) -> None:
+        self._settle()
+        self._idle += change
 
     def _sent(self, request: Request) -> bool:
         return self._encoders.take(request) if request.unseen else super()._sent(request)

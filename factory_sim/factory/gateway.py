@@ -14,6 +14,7 @@ from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
+from factory_sim.metrics.totals import Totals
 
 ROW = np.dtype(
     [
@@ -180,6 +181,10 @@ class Gateway:
         """Return the integral of requests in the deployment over time, until now."""
         now: float = self.env.now
         return self._request_s + self.inside * (now - self._last_s)
+
+    def totals(self) -> list[Totals]:
+        """Return what each replica has done until now, by cause."""
+        return [replica.totals() for replica in self.replicas]
 
     def table(self) -> np.ndarray:
         """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""

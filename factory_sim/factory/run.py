@@ -88,7 +88,7 @@ def simulate(
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
         any(spec.reasons for spec in scenario.workload.values()),
-        any(spec.images for spec in scenario.workload.values()),
+        any(spec.pictures for spec in scenario.workload.values()),
         trips,
     )
     sessions = factory.sessions.rows() if factory.sessions else None

@@ -36,6 +36,7 @@ CAUSES = {
     "loading": "loading_s",
     "stopped": "stopped_s",
     "waiting_for_transfer": "transfer_s",
+    "waiting_for_encoder": "encoder_s",
     "drafting": "drafting_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""

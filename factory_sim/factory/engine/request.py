@@ -149,6 +149,7 @@ class Request:
             self.archetype,
             self.session,
             self.hashes,
+            images=self.images,
         )
         other.priority, other.tenant = self.priority, self.tenant
         return other

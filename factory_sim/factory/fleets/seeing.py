@@ -19,19 +19,20 @@ from factory_sim.scenario.scenario import Scenario
 def images_of(scenario: Scenario, deployment: str) -> Images | None:
     """Return what the images of a deployment's prompts are; None where no workload has any.
 
-    Raises InputError where workloads differ in the tokens of one.
+    Raises InputError where these differ in the tokens of one.
     """
     found = {
-        name: spec.images
+        f"workload.{name}.{where}": images
         for name, spec in scenario.workload.items()
-        if spec.images is not None and deployment in scenario.reach(name)
+        for where, images in spec.pictures
+        if deployment in scenario.reach(name)
     }
     tokens = {images.tokens for images in found.values()}
     if len(tokens) > 1:
         raise InputError(
             Problem(
-                f"workload.{list(found)[-1]}.images.tokens",
-                f"all images sent to {deployment} are of one size so far, and workloads say "
+                f"{list(found)[-1]}.tokens",
+                f"all images sent to {deployment} are of one size so far, and here they have "
                 f"{', '.join(str(count) for count in sorted(tokens))} tokens; give all the same",
             )
         )
