@@ -314,7 +314,8 @@ class Shape(Frozen):
 class VisionTower(Frozen):
     """The vision encoder of a model: a plain transformer over the patches of an image.
 
-    patches_per_token: of the image, that become one token of the prompt.
+    patches_per_token: of the image, that become one token of the prompt. deepstack: layers beside
+    the last whose features the model is given too.
     """
 
     layers: PositiveInt
@@ -322,6 +323,7 @@ class VisionTower(Frozen):
     heads: PositiveInt
     intermediate: PositiveInt
     patches_per_token: PositiveInt
+    deepstack: NaturalInt = 0
 
 
 class Model(Shape):

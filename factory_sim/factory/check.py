@@ -13,7 +13,7 @@ from factory_sim.factory.layout import fleets_of, lay_out_sites
 from factory_sim.factory.network.review import fabric_section
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
 from factory_sim.factory.review import Section
-from factory_sim.factory.review.deployment import crossing, deployment, swapping
+from factory_sim.factory.review.deployment import crossing, deployment, encoder, swapping
 from factory_sim.factory.review.site import power, site
 from factory_sim.factory.review.training import training
 from factory_sim.factory.review.workload import offered_per_s, workload
@@ -64,6 +64,9 @@ def check(scenario: Scenario) -> Check:
             found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)
     for fleet in fleets_of(layouts):
         sent = [n for n in lengths if fleet.deployment in scenario.reach(n)]
+        if fleet.encodes:
+            found[f"Deployment {fleet.deployment}, encoder"] = encoder(scenario, fleet)
+            continue
         own = [lengths[n] for n in sent]
         mean, offered = _asked(scenario, sent, lengths)
         heading = f"Deployment {fleet.deployment}"

@@ -13,7 +13,8 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
-from factory_sim.factory.fleets.fleet import Fleet, path_of, pools_of
+from factory_sim.factory.fleets.encoders import make_encoders
+from factory_sim.factory.fleets.fleet import ENCODE, Fleet, path_of, pools_of
 from factory_sim.factory.fleets.make import make_fleet
 from factory_sim.factory.network.review import check_fabric
 from factory_sim.factory.network.wiring import Wiring
@@ -171,7 +172,8 @@ def _lay_out(part: Part) -> Layout:
     pools = pools_of(scenario)
     for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):
         try:
-            fleets.append(make_fleet(scenario, name, spec, free))
+            make = make_encoders if name.endswith(ENCODE) else make_fleet
+            fleets.append(make(scenario, name, spec, free))
         except InputError as error:
             problems += [
                 Problem(p.path or path_of(name), p.message)

@@ -48,6 +48,7 @@ def request_table(
     warmup_s: float,
     promises: Mapping[str, Promise],
     disaggregated: Collection[str] = (),
+    encoding: Collection[str] = (),
     tiers: Sequence[Tier] = (),
     tenants: Sequence[str] = (),
     reasoning: bool = False,
@@ -59,7 +60,8 @@ def request_table(
     raw: per deployment, the gateway's structured rows. streams: names of the workloads by
     stream number; back_s: seconds from replica to client of each. A latency that a request
     never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
-    any, the table tells of transfers. tiers: by stream number, where workloads have classes;
+    any, the table tells of transfers. encoding: those with a pool that encodes images, of which it
+    tells likewise. tiers: by stream number, where workloads have classes;
     tenants: by number, where they have tenants. reasoning: whether any request reasons before it
     answers; images: whether any prompt has images. trips: where front doors sent requests; one that
     asked several deployments is a row of the last. slo_met: completed, within every limit of what
@@ -97,11 +99,16 @@ def request_table(
             served["class"] = _named(numbers[stream], names_of)
         if tenants:
             served["tenant"] = _named(rows["tenant"], tenants)
-        crossed = {}
+        crossed: dict[str, Any] = {}
         if disaggregated:
             crossed = {
                 "prefill_replica": rows["prefill_replica"],
                 "transfer_ms": rows["transfer_s"] * 1e3,
+            }
+        if encoding:
+            crossed |= {
+                "encode_replica": rows["encode_replica"],
+                "encoding_ms": rows["encoding_s"] * 1e3,
             }
         parts.append(
             pd.DataFrame(

@@ -36,6 +36,7 @@ CAUSES = {
     "loading": "loading_s",
     "stopped": "stopped_s",
     "waiting_for_transfer": "transfer_s",
+    "waiting_for_encoder": "encoder_s",
     "drafting": "drafting_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
@@ -279,7 +280,9 @@ def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
             share.scaling, share.totals, share.replicas, window.seconds
         )
     prefix = f"{share.name}."
-    summary["utilisation"] = _utilisation([share], window) | _kv_use(window, timeseries, prefix)
+    summary["utilisation"] = _utilisation([share], window)
+    if f"{prefix}kv_use" in timeseries:
+        summary["utilisation"] |= _kv_use(window, timeseries, prefix)
     return summary
 
 
@@ -302,7 +305,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     measured = requests[requests["measured"]]
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
+    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms", "encoding_ms"):
         if name not in measured:
             continue
         values = measured[name].to_numpy()

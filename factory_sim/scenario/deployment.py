@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
+from factory_sim.scenario.encoder import Encoder
 from factory_sim.scenario.host_cache import HostCache
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.scenario.network import FABRIC
+from factory_sim.scenario.router import Router
 from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.scenario.speculation import Speculation
-from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
+from factory_sim.units import Bytes, BytesPerSecond, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 
@@ -162,32 +164,6 @@ class EngineSpec(Frozen):
         return first_come and self.preemption != "swap"
 
 
-class Router(Frozen):
-    """How the gateway picks a replica. staleness: age of the load figures it looks at."""
-
-    policy: Literal[
-        "round-robin",
-        "random",
-        "least-outstanding",
-        "power-of-two",
-        "power-aware",
-        "cache-aware",
-        "sticky",
-    ] = "least-outstanding"
-    staleness: NonNegativeSeconds = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, given: Any) -> Any:
-        return {"policy": given} if isinstance(given, str) else given
-
-    @model_validator(mode="after")
-    def _staleness_has_a_use(self) -> Router:
-        if self.staleness and self.policy in ("round-robin", "random"):
-            raise ValueError(f"{self.policy} looks at no load figures; leave out 'staleness'")
-        return self
-
-
 class Slo(Frozen):
     """The latency promise: so many per cent of requests within each limit.
 
@@ -283,6 +259,7 @@ class Deployment(Frozen):
     few that are simulated and stand for all.
 
     prefill: a pool that computes prompts; the deployment's own replicas then only decode.
+    encoder: a pool that encodes the images of prompts (without: who computes prompts does).
     kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
     cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an
     engine step takes, by the calibrated roofline or by AIConfigurator's kernel database (extra
@@ -308,6 +285,7 @@ class Deployment(Frozen):
     partition: str | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
+    encoder: Encoder | None = None
     autoscaling: Autoscaling | None = None
 
     @model_validator(mode="after")
@@ -400,6 +378,38 @@ class Deployment(Frozen):
                 "step_time 'aiconfigurator' knows whole GPUs only; leave out 'partition', or take "
                 "'roofline'"
             )
+        if self.encoder is not None:
+            raise ValueError(
+                "the pools of an encoder and its replicas stand on whole GPUs so far; leave out "
+                "'partition', or 'encoder'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_fits_beside(self) -> Deployment:
+        encoder = self.encoder
+        if encoder is None:
+            return self
+        if isinstance(self.replicas, Represented):
+            raise ValueError(
+                "with 'encoder' every replica is simulated, as all are fed by one pool; give "
+                "'replicas' as one number"
+            )
+        others = {"the replicas": (self.fills, self.system)}
+        if self.prefill is not None:
+            system = self.prefill.system or self.system
+            others["those of 'prefill'"] = (self.prefill.replicas == "fill", system)
+        for whose, (fills, system) in others.items():
+            if fills and encoder.replicas == "fill" and encoder.system in (None, system):
+                raise ValueError(
+                    f"{whose} and the encoders cannot both fill the same GPUs; give one of them a "
+                    "number"
+                )
+        if self.autoscaling is not None:
+            raise ValueError(
+                "a pool beside 'encoder' is not scaled yet: each would have to follow the other; "
+                "leave out 'autoscaling', or 'encoder'"
+            )
         return self
 
     @model_validator(mode="after")
@@ -446,6 +456,32 @@ class Deployment(Frozen):
                 "router": prefill.router,
                 "slo": None,
                 "prefill": None,
+            }
+        )
+
+    @property
+    def encoders_pool(self) -> Deployment:
+        """Return the `encoder` pool as a deployment of its own: in bf16, without promises."""
+        encoder = self.encoder
+        assert encoder is not None
+        engine = EngineSpec(
+            profile=self.front_engine.profile,
+            max_num_batched_tokens=self.front_engine.max_num_batched_tokens,
+            gpu_memory_utilization=self.front_engine.gpu_memory_utilization,
+        )
+        return self.model_copy(
+            update={
+                "precision": "bf16",
+                "kv_precision": "bf16",
+                "precision_fallback": False,
+                "parallelism": Parallelism(),
+                "replicas": encoder.replicas,
+                "engine": engine,
+                "router": encoder.router,
+                "slo": None,
+                "system": encoder.system or self.system,
+                "prefill": None,
+                "encoder": None,
             }
         )
 

@@ -112,6 +112,7 @@ def _crossed_at(scenario: Scenario) -> dict[str, set[str | None]]:
     for spec in scenario.deployments.values():
         crossed = (
             spec.prefill.kv_link if spec.prefill else None,
+            spec.encoder.link if spec.encoder else None,
             spec.autoscaling.weights_link if spec.autoscaling else None,
         )
         for link in crossed:

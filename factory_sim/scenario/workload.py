@@ -291,6 +291,7 @@ class Archetype(Frozen):
     lengths: LengthsSpec | None = None
     cached: Length = Fixed(fixed=0)
     reasoning: Reasoning | None = None
+    images: Images | None = None
 
 
 class WorkloadSpec(Frozen):
@@ -375,7 +376,7 @@ class WorkloadSpec(Frozen):
                 raise ValueError(
                     f"mix.{name}.weight drifts, but a closed loop draws its mix at fixed weights"
                 )
-        for name in ("cached", "reasoning"):
+        for name in ("cached", "reasoning", "images"):
             if mix and getattr(self, name) is not None:
                 raise ValueError(
                     f"{name} belongs to the archetypes of a mix; write mix.NAME.{name}"
@@ -400,6 +401,13 @@ class WorkloadSpec(Frozen):
                 "leave out images, or sessions"
             )
         return self
+
+    @property
+    def pictures(self) -> list[tuple[str, Images]]:
+        """Return what its prompts show, of each archetype, and where that is said."""
+        kinds = {f"mix.{name}.images": kind.images for name, kind in (self.mix or {}).items()}
+        every = {"images": self.images, **kinds}
+        return [(where, images) for where, images in every.items() if images is not None]
 
     @property
     def reasons(self) -> bool:

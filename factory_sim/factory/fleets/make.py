@@ -8,7 +8,7 @@ from sys import maxsize
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.drafting import drafting_of
-from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of, stage_shard
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet, deployment_of, path_of, stage_shard
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
 from factory_sim.factory.fleets.partition import part_of
 from factory_sim.factory.fleets.placing import place, simulated
@@ -72,13 +72,13 @@ def make_fleet(
         for stage in stages
     ]
     memory = min(memories, key=lambda each: each.kv_bytes / each.bytes_per_token)
-    said = path_of(name.removesuffix(PREFILL))
+    said = path_of(deployment_of(name))
     drafting = drafting_of(said, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
         memory = drafting.beside(memory, shard, max_num_seqs)
         drafting = drafting.of_prompts() if prompts else drafting
-    images, vision = images_of(scenario, name.removesuffix(PREFILL)), None
-    if images is not None and spec.prefill is None:
+    images, vision = images_of(scenario, deployment_of(name)), None
+    if images is not None and spec.prefill is None and spec.encoder is None:
         row = facts.efficiency(accelerator.family, "bf16")
         eyes = chip_of(accelerator, "bf16", row, row, engine, curve, gpus)
         vision = vision_of(where, spec, model, images, eyes)

@@ -106,7 +106,7 @@ def share_of(
     return Share(
         deployment=fleet.deployment,
         name=name,
-        role=_role(fleet),
+        role="_and_".join(fleet.phases),
         replicas=replicas,
         gpus_per_replica=fleet.gpus_per_replica,
         totals=totals,
@@ -156,7 +156,3 @@ def training_share(
         else (),
         step_s=holding.rhythm.step_at(holding.clock),
     )
-
-
-def _role(fleet: Fleet) -> str:
-    return fleet.phases[0] if len(fleet.phases) == 1 else ""

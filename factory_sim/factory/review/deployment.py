@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from factory_sim.factory.batches import host_memory, host_tier
-from factory_sim.factory.build import even_step_time
+from factory_sim.factory.build import even_step_time, roofline
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.review import Section
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.vision import Encoding
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 
@@ -156,3 +157,25 @@ def swapping(fleet: Fleet) -> Section:
         "host memory": f"{host.total:,} KV blocks of a replica, "
         f"{host.seconds_per_block * 1e6:,.0f} us to move one"
     }
+
+
+def encoder(scenario: Scenario, fleet: Fleet) -> Section:
+    """Return what a pool of encoders comes to, and how fast its embeddings cross a link."""
+    encoding, most = roofline(fleet, 1.0), fleet.max_num_seqs
+    assert isinstance(encoding, Encoding)
+    step_s, alone_s = (encoding.encode(images).duration_s for images in (most, 1))
+    rows = {
+        "replicas": f"{fleet.represented} of 1 {fleet.accelerator.title}",
+        "images": f"up to {most} a step: {step_s * 1e3:,.1f} ms, one {alone_s * 1e3:,.1f} ms",
+        "ideal rate": f"{most / step_s:,.1f} images/s a replica, "
+        f"{most / step_s * fleet.represented:,.1f} in all",
+    }
+    encoder = scenario.deployments[fleet.deployment].encoder
+    assert encoder is not None
+    if encoder.named_link is not None and scenario.network is not None:
+        link, size = scenario.network.links[encoder.link], fleet.image_bytes
+        rows["image link"] = (
+            f"{encoder.link}, {link.bandwidth / 1e9:,.2f} GB/s: {size / 1e6:,.1f} MB of an image "
+            f"in {(size / link.bandwidth + link.latency) * 1e3:,.2f} ms alone"
+        )
+    return rows
