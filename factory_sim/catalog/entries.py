@@ -324,6 +324,8 @@ class VisionTower(Frozen):
     intermediate: PositiveInt
     patches_per_token: PositiveInt
     deepstack: NaturalInt = 0
+    kind: Kind
+    source: Annotated[str, Field(min_length=1)]
 
 
 class Model(Shape):

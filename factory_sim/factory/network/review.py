@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from factory_sim.errors import InputError, Problem
@@ -77,19 +77,22 @@ WORDS = {
 }
 
 
-def _ways(wiring: Wiring, fleets: Sequence[Fleet]) -> dict[str, list[Way]]:
-    """Return every way that something may take over the fabric, by what it is and whose."""
-    pools = {fleet.name: fleet for fleet in fleets}
+def _ways(wiring: Wiring, fleets: Sequence[Fleet]) -> dict[str, Iterator[Way]]:
+    """Yield every way that something may take over the fabric, by what it is and whose."""
+    known = {fleet.name: fleet for fleet in fleets}
     crossing: dict[str, tuple[Fleet, Fleet]] = {}
     for fleet in fleets:
         prefill = fleet.spec.prefill
         if prefill is not None and prefill.link is None:
-            crossing[f"KV of {fleet.name}"] = pools[fleet.name + PREFILL], fleet
+            crossing[f"KV of {fleet.name}"] = known[fleet.name + PREFILL], fleet
     for name, entrance in entrances(fleets).items():
         encoder = entrance.spec.encoder
         if encoder is not None and encoder.named_link is None:
-            crossing[f"images of {name}"] = pools[name + ENCODE], entrance
-    return {
-        what: [wiring.between(a, b) for a in senders.replicas for b in receivers.replicas]
-        for what, (senders, receivers) in crossing.items()
-    }
+            crossing[f"images of {name}"] = known[name + ENCODE], entrance
+    return {what: _between(wiring, *pools) for what, pools in crossing.items()}
+
+
+def _between(wiring: Wiring, senders: Fleet, receivers: Fleet) -> Iterator[Way]:
+    for sender in senders.replicas:
+        for receiver in receivers.replicas:
+            yield wiring.between(sender, receiver)
