@@ -123,7 +123,7 @@ def run_ranks(
             replica.check()
             ahead = async_scheduling and replica.running
             replica.looked_s = run.steps[-1].start_s if ahead else math.inf
-            replica.preempted, replica.moved = False, 0
+            replica.preempted, replica.moved, replica.fetching_s = False, 0, 0.0
             replica.see_newcomers()
             if policy != "static" or not replica.running:
                 replica.join_carried(now)
@@ -157,7 +157,7 @@ def _step(
         own = [(sequence.kv, length) for sequence, length in plan.chunks]
         emitted = len(contexts)
         emitted += sum(length == sequence.remaining for sequence, length in plan.chunks)
-        loads.append((contexts, own, emitted, replica.moved * move_s))
+        loads.append((contexts, own, emitted, replica.moved * move_s + replica.fetching_s))
         sampled += emitted
         chunks += own
     duration_s, power_w = lasts(loads)

@@ -288,13 +288,15 @@ class _Replica:
         order: Order | None = None,
         host_blocks: int = 0,
         move_s: float = 0.0,
-        shelf_blocks: int = 0,
+        shelves: Sequence[tuple[int, float]] = (),
         drafts: int = 0,
         draw_steps: DrawSteps | None = None,
     ) -> None:
-        self.shelf_blocks = shelf_blocks
-        self.shelf: list[Content] = []  # in host memory
-        self.shelved: list[int] = []  # keys, the one to which something was moved last at the end
+        self.shelves = tuple(shelves)
+        self.on: list[list[Content]] = [[] for _ in shelves]  # what is on each
+        # The keys of each, the one of which something was put there last at the end.
+        self.order_on: list[list[int]] = [[] for _ in shelves]
+        self.fetching_s = 0.0  # what is brought back from shelves before the step being planned
         self.order, self.host_blocks, self.move_s = order or Order(), host_blocks, move_s
         self.counters: dict[int, int] = {}  # tokens served to each tenant, weighted
         self.last_tenant: int | None = None
@@ -330,21 +332,31 @@ class _Replica:
     def forget(self) -> None:
         """Free blocks that have been taken no longer hold what they held."""
         while len(self.unused) > self.free:
-            content = self.unused.pop(0)
-            if self.shelf_blocks:
-                self.put_away(content)
+            content: Content | None = self.unused.pop(0)
+            for shelf in range(len(self.shelves)):
+                if content is not None:
+                    content = self.put_away(content, shelf)
 
-    def put_away(self, content: Content) -> None:
-        """Move a block to host memory, and another out of there if that is full."""
-        self.shelf.append(content)
-        self.shelved = [key for key in self.shelved if key != content[0]] + [content[0]]
-        if len(self.shelf) > self.shelf_blocks:
-            oldest = next(key for key in self.shelved if any(c[0] == key for c in self.shelf))
-            self.shelf.remove(max(c for c in self.shelf if c[0] == oldest))
+    def put_away(self, content: Content, shelf: int) -> Content | None:
+        """Put one block on a shelf; return another that has to leave it, if it was full."""
+        here, order = self.on[shelf], self.order_on[shelf]
+        here.append(content)
+        if content[0] in order:
+            order.remove(content[0])
+        order.append(content[0])
+        if len(here) <= self.shelves[shelf][0]:
+            return None
+        oldest = next(key for key in order if any(c[0] == key for c in here))
+        leaves = max(c for c in here if c[0] == oldest)
+        here.remove(leaves)
+        return leaves
+
+    def shelved(self) -> set[Content]:
+        return {content for here in self.on for content in here}
 
     def look_up(self, sequence: _Sequence) -> list[Content]:
         """Return the leading blocks of a prompt that are here, in use or not."""
-        here = self.shared_by(self.holding) | set(self.unused) | set(self.shelf)
+        here = self.shared_by(self.holding) | set(self.unused) | self.shelved()
         found: list[Content] = []
         while (content := sequence.record.request.content(len(found))) in here:
             assert content is not None
@@ -362,7 +374,7 @@ class _Replica:
                 return
             assert content not in self.shared_by(self.holding), "computed twice at once"
             assert content not in self.unused, "computed while it was here"
-            assert content not in self.shelf, "computed while it was in host memory"
+            assert content not in self.shelved(), "computed while it was on a shelf"
             sequence.own -= 1
             sequence.shared.append(content)
 
@@ -598,8 +610,11 @@ class _Replica:
             self.charge(request.tenant, self.order.weights[0] * request.prompt)
         sequence.shared = self.look_up(sequence)
         self.unused = [content for content in self.unused if content not in sequence.shared]
-        self.moved += len(set(self.shelf) & set(sequence.shared))
-        self.shelf = [content for content in self.shelf if content not in sequence.shared]
+        for shelf, (_, each_s) in enumerate(self.shelves):
+            for content in sequence.shared:
+                if content in self.on[shelf]:
+                    self.on[shelf].remove(content)
+                    self.fetching_s += each_s
         sequence.target = sequence.prompt_with_emitted
         sequence.kv = sequence.cached
         sequence.own = self.blocks_for(sequence.target) - len(sequence.shared)
@@ -660,8 +675,10 @@ class _Replica:
     def check(self) -> None:
         """Every KV token has its block, nobody holds a spare one, and the pool is finite."""
         assert self.free >= len(self.unused)
-        assert len(self.shelf) <= self.shelf_blocks
-        assert not set(self.shelf) & (set(self.unused) | self.shared_by(self.holding))
+        for here, (room, _) in zip(self.on, self.shelves, strict=True):
+            assert len(here) <= room
+        assert sum(map(len, self.on)) == len(self.shelved())
+        assert not self.shelved() & (set(self.unused) | self.shared_by(self.holding))
         assert not self.shared_by(self.holding) & set(self.unused)
         assert len(self.running) <= self.max_num_seqs
         assert all(sequence.blocks == 0 for sequence in self.waiting)
@@ -737,7 +754,7 @@ def run_reference(
     order: Order | None = None,
     host_blocks: int = 0,
     move_s: float = 0.0,
-    shelf_blocks: int = 0,
+    shelves: Sequence[tuple[int, float]] = (),
     drafts: int = 0,
     draw_steps: DrawSteps | None = None,
 ) -> ReferenceRun:
@@ -748,8 +765,9 @@ def run_reference(
     clock holds from the start, whatever its time. max_queue: None for a queue without bound.
     async_scheduling: whether a step is planned while the one before runs. order: of the queue.
     host_blocks: KV blocks of victims that fit into host memory; to move one there or back delays
-    the next step by move_s. shelf_blocks: KV blocks that others may find which fit into host memory
-    once they are forgotten; each moved back delays the next step likewise. drafts: tokens drafted
+    the next step by move_s. shelves: where KV blocks go that others may find once they are
+    forgotten: (how many fit, seconds by which each that is brought back delays the next step); what
+    has to leave one goes to the next. drafts: tokens drafted
     of every decoding sequence in a step; draw_steps: in how many steps a request (its number, the
     tokens it has made) makes so many more. In between it is where even steps bring it, and what it
     has emitted is that, rounded up.
@@ -770,7 +788,7 @@ def run_reference(
         order=order,
         host_blocks=host_blocks,
         move_s=move_s,
-        shelf_blocks=shelf_blocks,
+        shelves=shelves,
         drafts=drafts,
         draw_steps=draw_steps,
     )
@@ -822,7 +840,7 @@ def run_reference(
         planned_ahead = async_scheduling and replica.running
         replica.looked_s = run.steps[-1].start_s if planned_ahead else math.inf
 
-        replica.preempted, replica.moved = False, 0
+        replica.preempted, replica.moved, replica.fetching_s = False, 0, 0.0
         replica.see_newcomers()
         if joins_running or not replica.running:
             replica.join_carried(now)
@@ -857,7 +875,7 @@ def _measure(
     finishing = sum(length == sequence.remaining for sequence, length in plan.chunks)
     sampled = len(plan.decoded) + finishing
     work = (contexts, chunks, sampled)
-    moving_s = replica.moved * replica.move_s
+    moving_s = replica.moved * replica.move_s + replica.fetching_s
     images = 0
     for sequence, _ in plan.chunks:
         images += 0 if sequence.looked else sequence.record.request.images

@@ -143,7 +143,8 @@ class System(Frozen):
     fans) with its GPUs idle and at full load. fan_share: fan watts as a share of the server's
     other heat when everything is at its limit. psu_efficiency: output over input of the power
     supplies when that limit is drawn. rack_overhead: watts per rack of switch trays, top-of-rack
-    network and management. cooling: the enclosure that says how its heat leaves.
+    network and management. cooling: the enclosure that says how its heat leaves. nvme,
+    nvme_bandwidth: what all local data drives of a server hold, and what is read from all at once.
     """
 
     name: str
@@ -159,6 +160,8 @@ class System(Frozen):
     fan_share: Fact[Fraction]
     psu_efficiency: Fact[Efficiency]
     rack_overhead: Fact[Watts]
+    nvme: Fact[Bytes] | None = None
+    nvme_bandwidth: Fact[BytesPerSecond] | None = None
 
 
 class FabricKind(Frozen):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from factory_sim.catalog import Fact, System
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch, Batching
@@ -16,7 +17,6 @@ from factory_sim.factory.engine.composing import composed
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks
 from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.engine.encode_batch import EncodeBatch
-from factory_sim.factory.engine.host_cache import TieredBatch, TieredCache
 from factory_sim.factory.engine.host_memory import HostMemory
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
@@ -27,6 +27,7 @@ from factory_sim.factory.engine.scheduled_batch import ScheduledBatch, Settling
 from factory_sim.factory.engine.scheduling import SCHEDULING
 from factory_sim.factory.engine.speculating_batch import SpeculatingBatch
 from factory_sim.factory.engine.swapping_batch import SwappingBatch
+from factory_sim.factory.engine.tiered_cache import Tier, TieredBatch
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.replica import Speed
 from factory_sim.metrics.gaps import GapHistogram
@@ -50,7 +51,7 @@ def batches_of(
     prompts. seed: of drafts. Raises InputError where nobody says how fast host memory is.
     """
     spec = fleet.spec.engine
-    memory, tier, host = fleet.memory, host_tier(fleet), host_memory(fleet)
+    memory, tiers, host = fleet.memory, cache_tiers(fleet), host_memory(fleet)
     layers: list[type[Batch]] = []
     fixed: dict[str, Any] = {}
     if decodes is not None:
@@ -65,9 +66,9 @@ def batches_of(
         fixed["drafts"] = Drafts(tokens, acceptance.mean, acceptance.deviation, number)
     if caches:
         layers.append(PrefixBatch)
-    if tier is not None:
+    if tiers:
         layers.append(TieredBatch)
-        fixed["seconds_per_block"] = tier.seconds_per_block
+        fixed["tiers"] = list(tiers.values())
     if host is not None:
         layers.append(SwappingBatch)
     elif not spec.plain:
@@ -84,8 +85,8 @@ def batches_of(
             policy = Joining(policy)
         if fleet.drafting is not None:
             kv = DraftedBlocks(memory.blocks, memory.block_tokens, fleet.drafting.tokens)
-        if caches:
-            own["prefix"] = PrefixCache() if tier is None else TieredCache(tier.total)
+        if caches and not tiers:
+            own["prefix"] = PrefixCache()
         if not spec.plain:
             policy = Settling(policy)
             order = spec.scheduling or Scheduling()
@@ -137,45 +138,83 @@ def host_memory(fleet: Fleet) -> HostMemory | None:
     engine = fleet.spec.engine
     if engine.preemption != "swap":
         return None
-    space = engine.swap_space or SWAP_SPACE_BYTES
     where = f"{fleet.where}.engine.swap_"
-    return _host_memory(fleet, space, engine.swap_bandwidth, where)
+    room = _blocks(fleet, engine.swap_space or SWAP_SPACE_BYTES, f"{where}space")
+    pace = engine.swap_bandwidth or _host_link(fleet, f"{where}bandwidth")
+    return HostMemory(room, _block_bytes(fleet) / pace)
 
 
-def host_tier(fleet: Fleet) -> HostMemory | None:
-    """Return the host memory behind the prefix cache of a replica, if it has any.
+def cache_tiers(fleet: Fleet) -> dict[str, Tier]:
+    """Return what is behind the prefix cache of a replica, the nearest first, by its field.
 
-    Raises InputError where nobody says how fast blocks come back.
+    Raises InputError where nobody says how large it is, or how fast blocks come back.
     """
-    spec = fleet.spec.engine.host_cache
-    if spec is None:
-        return None
-    return _host_memory(fleet, spec.space, spec.bandwidth, f"{fleet.where}.engine.host_cache.")
-
-
-def _host_memory(
-    fleet: Fleet, space_bytes: float, bandwidth: float | None, where: str
-) -> HostMemory:
-    block_bytes = fleet.memory.bytes_per_token * fleet.memory.block_tokens
-    room = int(space_bytes // block_bytes)
-    if not room:
-        raise InputError(
-            Problem(
-                f"{where}space",
-                f"must hold one KV block at least, which is {block_bytes / 1e6:.1f} MB a GPU",
-            )
+    engine, where = fleet.spec.engine, f"{fleet.where}.engine"
+    found = {}
+    if engine.host_cache is not None:
+        path = f"{where}.host_cache"
+        room = _blocks(fleet, engine.host_cache.space, f"{path}.space")
+        pace = engine.host_cache.bandwidth or _host_link(fleet, f"{path}.bandwidth")
+        found["host_cache"] = Tier(room, _block_bytes(fleet) / pace)
+    if engine.nvme_cache is not None:
+        path, system = f"{where}.nvme_cache", fleet.system
+        space = engine.nvme_cache.space or _of_drives(system, system.nvme, f"{path}.space", "30 TB")
+        pace = engine.nvme_cache.bandwidth or _of_drives(
+            system, system.nvme_bandwidth, f"{path}.bandwidth", "50 GB/s"
         )
-    if bandwidth is None:
-        if fleet.accelerator.host_bandwidth is None:
+        each, link = pace / system.gpus_per_server, fleet.accelerator.host_bandwidth
+        if link is not None and each > link.value:
             raise InputError(
                 Problem(
-                    f"{where}bandwidth",
-                    f"the catalogue does not know the host link of {fleet.accelerator.name}; give "
-                    "what one GPU moves in one direction, for example '64 GB/s'",
+                    f"{path}.bandwidth",
+                    f"{each / 1e9:g} GB/s for each of {system.gpus_per_server} GPUs are more than "
+                    f"its host link brings, {link.value / 1e9:g} GB/s; give at most "
+                    f"{link.value * system.gpus_per_server / 1e9:g} GB/s for the server",
                 )
             )
-        bandwidth = fleet.accelerator.host_bandwidth.value
-    return HostMemory(room, block_bytes / bandwidth)
+        room = _blocks(fleet, space / system.gpus_per_server, f"{path}.space")
+        found["nvme_cache"] = Tier(room, _block_bytes(fleet) / each)
+    return found
+
+
+def _block_bytes(fleet: Fleet) -> float:
+    return fleet.memory.bytes_per_token * fleet.memory.block_tokens
+
+
+def _blocks(fleet: Fleet, space_bytes: float, where: str) -> int:
+    """Return the KV blocks of a replica that fit where each of its GPUs has so much space."""
+    each = _block_bytes(fleet)
+    room = int(space_bytes // each)
+    if not room:
+        message = f"must hold one KV block at least, which is {each / 1e6:.1f} MB a GPU"
+        raise InputError(Problem(where, message))
+    return room
+
+
+def _host_link(fleet: Fleet, where: str) -> float:
+    """Return what one GPU moves over its host link in one direction."""
+    if fleet.accelerator.host_bandwidth is None:
+        raise InputError(
+            Problem(
+                where,
+                f"the catalogue does not know the host link of {fleet.accelerator.name}; give "
+                "what one GPU moves in one direction, for example '64 GB/s'",
+            )
+        )
+    return fleet.accelerator.host_bandwidth.value
+
+
+def _of_drives(system: System, fact: Fact[float] | None, where: str, example: str) -> float:
+    """Return what the catalogue says of a server's drives."""
+    if fact is None:
+        raise InputError(
+            Problem(
+                where,
+                f"the catalogue does not know the local drives of {system.name}; give what those "
+                f"of a server have together, for example '{example}'",
+            )
+        )
+    return fact.value
 
 
 def _queue(fleet: Fleet) -> float:

@@ -31,12 +31,12 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     }
     wanted = fleet.spec.engine.prefix_caching
     caches = bool(hashed) if wanted is None else wanted
-    if not caches and fleet.spec.engine.host_cache is not None:
+    if not caches and (tier := next(iter(fleet.spec.engine.cache_tiers), "")):
         raise InputError(
             Problem(
-                f"{engine}.host_cache",
+                f"{engine}.{tier}",
                 f"takes what a prefix cache has no room for, and {fleet.name} has none: no "
-                "workload of it has sessions, or prompts that carry hashes; leave host_cache out",
+                f"workload of it has sessions, or prompts that carry hashes; leave {tier} out",
             )
         )
     if caches and fleet.spec.engine.preemption == "swap":

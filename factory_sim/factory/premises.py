@@ -11,8 +11,7 @@ from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.meter import Carrier, Line, Meter
-from factory_sim.factory.network.pipe import Pipe
-from factory_sim.factory.network.weights import FromStorage, OverFabric, OverLink, Road
+from factory_sim.factory.network.weights import OverFabric, OverLink, Road, Store
 from factory_sim.factory.pools import Pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
@@ -104,29 +103,29 @@ class Premises:
         """Make what keeps replicas from serving, and lets them come back."""
         scenario, env, bays = self.layout.scenario, self.env, self.layout.building.bays
         store = scenario.failures.storage if scenario.failures else Storage()
-        storage = FromStorage(Pipe(env, store.bandwidth or float("inf")), store.per_server)
+        storage = Store(env, store.bandwidth or float("inf"), store.per_server)
         fabric = self.fabric if self.fabric and self.fabric.wiring.storage else None
         places, stands = [], []
         for line in lines:
             scaling = line.fleet.spec.autoscaling
-            shared: Road | None = None if fabric else storage
+            link: Road | None = None
             if scaling is not None and scaling.weights_link is not None:
-                shared = OverLink(self.links[scaling.weights_link], scaling.per_replica)
+                link = OverLink(self.links[scaling.weights_link], scaling.per_replica)
             boot_s = scaling.boot_s if scaling and scaling.stopped == "off" else None
             gateway = self._gateways[line.fleet.name]
             for replica, bay in zip(line.replicas, line.bays, strict=True):
                 gpus = frozenset(replica.gpus)
-                road = shared
-                if road is None:
-                    assert fabric is not None
-                    road = OverFabric(fabric, line.fleet.replicas[replica.number])
                 each = bays[bay].system.gpus_per_server
-                places.append(
-                    Place(line.fleet, gateway, replica, gpus, bay, -(-len(gpus) // each), road)
-                )
-                stands.append(Stand(frozenset((bay, gpu // each) for gpu in gpus), boot_s))
-        servers = Servers(env, self.meter, stands)
-        return Presence(env, self.facility, places, servers)
+                servers = [(bay, gpu // each) for gpu in replica.gpus]
+                if link is not None:
+                    road = link
+                elif fabric is not None:
+                    road = OverFabric(fabric, line.fleet.replicas[replica.number])
+                else:
+                    road = storage.road_to(servers)
+                places.append(Place(line.fleet, gateway, replica, gpus, bay, road))
+                stands.append(Stand(frozenset(servers), boot_s))
+        return Presence(env, self.facility, places, Servers(env, self.meter, stands))
 
     def _outages(self, seed: np.random.SeedSequence) -> Outages:
         """Make what breaks and mends, and set its failures going."""

@@ -24,14 +24,13 @@ UNWANTED = "unwanted"
 
 
 class Place(NamedTuple):
-    """A replica and what it stands on. servers: how many; road: how weights come to it."""
+    """A replica and what it stands on. road: how weights come to it."""
 
     fleet: Fleet
     gateway: Gateway
     replica: Replica
     gpus: frozenset[int]
     bay: int
-    servers: int
     road: Road
 
 
@@ -122,9 +121,7 @@ class Presence:
         def load(index: int) -> None:
             place = self.places[index]
             size = place.fleet.weight_bytes
-            self._transfers[index] = place.road.send(
-                size, place.servers, ("weights", index), going_on(start)
-            )
+            self._transfers[index] = place.road.send(size, ("weights", index), going_on(start))
 
         def start(index: int) -> None:
             del self._transfers[index]

@@ -65,9 +65,9 @@ def request_table(
     tells likewise. tiers: by stream number, where workloads have classes;
     tenants: by number, where they have tenants. reasoning: whether any request reasons before it
     answers; images: whether any prompt has images. trips: where front doors sent requests; one that
-    asked several deployments is a row of the last. timeouts_s: how long clients of each stream wait;
-    an answer that they do not see by then is timed out. slo_met: completed, within every limit of what
-    it was promised, by its class or its deployment.
+    asked several deployments is a row of the last. timeouts_s: how long clients of each stream
+    wait; an answer that they do not see by then is timed out. slo_met: completed, within every
+    limit of what it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.requests import Promise
@@ -21,8 +22,8 @@ class Share:
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
     destroyed. prefix_caching: whether its replicas kept prompts. scaling: what autoscaling did.
     swapped_bytes: KV cache moved to host memory and back, of all GPUs.
-    loaded_tokens: of prompts, whose KV cache came back from host memory. kv_bytes_per_token: of a
-    replica.
+    loaded_tokens: of prompts, whose KV cache came back, by tier of the prefix cache.
+    kv_bytes_per_token: of a replica.
     draft_tokens: drafted for a sequence in a step.
     """
 
@@ -46,7 +47,7 @@ class Share:
     prefix_caching: bool = False
     scaling: ScalingCounts | None = None
     swapped_bytes: float = 0.0
-    loaded_tokens: float = 0.0
+    loaded_tokens: Mapping[str, float] = field(default_factory=dict)
     kv_bytes_per_token: float = 0.0
     draft_tokens: int = 0
 

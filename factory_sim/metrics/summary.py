@@ -141,10 +141,11 @@ def _service(
     swapped = sum(share.swapped_bytes for share in shares)
     if swapped:
         summary["swapped_gb"] = swapped / 1e9
-    loaded = sum(share.loaded_tokens for share in shares)
-    if loaded:
-        size = sum(share.loaded_tokens * share.kv_bytes_per_token for share in shares)
-        summary["host_cache"] = {"loaded_tokens": round(loaded), "loaded_gb": size / 1e9}
+    for tier in sorted({tier for share in shares for tier in share.loaded_tokens}):
+        back = [(share.loaded_tokens.get(tier, 0.0), share.kv_bytes_per_token) for share in shares]
+        tokens, size = sum(many for many, _ in back), sum(many * each for many, each in back)
+        if tokens:
+            summary[tier] = {"loaded_tokens": round(tokens), "loaded_gb": size / 1e9}
     summary |= _prefix_cache(requests, shares) | _speculation(shares)
     summary |= reasoning_summary(requests) | _images(requests)
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)

@@ -203,12 +203,10 @@ def _requests(summary: Figures) -> Iterator[str]:
         seen = summary["images"]
         who, many = percent(seen["share_of_requests"]), number(seen["per_request"])
         yield from entry("images", f"with {who} of requests, {many} a request in the mean")
-    if "host_cache" in summary:
-        tier = summary["host_cache"]
-        back = (
-            f"{number(tier['loaded_tokens'])} tokens, {number(tier['loaded_gb'])} GB brought back"
-        )
-        yield from entry("host memory", back)
+    for key, title in (("host_cache", "host memory"), ("nvme_cache", "NVMe drives")):
+        if key in summary:
+            tokens, size = number(summary[key]["loaded_tokens"]), number(summary[key]["loaded_gb"])
+            yield from entry(title, f"{tokens} tokens, {size} GB brought back")
     if "speculation" in summary:
         drafts = summary["speculation"]
         rate = percent(drafts["draft_acceptance_rate"])

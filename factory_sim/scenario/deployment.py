@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
+from factory_sim.scenario.cache_tiers import HostCache, NvmeCache
 from factory_sim.scenario.encoder import Encoder
-from factory_sim.scenario.host_cache import HostCache
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.scenario.network import FABRIC
 from factory_sim.scenario.router import Router
@@ -88,7 +88,8 @@ class EngineSpec(Frozen):
     that lose their KV blocks are computed again (default) or moved to host memory, of which each
     GPU has swap_space (default: vLLM's 4 GiB) at swap_bandwidth in each direction (default: the
     host link in the catalogue). host_cache: host memory for blocks that a prefix cache has no room
-    for (default: none). speculation: speculative decoding (default: none).
+    for (default: none); nvme_cache: drives of the server for those that host memory has none for
+    either (default: none). speculation: speculative decoding (default: none).
     """
 
     profile: EngineName = "vllm"
@@ -105,6 +106,7 @@ class EngineSpec(Frozen):
     swap_space: Annotated[Bytes, Field(gt=0)] | None = None
     swap_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     host_cache: HostCache | None = None
+    nvme_cache: NvmeCache | None = None
     speculation: Speculation | None = None
 
     @model_validator(mode="after")
@@ -145,17 +147,23 @@ class EngineSpec(Frozen):
 
     @model_validator(mode="after")
     def _tiers_have_a_first(self) -> EngineSpec:
-        if self.host_cache is not None and self.prefix_caching is False:
+        tier = next(iter(self.cache_tiers), "")
+        if tier and self.prefix_caching is False:
             raise ValueError(
-                "host_cache takes what a prefix cache has no room for; leave it out, or leave out "
+                f"{tier} takes what a prefix cache has no room for; leave it out, or leave out "
                 "'prefix_caching: false'"
             )
-        if self.host_cache is not None and self.preemption == "swap":
+        if tier and self.preemption == "swap":
             raise ValueError(
-                "with host_cache preempted requests leave their blocks to the prefix cache, which "
-                "moves them to host memory itself; leave out 'preemption: swap'"
+                f"with {tier} preempted requests leave their blocks to the prefix cache, which "
+                "moves them there itself; leave out 'preemption: swap'"
             )
         return self
+
+    @property
+    def cache_tiers(self) -> tuple[str, ...]:
+        """Return the fields that say what is behind the prefix cache, the nearest first."""
+        return tuple(name for name in ("host_cache", "nvme_cache") if getattr(self, name))
 
     @property
     def plain(self) -> bool:
@@ -214,7 +222,7 @@ class Prefill(Frozen):
     """A pool of replicas that only compute prompts, and send their KV cache to those that decode.
 
     parallelism, engine, system: those of the deployment, if left out. The order of the queue, the
-    prefix cache and its tier in host memory are of this pool; who drafts, of both. kv_link: the
+    prefix cache and its tiers are of this pool; who drafts, of both. kv_link: the
     link of the `network` that KV caches cross, or `fabric` (default); per_replica: what one replica
     of this pool sends over a link at the most, by its NICs (without: the whole link). first_token:
     who sends the client its first token: the prefill replica at once, or the decode replica once it
@@ -301,10 +309,10 @@ class Deployment(Frozen):
                 "'fair' counts a token of each sequence a step, so far, and replicas that draft "
                 "make several; leave out engine.speculation, or take another engine.scheduling"
             )
-        if drafts and self.front_engine.host_cache is not None:
+        for tier in self.front_engine.cache_tiers if drafts else ():
             raise ValueError(
-                "replicas that draft have no tier in host memory yet; leave out "
-                "engine.speculation, or engine.host_cache"
+                "replicas that draft have no tier in host memory or on drives yet; leave out "
+                f"engine.speculation, or engine.{tier}"
             )
         pools = {"": self.parallelism}
         if self.prefill is not None and self.prefill.parallelism is not None:
@@ -345,7 +353,7 @@ class Deployment(Frozen):
                     "out 'preemption: swap', or 'prefill'"
                 )
         if prefill.engine is not None:
-            for name in ("scheduling", "prefix_caching", "host_cache"):
+            for name in ("scheduling", "prefix_caching", "host_cache", "nvme_cache"):
                 if getattr(self.engine, name):
                     raise ValueError(
                         f"requests queue and are looked up at the prefill pool, which has an "
@@ -437,7 +445,8 @@ class Deployment(Frozen):
     @property
     def decodes_pool(self) -> Deployment:
         """Return the deployment as the pool that decodes what `prefill` has begun."""
-        own = self.engine.model_copy(update={"scheduling": None, "host_cache": None})
+        elsewhere = dict.fromkeys(("scheduling", "host_cache", "nvme_cache"))
+        own = self.engine.model_copy(update=elsewhere)
         return self.model_copy(update={"engine": own})
 
     @property

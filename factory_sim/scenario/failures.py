@@ -58,7 +58,7 @@ class Spares(Frozen):
 
 class Storage(Frozen):
     """Where weights come from. bandwidth: of all who load together; unbounded without.
-    per_server: what a server takes at the most."""
+    per_server: what all replicas of a server take together at the most."""
 
     bandwidth: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     per_server: Annotated[BytesPerSecond, Field(gt=0)] = 8e9

@@ -18,7 +18,6 @@ from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.engine.composing import composed
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks
 from factory_sim.factory.engine.drafts import Drafts
-from factory_sim.factory.engine.host_cache import TieredBatch, TieredCache
 from factory_sim.factory.engine.host_memory import HostMemory
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
@@ -36,6 +35,7 @@ from factory_sim.factory.engine.scheduling.fcfs import Fcfs
 from factory_sim.factory.engine.scheduling.priority import Priority
 from factory_sim.factory.engine.speculating_batch import SpeculatingBatch
 from factory_sim.factory.engine.swapping_batch import SwappingBatch
+from factory_sim.factory.engine.tiered_cache import Tier, TieredBatch
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.timetable import ARRIVAL, CONTROL, Timetable
@@ -198,7 +198,7 @@ class Case:
     order: Order = FCFS
     host_blocks: int = 0
     move_s: float = 0.0
-    shelf_blocks: int = 0
+    shelves: tuple[tuple[int, float], ...] = ()
     clock_changes: tuple[tuple[float, float], ...] = ()
     looks_s: tuple[float, ...] = ()
 
@@ -219,15 +219,15 @@ def reference(case: Case) -> ReferenceRun:
     """Serve the case step by step."""
     clocks = {1.0, *(clock for _, clock in case.clock_changes)}
     order = {"order": case.order, "host_blocks": case.host_blocks, "move_s": case.move_s}
-    physics = {clock: Plain(case.speed_at(clock)) for clock in clocks}
-    run = partial(run_reference, physics_by_clock=physics)
+    plain = {clock: Plain(case.speed_at(clock)) for clock in clocks}
+    run = partial(run_reference, physics_by_clock=plain)
     if case.ranks > 1:
         lasts = {clock: _ranks_last(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.ranks, lasts_by_clock=lasts, scores=RANK_SCORES)
     if case.pp > 1:
         lasts = {clock: _turns_last(case.speed_at(clock)) for clock in clocks}
         run = partial(run_ranks, ranks=case.pp, lasts_by_clock=lasts, scores=TURN_SCORES)
-    run = partial(run, **order, shelf_blocks=case.shelf_blocks)
+    run = partial(run, **order, shelves=case.shelves)
     if case.drafts is not None:
         drafts, draw_steps = case.drafts.tokens, case.drafts.steps
         run = partial(run, drafts=drafts, draw_steps=draw_steps)
@@ -291,9 +291,9 @@ def engine(case: Case) -> EngineRun:
         fixed["drafts"] = case.drafts
     if hashed and case.role != "decodes":
         layers.append(PrefixBatch)
-        if case.shelf_blocks:
+        if case.shelves:
             layers.append(TieredBatch)
-            fixed["seconds_per_block"] = case.move_s
+            fixed["tiers"] = [Tier(*shelf) for shelf in case.shelves]
     ordered = case.order.policy != "fcfs" or case.host_blocks > 0
     if case.host_blocks:
         layers.append(SwappingBatch)
@@ -309,8 +309,8 @@ def engine(case: Case) -> EngineRun:
         own = dict(fixed)
         if case.drafts is not None:
             kv = DraftedBlocks(case.blocks, case.block_tokens, case.drafts.tokens)
-        if PrefixBatch in layers:
-            own["prefix"] = TieredCache(case.shelf_blocks) if case.shelf_blocks else PrefixCache()
+        if PrefixBatch in layers and not case.shelves:
+            own["prefix"] = PrefixCache()
         if case.role == "decodes" or case.host_blocks:
             policy = Joining(policy)
         if ordered:

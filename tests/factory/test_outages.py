@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from factory_sim.factory.build import Factory
 from factory_sim.factory.failures.chance import Shelf, repaired
 from factory_sim.factory.failures.domains import domains
 from factory_sim.factory.layout import lay_out
+from factory_sim.factory.network.weights import Store
 from factory_sim.factory.replica import Absence
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
@@ -87,20 +89,45 @@ def test_storage_is_shared_by_all_who_load_and_stops_them_when_it_fails() -> Non
     assert [time for time, _, state in log if state == "up"] == [147.1] * 8
 
 
-def test_a_server_takes_weights_in_at_its_own_pace() -> None:
-    failures = {
-        "schedule": [{"at": "10 s", "what": "rack-0", "lasts": "5 s"}],
-        "storage": {"per_server": "2 GB/s"},
-    }
-    # Without a bound on storage itself: 16.06 GB of each replica at 2 GB/s, whoever else loads.
-    alone = [
-        time for time, _, state in up_and_down(failing(failures=failures), 140.0) if state == "up"
-    ]
-    faster = failures | {"storage": {"per_server": "4 GB/s"}}
-    half = [
-        time for time, _, state in up_and_down(failing(failures=faster), 140.0) if state == "up"
-    ]
-    assert alone[0] - half[0] == pytest.approx(16.06 / 2 - 16.06 / 4, abs=0.1)
+def test_replicas_of_a_server_share_what_it_takes() -> None:
+    """Without a bound on storage itself: eight times 16.06 GB at 2 GB/s, or one alone."""
+
+    def back_s(what: str, per_server: str) -> list[float]:
+        failures = {
+            "schedule": [{"at": "10 s", "what": what, "lasts": "5 s"}],
+            "storage": {"per_server": per_server},
+        }
+        log = up_and_down(failing(failures=failures), 200.0)
+        return [time for time, _, state in log if state == "up"]
+
+    assert back_s("rack-0/server-0", "2 GB/s") == [round(15 + 8 * 16.061 / 2 + 90, 1)] * 8
+    assert back_s("rack-0/server-0", "4 GB/s") == [round(15 + 8 * 16.061 / 4 + 90, 1)] * 8
+    assert back_s("rack-0/server-0/gpu-3", "2 GB/s") == [round(15 + 16.061 / 2 + 90, 1)]
+
+
+def loaded_s(
+    replicas: list[tuple[list[int], float]], bandwidth: float, per_server: float
+) -> list[float]:
+    """Return when each replica has its weights, of (the server of each GPU, bytes)."""
+    env = Timetable()
+    store = Store(env, bandwidth, per_server)
+    done = [0.0] * len(replicas)
+    for number, (servers, size) in enumerate(replicas):
+        road = store.road_to([(0, server) for server in servers])
+        road.send(size, number, partial(lambda n: done.__setitem__(n, env.now), number))
+    env.run()
+    return done
+
+
+def test_storage_is_shared_by_servers_max_min_fairly() -> None:
+    # Three on one server of 6 GB/s get 2 each; who is alone on another gets what is left of 10.
+    found = loaded_s([([0], 8e9), ([0], 8e9), ([0], 8e9), ([1], 8e9)], 10e9, 6e9)
+    assert found == pytest.approx([4.0, 4.0, 4.0, 2.0], rel=1e-12)
+    # A replica over two servers takes half of its bytes at each; its slower half holds it up:
+    # server 0 carries x / 2 + y = 6, so that fair is x = y = 4; alone it may take 12.
+    found = loaded_s([([0, 0, 1, 1], 8e9), ([0], 8e9)], float("inf"), 6e9)
+    assert found == pytest.approx([2.0, 2.0], rel=1e-12)
+    assert loaded_s([([0, 0, 1, 1], 24e9)], float("inf"), 6e9) == pytest.approx([2.0])
 
 
 def test_redundancy_carries_one_failure_and_not_two() -> None:

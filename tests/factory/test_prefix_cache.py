@@ -10,6 +10,7 @@ from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.prefix_batch import PrefixBatch
 from factory_sim.factory.engine.prefix_cache import Hashes, PrefixCache
 from factory_sim.factory.engine.request import Request
+from factory_sim.factory.engine.tiered_cache import TieredCache
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.timetable import ARRIVAL, Timetable
 from factory_sim.metrics.gaps import GapHistogram
@@ -55,6 +56,45 @@ def test_what_is_in_use_is_not_forgotten_and_is_counted_once() -> None:
     assert (cache.find(one), cache.find(two)) == ((4, 4), (6, 6))
     assert cache.release(two, second) == 0
     assert cache.idle == 6
+
+
+def test_tiers_go_from_the_nearest_to_the_last_by_what_came_there_the_longest_ago() -> None:
+    """Nine blocks in tiers of two and three, taken from the GPUs one at a time."""
+    cache = TieredCache([2, 3])
+    for keys in [(1, 2), (7,), (5,)]:
+        served(cache, keys, each=3)
+    assert cache.idle == 12
+    log = []
+    for free in range(11, 0, -1):
+        cache.forget_to(free)
+        cache.check()
+        log.append(tuple(dict(shelf.kept) for shelf in cache.shelves))
+    # 2 leaves the GPUs first (its prompt was the first, the tail before the head), then 1, 7 and 5.
+    assert log == [
+        ({2: 1}, {}),
+        ({2: 2}, {}),
+        ({2: 2}, {2: 1}),
+        ({2: 1, 1: 1}, {2: 2}),
+        ({1: 2}, {2: 3}),
+        ({1: 2}, {2: 2, 1: 1}),
+        ({1: 1, 7: 1}, {2: 1, 1: 2}),
+        ({7: 2}, {1: 3}),
+        ({7: 2}, {1: 2, 7: 1}),
+        ({7: 1, 5: 1}, {1: 1, 7: 2}),
+        ({5: 2}, {7: 3}),
+    ]
+    # 5 has its first block on the GPUs still; all of 7 comes back, from the last tier.
+    assert [cache.find(Hashes((key,), 3)) for key in (1, 2, 5, 7)] == [
+        (0, 0),
+        (0, 0),
+        (3, 0),
+        (3, 0),
+    ]
+    cache.hold(Hashes((7,), 3))
+    assert (cache.loaded, [shelf.held for shelf in cache.shelves]) == ([0, 3], [2, 0])
+    cache.hold(Hashes((5,), 3))
+    assert (cache.loaded, [shelf.held for shelf in cache.shelves]) == ([2, 0], [0, 0])
+    cache.check()
 
 
 def hits(*requests: ReferenceRequest, blocks: int) -> tuple[list[int], EngineRun]:

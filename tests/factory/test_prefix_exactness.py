@@ -70,6 +70,20 @@ def cases(draw: st.DrawFn, toys: tuple[str, ...] = ("constant", "linear", "windo
     )
 
 
+Shelves = tuple[tuple[int, float], ...]
+
+
+def shelves() -> st.SearchStrategy[Shelves]:
+    """Return one to three tiers: (blocks, seconds to move one back), the later ones slower."""
+    rooms = st.lists(st.sampled_from([1, 2, 3, 5, 20, 300]), min_size=1, max_size=3)
+    pace_s = st.sampled_from([0.0, 0.00123])
+    return st.builds(
+        lambda many, each_s: tuple((room, each_s * (1 + 3 * n)) for n, room in enumerate(many)),
+        rooms,
+        pace_s,
+    )
+
+
 @settings(deadline=None, max_examples=70, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_macro_steps_equal_single_steps_with_a_prefix_cache(case: Case) -> None:
@@ -77,8 +91,6 @@ def test_macro_steps_equal_single_steps_with_a_prefix_cache(case: Case) -> None:
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-@given(cases(), st.sampled_from([1, 3, 20, 300]), st.sampled_from([0.0, 0.00123]))
-def test_macro_steps_equal_single_steps_with_a_tier_in_host_memory(
-    case: Case, shelf_blocks: int, move_s: float
-) -> None:
-    assert_same(replace(case, shelf_blocks=shelf_blocks, move_s=move_s))
+@given(cases(), shelves())
+def test_macro_steps_equal_single_steps_with_tiers(case: Case, tiers: Shelves) -> None:
+    assert_same(replace(case, shelves=tiers))

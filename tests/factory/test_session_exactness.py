@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.factory.side_by_side import Case, engine, reference
 from tests.factory.test_exactness import POLICIES, TICK_S, assert_same, speed_of
+from tests.factory.test_prefix_exactness import Shelves, shelves
 from tests.reference import Order, ReferenceRequest
 
 
@@ -82,11 +83,9 @@ def test_macro_steps_equal_single_steps_with_sessions(case: Case) -> None:
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-@given(cases(), st.sampled_from([1, 2, 5, 20, 300]), st.sampled_from([0.0, 0.00123]))
-def test_macro_steps_equal_single_steps_with_a_tier_in_host_memory(
-    case: Case, shelf_blocks: int, move_s: float
-) -> None:
-    assert_same(replace(case, shelf_blocks=shelf_blocks, move_s=move_s))
+@given(cases(), shelves())
+def test_macro_steps_equal_single_steps_with_tiers(case: Case, tiers: Shelves) -> None:
+    assert_same(replace(case, shelves=tiers))
 
 
 def turns(*pauses_s: float, session: int, first: int = 0) -> list[ReferenceRequest]:

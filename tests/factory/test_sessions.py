@@ -293,7 +293,59 @@ def test_a_tier_of_host_memory_in_vain_is_refused() -> None:
     )
 
 
+def test_drives_in_vain_or_unknown_are_refused() -> None:
+    def problem_of(nvme: Any, system: str = "dgx-h100") -> str:
+        scenario = small_scenario(engine={"nvme_cache": nvme}, **sessions_of())
+        rack = scenario.racks[0].model_copy(update={"system": system})
+        with pytest.raises(InputError) as caught:
+            simulate(scenario.model_copy(update={"racks": (rack,)}))
+        return str(caught.value.problems[0])
+
+    where = "deployments.d.engine.nvme_cache"
+    assert problem_of("1 kB").startswith(f"{where}.space: must hold one KV block at least")
+    assert problem_of({"bandwidth": "600 GB/s"}) == (
+        f"{where}.bandwidth: 75 GB/s for each of 8 GPUs are more than its host link brings, "
+        "64 GB/s; give at most 512 GB/s for the server"
+    )
+    unknown = problem_of({}, "dgx-a100")
+    assert unknown.startswith(
+        f"{where}.space: the catalogue does not know the local drives of dgx-a"
+    )
+    assert problem_of({"space": "1 TB"}, "dgx-a100").startswith(f"{where}.bandwidth: the catalogue")
+    with pytest.raises(InputError, match="nvme_cache takes what a prefix cache has no room for"):
+        small_scenario(engine={"nvme_cache": {}, "prefix_caching": False}, **sessions_of())
+
+
+def test_drives_bring_back_what_host_memory_would_at_their_own_pace() -> None:
+    """A GPU has an eighth of a server's drives: as host memory of an eighth of space and pace."""
+
+    def served(**engine: Any) -> Run:
+        given = {
+            "duration": "30 s",
+            "arrivals": {"process": "constant", "rate": "0.5 /s", "requests": 2},
+            "engine": {"gpu_memory_utilization": 0.2225} | engine,
+            **sessions_of(4, "4 s"),
+        }
+        return simulate(small_scenario(**given), step_time=even, debug=True)
+
+    drives = served(nvme_cache={"space": "8 GB", "bandwidth": "8 GB/s"})
+    memory = served(host_cache={"space": "1 GB", "bandwidth": "1 GB/s"})
+    assert drives.requests.equals(memory.requests)
+    assert drives.summary["nvme_cache"] == memory.summary["host_cache"]
+    # Behind host memory of two blocks: all that comes back comes from one or the other.
+    block = {"space": "5 MB", "bandwidth": "1 GB/s"}
+    both = served(host_cache=block, nvme_cache={"space": "8 GB", "bandwidth": "8 GB/s"})
+    assert both.requests.equals(memory.requests)
+    parts = [both.summary[tier]["loaded_tokens"] for tier in ("host_cache", "nvme_cache")]
+    assert min(parts) > 0
+    assert sum(parts) == memory.summary["host_cache"]["loaded_tokens"]
+
+
 MANY = ("workload.agents.arrivals.rate=1 /s",)
+DRIVES = (
+    "deployments.code.engine.host_cache=8 GB",
+    "deployments.code.engine.nvme_cache={}",
+)
 
 
 @pytest.mark.slow
@@ -304,6 +356,8 @@ MANY = ("workload.agents.arrivals.rate=1 /s",)
         (("deployments.code.router=round-robin",), 0.60),
         (MANY, 0.615),
         ((*MANY, "deployments.code.engine.host_cache=64 GB"), 0.896),
+        ((*MANY, "deployments.code.engine.host_cache=8 GB"), 0.69),
+        ((*MANY, *DRIVES), 0.896),
     ],
 )
 def test_the_readme_tells_what_agents_find(changes: tuple[str, ...], hit_rate: float) -> None:

@@ -68,8 +68,7 @@ def drafting(draw: st.DrawFn, case: Case) -> Case:
 @st.composite
 def kept_and_sent(draw: st.DrawFn) -> Case:
     case = sent_on(draw, draw(prefixes.cases()))
-    shelf = draw(st.sampled_from([0, 0, 5, 100]))
-    return replace(case, shelf_blocks=shelf, move_s=0.00123)
+    return replace(case, shelves=draw(st.just(()) | prefixes.shelves()))
 
 
 @st.composite
@@ -151,9 +150,9 @@ def test_orders_and_swapping_of_ranks(case: Case) -> None:
 
 
 @tries
-@given(ranked(prefixes.cases()), st.sampled_from([0, 5, 100]))
-def test_prefixes_of_ranks(case: Case, shelf_blocks: int) -> None:
-    assert_same_ranks(replace(case, shelf_blocks=shelf_blocks, move_s=0.00123))
+@given(ranked(prefixes.cases()), st.just(()) | prefixes.shelves())
+def test_prefixes_of_ranks(case: Case, tiers: prefixes.Shelves) -> None:
+    assert_same_ranks(replace(case, shelves=tiers))
 
 
 @tries

@@ -200,9 +200,9 @@ class Batch:
         return 0
 
     @property
-    def loaded_blocks(self) -> int:
-        """Return the KV blocks of prompts brought back from host memory: none without a tier."""
-        return 0
+    def loaded_blocks(self) -> tuple[int, ...]:
+        """Return the KV blocks of prompts brought back from each tier of the prefix cache."""
+        return ()
 
     def found(self, request: Request, now: float) -> int:
         """Return the tokens of a request's prompt that are held `now`: none without a cache."""

@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from factory_sim.factory.engine.async_batch import AsyncBatch
 from factory_sim.factory.engine.batch import Batch
-from factory_sim.factory.engine.host_cache import TieredBatch
 from factory_sim.factory.engine.joining_batch import JoiningBatch
 from factory_sim.factory.engine.prefix_batch import PrefixBatch
 from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.scheduled_batch import ScheduledBatch
 from factory_sim.factory.engine.speculating_batch import SpeculatingBatch
 from factory_sim.factory.engine.swapping_batch import SwappingBatch
+from factory_sim.factory.engine.tiered_cache import TieredBatch
 
 LAYERS: tuple[type[Batch], ...] = (
     SwappingBatch,  # who is next, and what victims keep

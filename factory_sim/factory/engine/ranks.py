@@ -246,9 +246,9 @@ class Ranks:
         return sum(rank.moved_blocks for rank in self.ranks)
 
     @property
-    def loaded_blocks(self) -> int:
-        """Return the KV blocks of prompts brought back from host memory."""
-        return sum(rank.loaded_blocks for rank in self.ranks)
+    def loaded_blocks(self) -> tuple[int, ...]:
+        """Return the KV blocks of prompts brought back from each tier of the prefix cache."""
+        return tuple(map(sum, zip(*(rank.loaded_blocks for rank in self.ranks), strict=True)))
 
     @property
     def lost_tokens(self) -> int:

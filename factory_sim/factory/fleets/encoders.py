@@ -70,6 +70,7 @@ def make_encoders(
         name=name,
         where=where,
         spec=spec,
+        system=system,
         model=model,
         accelerator=accelerator,
         engine=engine,

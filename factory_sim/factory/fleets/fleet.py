@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil
 
-from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
+from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision, System
 from factory_sim.factory.fleets.drafting import Drafting
 from factory_sim.factory.site import Gpu
 from factory_sim.physics.hardware import Chip, Host, Shard
@@ -40,6 +40,7 @@ class Fleet:
     spec: Deployment
     model: Model
     accelerator: Accelerator
+    system: System
     engine: Engine
     efficiency: Family
     power_curve: PowerCurve

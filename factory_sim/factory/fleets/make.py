@@ -99,6 +99,7 @@ def make_fleet(
         spec=spec,
         model=model,
         accelerator=accelerator,
+        system=system,
         engine=engine,
         efficiency=efficiency,
         power_curve=curve,

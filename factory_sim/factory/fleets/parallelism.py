@@ -122,7 +122,7 @@ def check_pipeline(where: str, spec: Deployment, model: Model) -> None:
     engine = spec.engine
     asked = {
         "async_scheduling": engine.async_scheduling,
-        "host_cache": engine.host_cache is not None,
+        **dict.fromkeys(engine.cache_tiers, True),
         "scheduling": not engine.plain and engine.preemption != "swap",
         "preemption": engine.preemption == "swap",
     }

@@ -24,7 +24,7 @@ class Reading(NamedTuple):
     recomputed_tokens: dict[str, int]
     lost_tokens: dict[str, int]
     moved_blocks: dict[str, int]
-    loaded_blocks: dict[str, int]
+    loaded_blocks: dict[str, list[tuple[int, ...]]]
     carried_bytes: dict[str, float]
     port_bytes: dict[str, dict[str, list[float]]]
     scaling: dict[str, ScalingCounts]
@@ -47,7 +47,7 @@ def read(factory: Factory) -> Reading:
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.moved_blocks for replica in of(name)) for name in names},
-        {name: sum(replica.batch.loaded_blocks for replica in of(name)) for name in names},
+        {name: [replica.batch.loaded_blocks for replica in of(name)] for name in names},
         {name: link.carried_bytes() for name, link in factory.links.items()},
         {
             site: {name: group.by_port() for name, group in fabric.groups.items()}

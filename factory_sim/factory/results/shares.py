@@ -128,9 +128,10 @@ def share_of(
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
         * fleet.spec.parallelism.gpus,
-        loaded_tokens=scale
-        * (after.loaded_blocks[name] - before.loaded_blocks[name])
-        * fleet.memory.block_tokens,
+        loaded_tokens={
+            tier: scale * blocks * fleet.memory.block_tokens
+            for tier, blocks in _loaded_blocks(fleet, before, after).items()
+        },
         kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.spec.parallelism.gpus,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
@@ -156,3 +157,11 @@ def training_share(
         else (),
         step_s=holding.rhythm.step_at(holding.clock),
     )
+
+
+def _loaded_blocks(fleet: Fleet, before: Reading, after: Reading) -> dict[str, int]:
+    """Return the blocks that came back between two readings, by tier of the prefix cache."""
+    both = (reading.loaded_blocks[fleet.name] for reading in (before, after))
+    early, late = (map(sum, zip(*replicas, strict=True)) for replicas in both)
+    tiers = fleet.spec.engine.cache_tiers
+    return {tier: b - a for tier, a, b in zip(tiers, early, late, strict=True)}

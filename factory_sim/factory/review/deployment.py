@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factory_sim.factory.batches import host_memory, host_tier
+from factory_sim.factory.batches import cache_tiers, host_memory
 from factory_sim.factory.build import even_step_time, roofline
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.review import Section
@@ -149,13 +149,15 @@ def crossing(
 
 
 def swapping(fleet: Fleet) -> Section:
-    """Return the room in host memory, for victims or for what is cached, where a fleet has some."""
-    host = host_tier(fleet) or host_memory(fleet)
-    if host is None:
-        return {}
+    """Return the room for victims, or for what is cached, where a fleet has some."""
+    names = {"host_cache": "host memory", "nvme_cache": "NVMe drives"}
+    rooms = {names[field]: tuple(tier) for field, tier in cache_tiers(fleet).items()}
+    host = host_memory(fleet)
+    if host is not None:
+        rooms["host memory"] = (host.total, host.seconds_per_block)
     return {
-        "host memory": f"{host.total:,} KV blocks of a replica, "
-        f"{host.seconds_per_block * 1e6:,.0f} us to move one"
+        name: f"{blocks:,} KV blocks of a replica, {each_s * 1e6:,.0f} us to move one"
+        for name, (blocks, each_s) in rooms.items()
     }
 
 
