@@ -47,7 +47,7 @@ Load = tuple[list[float], list[tuple[int, int]], int, float]
 """What one batch carries in a step: contexts of its decodes, prompt chunks, tokens emitted; for how
 many seconds it moves blocks."""
 Lasts = Callable[[list[Load]], tuple[float, float]]
-"""The seconds of a step of all, and the watts of a GPU in the mean (not a number: nobody asks)."""
+"""The seconds of a step of all, and the watts of a GPU in the mean."""
 Scores = tuple[Callable[[int, int], int], bool]
 """How a batch with so many waiting and running scores, lowest first; whether the search begins
 after the last one that got a request."""
@@ -207,8 +207,12 @@ def ranks_last(physics: SharedPhysics, together: Together) -> Lasts:
 TURN_SCORES: Scores = (lambda waiting, running: waiting + running, False)
 
 
-def turns_last(stages: Sequence[Physics]) -> Lasts:
-    """As long as the busiest stage has work, or as the slowest micro-batch is on its way."""
+def turns_last(stages: Sequence[Physics], idle_w: float) -> Lasts:
+    """As long as the busiest stage has work, or as the slowest micro-batch is on its way.
+
+    GPUs of a stage draw what each micro-batch's turn there takes, one after the other, and then
+    rest, at so many watts.
+    """
 
     def lasts(loads: list[Load]) -> tuple[float, float]:
         times = [
@@ -217,6 +221,13 @@ def turns_last(stages: Sequence[Physics]) -> Lasts:
         ]
         on_its_way = [sum(row) for row in times]
         busy = [sum(row[number] for row in times) for number in range(len(stages))]
-        return max(on_its_way + busy), math.nan
+        round_s = max(on_its_way + busy)
+        joules = [idle_w * (round_s - busy_s) for busy_s in busy]
+        for load, row in zip(loads, times, strict=True):
+            for number, (stage, turn_s) in enumerate(zip(stages, row, strict=True)):
+                if turn_s:
+                    joules[number] += turn_s * stage.step_power_w(*load[:3])
+        watts = sum(joules) / len(joules) / round_s if round_s else idle_w
+        return round_s, watts
 
     return lasts

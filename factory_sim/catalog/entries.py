@@ -45,6 +45,19 @@ class Fact(Frozen, Generic[T]):
     error: Share | None = None
 
 
+class Partition(Frozen):
+    """One of equal parts that a GPU is cut into, as NVIDIA's MIG does: a small GPU of its own.
+
+    instances: parts of a GPU. compute: share of its multiprocessors that each has. bandwidth: share
+    of its memory's slices. hbm: bytes of memory of each.
+    """
+
+    instances: Annotated[int, Field(gt=1)]
+    compute: Annotated[Share, Field(gt=0)]
+    bandwidth: Annotated[Share, Field(gt=0)]
+    hbm: Annotated[Bytes, Field(gt=0)]
+
+
 class Accelerator(Frozen):
     """A GPU, TPU or other chip: dense arithmetic rates, memory, links and board power.
 
@@ -53,6 +66,7 @@ class Accelerator(Frozen):
     `scaleup_gpus` chips. scaleout_bandwidth: bytes/s in one direction of the chip's share of
     the network. host_bandwidth: bytes/s in one direction between one chip and the memory of its
     host. tdp: watts of the whole board. idle: watts of the board with a loaded context.
+    partitions: what it may be cut into, by name.
     A figure that nobody published is absent; `need` says so when somebody asks for it.
     """
 
@@ -70,6 +84,7 @@ class Accelerator(Frozen):
     host_bandwidth: Fact[BytesPerSecond] | None = None
     tdp: Fact[Watts] | None = None
     idle: Fact[Watts] | None = None
+    partitions: dict[str, Fact[Partition]] = Field(default_factory=dict)
 
     def arithmetic(self, weights: Precision) -> Precision:
         """Return the precision in which matrices with such `weights` are multiplied here.
@@ -302,7 +317,8 @@ class Shape(Frozen):
 class VisionTower(Frozen):
     """The vision encoder of a model: a plain transformer over the patches of an image.
 
-    patches_per_token: of the image, that become one token of the prompt.
+    patches_per_token: of the image, that become one token of the prompt. deepstack: layers beside
+    the last whose features the model is given too.
     """
 
     layers: PositiveInt
@@ -310,6 +326,9 @@ class VisionTower(Frozen):
     heads: PositiveInt
     intermediate: PositiveInt
     patches_per_token: PositiveInt
+    deepstack: NaturalInt = 0
+    kind: Kind
+    source: Annotated[str, Field(min_length=1)]
 
 
 class Model(Shape):

@@ -178,4 +178,6 @@ def _figure(value: Any) -> str:
         value = value["value"]
     if isinstance(value, list):
         return ", ".join(_figure(item) for item in value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_figure(part)}" for name, part in value.items())
     return plain_value(value)

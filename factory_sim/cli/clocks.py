@@ -26,7 +26,7 @@ def clocks(
         for name, spec in given.workload.items()
         for layout in layouts
         for fleet in layout.fleets
-        if fleet.deployment in given.reach(name)
+        if fleet.deployment in given.reach(name) and not fleet.encodes
     ]
     for index, (name, spec, layout, fleet) in enumerate(pools):
         phases = fleet.phases

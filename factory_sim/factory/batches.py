@@ -16,6 +16,7 @@ from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.engine.composing import composed
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks
 from factory_sim.factory.engine.drafts import Drafts
+from factory_sim.factory.engine.encode_batch import EncodeBatch
 from factory_sim.factory.engine.host_memory import HostMemory
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
@@ -95,6 +96,30 @@ def batches_of(
             own["host"] = HostMemory(host.total, host.seconds_per_block)
         own.setdefault("longest", fleet.longest)
         return kind(policy, *speed, kv, fleet.max_num_seqs, _queue(fleet), gaps, **own)
+
+    return batch
+
+
+def encode_batches_of(
+    fleet: Fleet, entrance: Fleet, decodes: Fleet, gaps: GapHistogram
+) -> Callable[[Speed], Batch]:
+    """Return what makes the batch of an encoder, at a speed.
+
+    entrance, decodes: where its requests go on, and where their tokens are made.
+    """
+    most_prompt = entrance.longest - 1 if entrance.computes_prompts else inf
+
+    def batch(speed: Speed) -> Batch:
+        return EncodeBatch(
+            BATCHING["continuous"](fleet.max_step_tokens),
+            *speed,
+            KvBlocks(1, fleet.memory.block_tokens),
+            fleet.max_num_seqs,
+            inf,
+            gaps,
+            longest=decodes.longest,
+            most_prompt=most_prompt,
+        )
 
     return batch
 

@@ -21,7 +21,7 @@ from factory_sim.factory.dispatch.doors import open_doors
 from factory_sim.factory.dispatch.front_door import FrontDoor
 from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.failures.chance import check_failures
-from factory_sim.factory.fleets.fleet import Fleet, stage_shard
+from factory_sim.factory.fleets.fleet import Fleet, entrances, stage_shard
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
@@ -37,7 +37,7 @@ from factory_sim.physics.kernel_times import KernelTimes
 from factory_sim.physics.pipeline import Rotation, Stage, StageRoofline, Stages
 from factory_sim.physics.rank_time import Lockstep, RankRoofline, rank_time
 from factory_sim.physics.step_time import Roofline, StepTime
-from factory_sim.physics.vision import Seeing
+from factory_sim.physics.vision import Encoding, Seeing
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import ClosedArrivals
@@ -51,6 +51,9 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
         return fleet.drafting.step_time(
             fleet.chip, fleet.shard, fleet.host, clock, fleet.max_num_seqs, fleet.max_step_tokens
         )
+    if fleet.encodes:
+        assert fleet.vision is not None
+        return Encoding(fleet.vision, fleet.host, clock)
     if fleet.vision is not None:
         sizes = (clock, fleet.max_num_seqs, fleet.max_step_tokens)
         return Seeing(fleet.chip, fleet.shard, fleet.host, *sizes, vision=fleet.vision)
@@ -64,7 +67,7 @@ def roofline(fleet: Fleet, clock: float) -> StepTime:
 
 def pipeline_time(fleet: Fleet, clock: float) -> Stages:
     """Return the step time of a micro-batch of a fleet's pipeline: equal stages are made once."""
-    each, domain = fleet.gpus_per_replica // len(fleet.stages), fleet.chip.domain
+    each, domain = fleet.spec.parallelism.gpus // len(fleet.stages), fleet.chip.domain
     kinds: dict[tuple[Stage, bool], int] = {}
     for number, stage in enumerate(fleet.stages):
         across = (number + 1) * each % domain == 0 and not stage.last
@@ -154,7 +157,9 @@ class Factory:
         check_failures(layouts)
         self.env = env = Timetable()
         self.fleets = fleets = fleets_of(layouts)
-        self.caching = {fleet.name for fleet in fleets if caches_prefixes(scenario, fleet)}
+        self.caching = {
+            fleet.name for fleet in fleets if not fleet.encodes and caches_prefixes(scenario, fleet)
+        }
         _, routers, chance, drafts, training = _seeds(scenario)
         reasoning = {
             deployment
@@ -236,8 +241,7 @@ def _streams(
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
-    # The last pool of a deployment is the one that requests come to.
-    fronts = {fleet.deployment: fleet for fleet in fleets}
+    fronts = entrances(fleets)
     scales = {fleet.deployment: fleet.scale for fleet in fleets}
     numbers = count()
     streams = []
@@ -301,6 +305,6 @@ def _streams(
 
 def _longest(fleets: Sequence[Fleet], deployments: tuple[str, ...]) -> tuple[int, int]:
     """Return the most tokens of a request, and of a prompt, that all of some deployments take."""
-    pools = [fleet for fleet in fleets if fleet.deployment in deployments]
+    pools = [f for f in fleets if f.deployment in deployments and not f.encodes]
     whole = min(fleet.longest for fleet in pools if not fleet.computes_prompts)
     return whole, min(fleet.longest - 1 for fleet in pools)

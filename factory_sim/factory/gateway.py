@@ -14,6 +14,7 @@ from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
+from factory_sim.metrics.totals import Totals
 
 ROW = np.dtype(
     [
@@ -37,9 +38,11 @@ ROW = np.dtype(
         ("tenant", "<i4"),
         ("reasoning", "<i4"),
         ("images", "<i4"),
+        ("encode_replica", "<i4"),
+        ("encoding_s", "<f8"),
     ]
 )
-_PACK = struct.Struct("<qiiddddddiiiiiiiiiii").pack
+_PACK = struct.Struct("<qiiddddddiiiiiiiiiiiid").pack
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -169,6 +172,7 @@ class Gateway:
         """Note the requests that are still here as unfinished."""
         for replica in self.replicas:
             batch = replica.batch
+            replica.write_down()
             for request in sorted([*batch.waiting, *batch.running], key=lambda r: r.number):
                 self._note(request, float("nan"), "unfinished")
         for request in self.stranded:
@@ -178,6 +182,10 @@ class Gateway:
         """Return the integral of requests in the deployment over time, until now."""
         now: float = self.env.now
         return self._request_s + self.inside * (now - self._last_s)
+
+    def totals(self) -> list[Totals]:
+        """Return what each replica has done until now, by cause."""
+        return [replica.totals() for replica in self.replicas]
 
     def table(self) -> np.ndarray:
         """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""
@@ -211,6 +219,8 @@ class Gateway:
             request.tenant,
             request.reasoning,
             request.images,
+            request.encode_replica,
+            request.encoding_s,
         )
         client = request.client
         if client is not None:

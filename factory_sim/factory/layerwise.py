@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from factory_sim.factory.disaggregation import DecodeGateway, PromptGateway, Transfer
+from factory_sim.factory.crossing import Transfer
+from factory_sim.factory.disaggregation import DecodeGateway
 from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.ranks import Ranks
 from factory_sim.factory.engine.request import Request
@@ -77,11 +78,12 @@ class LayerwiseGateway(DecodeGateway):
             super().take(request)
         else:
             self._begin(request)
-            self._finish(transfer)
+            request.replica = transfer.to
+            self._finish(transfer, self._crossing.bytes_of(request.prompt))
 
-    def forget(self, request: Request) -> None:
+    def withdraw(self, request: Request) -> None:
         """Give up a request whose KV cache is lost, or wanted no longer."""
-        super().forget(request)
+        super().withdraw(request)
         self._give_up_early(request)
 
     def fail(self, replica: Replica, dark: bool) -> list[Request]:
@@ -111,15 +113,5 @@ class LayerwiseGateway(DecodeGateway):
         """Begin the transfer to a replica, of a prompt that is being computed or is."""
         if request.emitted:
             return super()._hand(number, request)
-        self.early[request] = self._transfer(request, number)
+        self.early[request] = self._transfer(request, request.prefill_replica, number)
         return True
-
-
-class LayerwiseFront(PromptGateway):
-    """The gateway that clients see, where KV caches go on before the first token is made."""
-
-    def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
-        """Send a request on that has more tokens to make; note how others ended."""
-        if outcome != "completed" or request.emitted == request.output:
-            self._decodes.forget(request)
-        super().leave(replica, request, time, outcome)

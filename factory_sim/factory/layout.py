@@ -13,7 +13,8 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
 from factory_sim.factory.facility.design import design
-from factory_sim.factory.fleets.fleet import Fleet, path_of, pools_of
+from factory_sim.factory.fleets.encoders import make_encoders
+from factory_sim.factory.fleets.fleet import ENCODE, Fleet, path_of, pools_of
 from factory_sim.factory.fleets.make import make_fleet
 from factory_sim.factory.network.review import check_fabric
 from factory_sim.factory.network.wiring import Wiring
@@ -56,7 +57,7 @@ class Layout:
     @property
     def spare_gpus(self) -> int:
         """Return the GPUs that no replica and no job uses; they draw idle power."""
-        used = sum(fleet.represented * fleet.gpus_per_replica for fleet in self.fleets)
+        used = sum(fleet.gpus for fleet in self.fleets)
         used += sum(len(holding.gpus) for holding in self.holdings)
         return len(self.site.gpus) - used
 
@@ -120,13 +121,18 @@ def lay_out_sites(scenario: Scenario) -> tuple[Layout, ...]:
     """Return every site that `scenario` describes; InputError with every problem found."""
     found: list[Layout] = []
     problems: list[Problem] = []
+    wirings: list[tuple[Wiring | None, Sequence[Fleet]]] = []
     for part in parts_of(scenario):
         try:
-            found.append(_lay_out(part))
+            layout = _lay_out(part)
+            found.append(layout)
+            wirings.append((layout.wiring(), layout.fleets))
         except InputError as error:
             problems += map(part.told, error.problems)
     if problems:
-        raise InputError(problems)
+        # What all sites have in common is wrong once.
+        raise InputError(dict.fromkeys(problems))
+    check_fabric(scenario, [(wiring, fleets) for wiring, fleets in wirings if wiring is not None])
     return tuple(found)
 
 
@@ -166,7 +172,8 @@ def _lay_out(part: Part) -> Layout:
     pools = pools_of(scenario)
     for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):
         try:
-            fleets.append(make_fleet(scenario, name, spec, free))
+            make = make_encoders if name.endswith(ENCODE) else make_fleet
+            fleets.append(make(scenario, name, spec, free))
         except InputError as error:
             problems += [
                 Problem(p.path or path_of(name), p.message)
@@ -194,7 +201,6 @@ def _lay_out(part: Part) -> Layout:
         tuple(holdings),
     )
     _check_idle(found)
-    check_fabric(found.scenario, found.wiring(), found.fleets)
     if scenario.failures is not None and any(fleet.like for fleet in fleets):
         raise InputError(
             Problem(

@@ -5,6 +5,7 @@ Like a cook with nothing to do although guests wait: the hatch is blocked.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Any
 
@@ -14,17 +15,24 @@ from factory_sim.factory.timetable import CONTROL
 from factory_sim.metrics.totals import Totals
 
 
+def _nobody(change: int) -> None:
+    """Nobody asks to be told."""
+
+
 class LinkedReplica(Replica):
     """Tells time at rest without work from time at rest for want of a transfer.
 
-    That is while requests it will decode are on their way, or while its own queue waits for KV
-    blocks that hold what is still to be sent.
+    That is while requests it will serve are on their way, or while its own queue waits for KV
+    blocks that hold what is still to be sent. idles: told when it begins (1) and ends (-1) to rest
+    for want of work alone; at first it does.
     """
 
     def __init__(self, *replica: Any) -> None:
         super().__init__(*replica)
         self._coming = 0
         self._waits = False
+        self._idle = True
+        self.idles: Callable[[int], None] = _nobody
         self._since_s = self._waited_s = 0.0
 
     def expect(self, transfers: int) -> None:
@@ -82,4 +90,8 @@ class LinkedReplica(Replica):
             self._waited_s += now - self._since_s
         self._since_s = now
         wanted = self._coming > 0 or bool(self.batch.waiting)
-        self._waits = wanted and self.resting and not self.absence.state
+        rests = self.resting and not self.absence.state
+        self._waits = wanted and rests
+        if self._idle != (rests and not wanted):
+            self._idle = not self._idle
+            self.idles(1 if self._idle else -1)

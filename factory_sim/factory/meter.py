@@ -375,12 +375,12 @@ class Meter:
             self._floor(line, raw[:, self._head + 5 * index : self._head + 5 * index + 5], seconds)
             for index, line in enumerate(self.lines)
         ]
-        for index, name in enumerate(FLOOR if floors else ()):
-            total = np.sum([floor[index] for floor in floors], axis=0)
-            columns[name] = total / len(floors) if name == "kv_use" else total
+        for name in FLOOR if floors else ():
+            total = np.sum([floor[name] for floor in floors if name in floor], axis=0)
+            many = sum(name in floor for floor in floors)
+            columns[name] = total / many if name == "kv_use" else total
         for line, floor in zip(self.lines, floors, strict=True):
-            own = zip(FLOOR, floor, strict=True)
-            columns |= {f"{line.fleet.name}.{name}": column for name, column in own}
+            columns |= {f"{line.fleet.name}.{name}": column for name, column in floor.items()}
         after = self._head + len(FLOOR) * len(self.lines)
         counts = len(CENSUS) * len(self._scaled)
         ends = [len(self.links), len(self.links) + counts]
@@ -398,10 +398,13 @@ class Meter:
             columns |= {f"{job.holding.name}.{name}": value for name, value in own}
         return columns
 
-    def _floor(self, line: Line, raw: Floats, seconds: Floats) -> list[Floats]:
-        """Return the columns of a deployment, in the order of FLOOR."""
+    def _floor(self, line: Line, raw: Floats, seconds: Floats) -> dict[str, Floats]:
+        """Return the columns of a deployment: those of FLOOR that it has."""
         waiting, running, free, tokens, prompts = raw.T
         blocks = sum(replica.batch.kv.total for replica in line.replicas)
         made = np.diff(tokens, prepend=0.0) / seconds
         served = np.diff(prompts, prepend=0.0) / seconds
-        return [waiting, running, 1.0 - free / blocks, made, served]
+        if line.fleet.encodes:
+            return {"queue_requests": waiting, "running_requests": running}
+        columns = (waiting, running, 1.0 - free / blocks, made, served)
+        return dict(zip(FLOOR, columns, strict=True))

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from factory_sim.factory.batches import batches_of
+from factory_sim.factory.batches import batches_of, encode_batches_of
 from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGateway
+from factory_sim.factory.encoding import EncodeGateway, ImageGateway, ImagePromptGateway
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.ranks import in_lockstep
-from factory_sim.factory.fleets.fleet import PREFILL, Fleet
+from factory_sim.factory.fleets.fleet import ENCODE, PREFILL, Fleet, entrances
 from factory_sim.factory.gateway import Gateway
-from factory_sim.factory.layerwise import LayerwiseFront, LayerwiseGateway, LayerwiseReplica
+from factory_sim.factory.layerwise import LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.fabric import Fabric
@@ -69,24 +70,43 @@ def open_pools(
     fleets = {fleet.name: fleet for fleet in all_fleets}
     gaps = {name: GapHistogram() for name in fleets}
     gateways: dict[str, Gateway] = {}
-    # A pool that computes prompts comes after the one that decodes, which it sends to.
+    entered = entrances(all_fleets)
+    # A pool that computes prompts comes after the one that decodes, which it sends to, and after
+    # the one that encodes images, which it asks.
     routing, drafting = (seed.spawn(len(fleets)) for seed in seeds)
-    for fleet, own, drawn in zip(all_fleets, routing, drafting, strict=True):
+    drawn_for = list(zip(all_fleets, routing, drafting, strict=True))
+    for fleet, own, drawn in sorted(drawn_for, key=lambda each: not each[0].encodes):
         spec = fleet.spec
         router = ROUTING[spec.router.policy](np.random.default_rng(own))
+        if fleet.encodes:
+            gateways[fleet.name] = encoders = EncodeGateway(env, router, spec.router.staleness)
+            goes_on = (entered[fleet.deployment], fleets[fleet.deployment])
+            encodes = encode_batches_of(fleet, *goes_on, gaps[fleet.name])
+            _staff(encoders, Replica, encodes, fleet, step_time, debug)
+            continue
         kind: type[Replica] = LinkedReplica
         decoding = None
+        images: dict[str, Any] = {}
+        if fleet is entered[fleet.deployment] and fleet.spec.encoder is not None:
+            eyes = fleets[fleet.deployment + ENCODE]
+            images["encoders"] = gateways[eyes.name]
+            images["image_bytes"] = eyes.image_bytes
+            link = fleet.spec.encoder.named_link
+            images["road"] = _road(link, inf, eyes, fleet, links, fabrics)
         if fleet.computes_prompts:
             decoding = fleets[fleet.deployment]
             decodes = gateways[fleet.deployment]
             assert isinstance(decodes, DecodeGateway)
-            front = PromptGateway
-            if isinstance(decodes, LayerwiseGateway):
-                front, kind = LayerwiseFront, LayerwiseReplica
-            gateway: Gateway = front(env, router, spec.router.staleness, decodes)
+            kind = LayerwiseReplica if isinstance(decodes, LayerwiseGateway) else kind
+            prompts = (env, router, spec.router.staleness, decodes)
+            gateway: Gateway
+            gateway = ImagePromptGateway(*prompts, **images) if images else PromptGateway(*prompts)
         elif spec.prefill is not None:
-            road = _kv_road(fleet, fleets[fleet.name + PREFILL], links, fabrics)
+            way = (spec.prefill.link, spec.prefill.per_replica or inf)
+            road = _road(*way, fleets[fleet.name + PREFILL], fleet, links, fabrics)
             gateway = _decode_gateway(env, router, fleet, road)
+        elif images:
+            gateway = ImageGateway(env, router, spec.router.staleness, **images)
         else:
             opened = Gateway if spec.autoscaling is None else ScaledGateway
             gateway = opened(env, router, spec.router.staleness)
@@ -105,19 +125,24 @@ def open_pools(
                 assert isinstance(replica.batch, Batch)
                 replica.batch.sees = True
         gateways[fleet.name] = gateway
-    fronts = {fleet.deployment: gateways[fleet.name] for fleet in all_fleets}
+    fronts = {name: gateways[fleet.name] for name, fleet in entered.items()}
+    gateways = {name: gateways[name] for name in fleets}
     return Pools(gateways, fronts, links, fabrics, gaps)
 
 
-def _kv_road(
-    fleet: Fleet, prompts: Fleet, links: dict[str, Link], fabrics: dict[str, Fabric]
+def _road(
+    link: str | None,
+    per_replica: float,
+    senders: Fleet,
+    receivers: Fleet,
+    links: dict[str, Link],
+    fabrics: dict[str, Fabric],
 ) -> KvRoad:
-    """Return what KV caches cross on: the link that a deployment names, else the fabric."""
-    prefill = fleet.spec.prefill
-    assert prefill is not None
-    if prefill.link is not None:
-        return KvOverLink(links[prefill.link], fleet.name, prefill.per_replica or inf)
-    return KvOverFabric(fabrics[fleet.spec.site or ""], prompts.replicas, fleet.replicas)
+    """Return what crosses from pool to pool on: the link that a deployment names, or the fabric."""
+    if link is not None:
+        return KvOverLink(links[link], senders.name, per_replica)
+    fabric = fabrics[receivers.spec.site or ""]
+    return KvOverFabric(fabric, senders.replicas, receivers.replicas)
 
 
 def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) -> DecodeGateway:

@@ -198,6 +198,10 @@ class Replica:
         self.absence.go("", self.env.now, False)
         self.set_open("down", True)
 
+    def write_down(self) -> None:
+        """Write down how far requests have come, as the run ends."""
+        self.batch.write_down(self.env.now, self._stepping)
+
     @property
     def resting(self) -> bool:
         """Tell whether there is nothing to do."""

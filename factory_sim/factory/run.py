@@ -84,11 +84,13 @@ def simulate(
         scenario.warmup,
         {fleet.name: promise_of(fleet.spec.slo) for fleet in factory.fleets},
         {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
+        {name for name, spec in scenario.deployments.items() if spec.encoder is not None},
         list(tiers.values()),
         tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
         any(spec.reasons for spec in scenario.workload.values()),
-        any(spec.images for spec in scenario.workload.values()),
+        any(spec.pictures for spec in scenario.workload.values()),
         trips,
+        [stream.timeout_s for stream in factory.streams],
     )
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:

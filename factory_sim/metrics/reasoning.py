@@ -32,12 +32,16 @@ def reasoning_summary(requests: pd.DataFrame) -> dict[str, Any]:
 def with_costs(summary: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
     """Return `summary` with what an answer costs: its output tokens at the mean cost of one.
 
-    What prompts cost is in that mean. Revenue is that of the completed requests.
+    What prompts cost is in that mean, and tokens that deployments asked before have made for it
+    count. Revenue is that of the completed requests.
     """
     if "per_answer" not in summary:
         return dict(summary)
     answer = dict(summary["per_answer"])
+    done = _done(requests)
     tokens = answer["output_tokens"]
+    if "earlier_tokens" in done:
+        tokens += float(done["earlier_tokens"].mean())
     for key, of, share in (
         ("energy_j", "energy_per_output_token_j", 1.0),
         ("gpu_energy_j", "gpu_energy_per_output_token_j", 1.0),
@@ -46,7 +50,7 @@ def with_costs(summary: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, 
         if of in summary:
             answer[key] = tokens * summary[of] * share
     if "revenue_usd" in summary:
-        answer["revenue_usd"] = summary["revenue_usd"] / len(_done(requests))
+        answer["revenue_usd"] = summary["revenue_usd"] / len(done)
     return {**summary, "per_answer": answer}
 
 

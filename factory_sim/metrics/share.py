@@ -15,8 +15,8 @@ from factory_sim.metrics.totals import Totals
 class Share:
     """What one deployment, or one of its pools, did within the window.
 
-    role: of a pool beside another, prefill or decode; empty where there is one pool. replicas:
-    all there are; scale: for how many of them each simulated one stands. totals: summed over
+    role: what it does of a request: encode, prefill, decode, or prefill_and_decode. replicas: all
+    there are; scale: for how many of them each simulated one stands. totals: summed over
     all (per GPU of each). gpu_j: joules of its GPU boards, idle time included. request_seconds,
     system_seconds: the integral of requests inside over the whole run, and the sum of the times
     they spent inside (equal, by Little's law). lost_tokens: output tokens that failures
@@ -31,7 +31,7 @@ class Share:
     name: str
     role: str
     replicas: int
-    gpus_per_replica: int
+    gpus_per_replica: float
     scale: float
     totals: Totals
     input_tokens: float
@@ -52,6 +52,8 @@ class Share:
     draft_tokens: int = 0
 
     @property
-    def gpus(self) -> int:
-        """Return the GPUs of all replicas."""
-        return self.replicas * self.gpus_per_replica
+    def gpus(self) -> float:
+        """Return the GPUs of all replicas; a share of one that is cut and not full."""
+        gpus = self.replicas * self.gpus_per_replica
+        whole = round(gpus)
+        return whole if abs(gpus - whole) < 1e-9 else gpus

@@ -36,6 +36,7 @@ CAUSES = {
     "loading": "loading_s",
     "stopped": "stopped_s",
     "waiting_for_transfer": "transfer_s",
+    "waiting_for_encoder": "encoder_s",
     "drafting": "drafting_s",
 }
 """Causes of lost time and the totals they come from; idle time is `waiting_for_work`."""
@@ -280,7 +281,9 @@ def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
             share.scaling, share.totals, share.replicas, window.seconds
         )
     prefix = f"{share.name}."
-    summary["utilisation"] = _utilisation([share], window) | _kv_use(window, timeseries, prefix)
+    summary["utilisation"] = _utilisation([share], window)
+    if f"{prefix}kv_use" in timeseries:
+        summary["utilisation"] |= _kv_use(window, timeseries, prefix)
     return summary
 
 
@@ -303,7 +306,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     measured = requests[requests["measured"]]
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms"):
+    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms", "encoding_ms"):
         if name not in measured:
             continue
         values = measured[name].to_numpy()
@@ -325,7 +328,7 @@ def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     return found
 
 
-def rates(output: float, total: float, gpus: int) -> Summary:
+def rates(output: float, total: float, gpus: float) -> Summary:
     """Return output tokens/s and all tokens/s, of so many GPUs and of each."""
     return {
         "output_tokens_per_s": output,
@@ -365,23 +368,23 @@ def _verdicts(
     shares: Sequence[Share],
     tiers: Mapping[str, Tier],
 ) -> list[Summary]:
-    """Return the verdict on each promise: of deployments or, where there are classes, of these."""
-    if not tiers:
-        return [
-            _verdict(
-                measured[measured["deployment"] == share.name], share.promise, share.percentile
-            )
-            for share in shares
-            if min(share.promise) < np.inf
-        ]
+    """Return the verdict on each promise: of classes, and of deployments to all other requests."""
     here = set(requests["workload"])
     alike: dict[tuple[str, Promise, float], list[str]] = {}
     for workload, tier in tiers.items():
-        if workload in here and min(tier.promise) < np.inf:
+        if workload in here and tier.promise is not None:
             alike.setdefault((tier.name, tier.promise, tier.percentile), []).append(workload)
-    return [
+    found = [
         _verdict(measured[measured["workload"].isin(workloads)], promise, percentile)
         for (_, promise, percentile), workloads in alike.items()
+    ]
+    others = here - {workload for workload, tier in tiers.items() if tier.promise is not None}
+    rest = measured[measured["workload"].isin(others)]
+    asked = set(requests.loc[requests["workload"].isin(others), "deployment"])
+    return found + [
+        _verdict(rest[rest["deployment"] == share.name], share.promise, share.percentile)
+        for share in shares
+        if min(share.promise) < np.inf and (not tiers or share.name in asked)
     ]
 
 

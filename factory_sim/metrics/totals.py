@@ -21,7 +21,7 @@ class Totals(NamedTuple):
     part of loading_s after that, not after a failure. drafting_s: busy with drafts, whatever bounds
     them, and in no other cause; stage_wait_s: busy, but waiting for other stages of a pipeline, and
     then in no other cause; verified: steps of every sequence with drafts, summed; accepted:
-    drafts that were right.
+    drafts that were right. encoder_s: not busy, for want of images that were being encoded.
     """
 
     busy_s: float = 0.0
@@ -47,6 +47,7 @@ class Totals(NamedTuple):
     stage_wait_s: float = 0.0
     verified: float = 0.0
     accepted: float = 0.0
+    encoder_s: float = 0.0
 
     def plus(self, other: Totals, share: float = 1.0) -> Totals:
         """Return the sums of this and `share` of the other."""

@@ -21,14 +21,12 @@ class Vision:
     patches: int
 
 
-class Seeing(Roofline):
-    """The step time of a model with a vision encoder before it."""
+class Encoding(Roofline):
+    """The step time of a vision encoder. host: what a step costs there."""
 
-    def __init__(self, *roofline: Any, vision: Vision) -> None:
-        super().__init__(*roofline)
-        clock = roofline[3]
-        self._vision = vision
-        self._eyes = Roofline(vision.chip, vision.shard, Host(0.0, 0.0, 0.0), clock, 1, 1)
+    def __init__(self, vision: Vision, host: Host, clock: float) -> None:
+        super().__init__(vision.chip, vision.shard, host, clock, 1, 1)
+        self._patches = vision.patches
 
     def encode(self, images: int) -> Cost:
         """Return the cost of encoding so many images together.
@@ -36,6 +34,15 @@ class Seeing(Roofline):
         Products are over all patches of all; attention has s^2 pairs an image of s patches, as many
         as a causal chunk of s tokens has after (s - 1) / 2.
         """
-        patches = self._vision.patches
+        patches = self._patches
         image = Chunk((patches - 1) / 2, patches)  # type: ignore[arg-type]
-        return self._eyes.mixed(0, 0, 0, [image] * images, 0)
+        return self.mixed(0, 0, 0, [image] * images, 0)
+
+
+class Seeing(Roofline):
+    """The step time of a model with a vision encoder before it, which shares its host's work."""
+
+    def __init__(self, *roofline: Any, vision: Vision) -> None:
+        super().__init__(*roofline)
+        clock = roofline[3]
+        self.encode = Encoding(vision, Host(0.0, 0.0, 0.0), clock).encode

@@ -47,8 +47,11 @@ CAUSES = {
         "drafting tokens", "drafts set the pace: a smaller draft, fewer of them, or none"
     ),
     "waiting_for_transfer": Cause(
-        "waiting for KV transfer",
+        "waiting for a transfer",
         "network-bound: what lies between the pools is the limit: faster NICs, switches or links",
+    ),
+    "waiting_for_encoder": Cause(
+        "waiting for images", "encoding sets the pace: more encoders, or smaller images"
     ),
     "down": Cause("down", "what failed or overheated is the limit: spares, repair or cooling"),
     "stopped": Cause("stopped by autoscaling", "demand is the limit: GPUs that nobody needed"),

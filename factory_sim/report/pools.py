@@ -33,6 +33,7 @@ def pools(summary: Figures) -> Iterator[str]:
         for name, roles in split.items():
             for role, pool in roles.items():
                 label = f"{name}: {role}" if len(split) > 1 else role
+                label = label.replace("_", " ")
                 use = pool.get("utilisation", {})
                 rows.append(
                     [

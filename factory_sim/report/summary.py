@@ -30,6 +30,7 @@ LATENCIES = {
     "itl": "between tokens (ITL)",
     "e2e": "end to end",
     "transfer": "KV cache on its way",
+    "encoding": "images encoded",
 }
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 _OUTCOMES = ("arrived", "completed", "rejected", "timed_out", "unfinished")
@@ -68,7 +69,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         f"Latency in {_unit(summary)[0]}": _latency(summary),
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary),
-        "Classes": classes(summary),
+        "By class or workload": classes(summary),
         "Services": services(summary),
         "Users by region (medians of answers; longest gap between tokens)": regions(summary),
         "Tokens per second": _throughput(summary),
@@ -94,7 +95,7 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
 
 def _pools_heading(summary: Figures) -> str:
     split = any("pools" in part for part in summary.get("deployments", {}).values())
-    return "Prefill and decode" if split else "Links"
+    return "Pools" if split else "Links"
 
 
 def _title(name: str, summary: Figures, record: Figures) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.deployment import Slo
+from factory_sim.scenario.lengths import Proportion
 from factory_sim.units import quantity
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Tenants(Frozen):
     skew: Annotated[float, Field(ge=0)] | None = None
     shares: (
         Annotated[
-            dict[TenantName, Annotated[float, Field(gt=0)]],
+            dict[TenantName, Proportion],
             Field(min_length=1, max_length=MOST_TENANTS),
         ]
         | None

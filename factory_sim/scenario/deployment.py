@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,11 +10,13 @@ from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling
 from factory_sim.scenario.cache_tiers import HostCache, NvmeCache
+from factory_sim.scenario.encoder import Encoder
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
 from factory_sim.scenario.network import FABRIC
+from factory_sim.scenario.router import Router
 from factory_sim.scenario.scheduling import Scheduling
 from factory_sim.scenario.speculation import Speculation
-from factory_sim.units import Bytes, BytesPerSecond, NonNegativeSeconds, PositiveSeconds, Share
+from factory_sim.units import Bytes, BytesPerSecond, PositiveSeconds, Share
 
 Count = Annotated[int, Field(gt=0, strict=True)]
 
@@ -170,32 +172,6 @@ class EngineSpec(Frozen):
         return first_come and self.preemption != "swap"
 
 
-class Router(Frozen):
-    """How the gateway picks a replica. staleness: age of the load figures it looks at."""
-
-    policy: Literal[
-        "round-robin",
-        "random",
-        "least-outstanding",
-        "power-of-two",
-        "power-aware",
-        "cache-aware",
-        "sticky",
-    ] = "least-outstanding"
-    staleness: NonNegativeSeconds = 0.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, given: Any) -> Any:
-        return {"policy": given} if isinstance(given, str) else given
-
-    @model_validator(mode="after")
-    def _staleness_has_a_use(self) -> Router:
-        if self.staleness and self.policy in ("round-robin", "random"):
-            raise ValueError(f"{self.policy} looks at no load figures; leave out 'staleness'")
-        return self
-
-
 class Slo(Frozen):
     """The latency promise: so many per cent of requests within each limit.
 
@@ -293,13 +269,15 @@ class Deployment(Frozen):
     few that are simulated and stand for all.
 
     prefill: a pool that computes prompts; the deployment's own replicas then only decode.
+    encoder: a pool that encodes the images of prompts (without: who computes prompts does).
     kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
     cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an
     engine step takes, by the calibrated roofline or by AIConfigurator's kernel database (extra
     `silicon`), to compare. system: whose GPUs to use, where the racks hold several.
     power_priority: who is slowed last when watts are short (the lowest number first). autoscaling:
     how many of the replicas are up, by load or by the clock (without: all). site: whose GPUs, of
-    several `sites`.
+    several `sites`. partition: parts of a GPU, one for each replica, as the catalogue names them
+    (without: whole GPUs).
     """
 
     model: ModelName
@@ -314,8 +292,10 @@ class Deployment(Frozen):
     slo: Slo | None = None
     system: SystemName | None = None
     site: str | None = None
+    partition: str | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
+    encoder: Encoder | None = None
     autoscaling: Autoscaling | None = None
 
     @model_validator(mode="after")
@@ -336,12 +316,16 @@ class Deployment(Frozen):
                 "replicas that draft have no tier in host memory or on drives yet; leave out "
                 f"engine.speculation, or engine.{tier}"
             )
-        for name in ("pp", "cp"):
-            if drafts and getattr(self.parallelism, name) > 1:
-                raise ValueError(
-                    f"replicas with parallelism.{name} do not draft yet; leave out "
-                    f"engine.speculation, or parallelism.{name}"
-                )
+        pools = {"": self.parallelism}
+        if self.prefill is not None and self.prefill.parallelism is not None:
+            pools["prefill."] = self.prefill.parallelism  # who passes prompts through the draft too
+        for pool, spread in pools.items():
+            for name in ("pp", "cp"):
+                if drafts and getattr(spread, name) > 1:
+                    raise ValueError(
+                        f"replicas with {pool}parallelism.{name} do not draft yet; leave out "
+                        f"engine.speculation, or {pool}parallelism.{name}"
+                    )
         if drafts and self.step_time == "aiconfigurator":
             raise ValueError(
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "
@@ -382,6 +366,59 @@ class Deployment(Frozen):
             raise ValueError(
                 "engine.max_queue would refuse requests whose prompt is computed already; requests "
                 "wait for their prompt at the prefill pool: give prefill.engine.max_queue"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_stand_alone(self) -> Deployment:
+        if self.partition is None:
+            return self
+        if self.parallelism.gpus > 1:
+            raise ValueError(
+                "parts of GPUs reach each other over no link, so that a replica has one; leave out "
+                "'partition', or 'parallelism'"
+            )
+        if self.prefill is not None:
+            raise ValueError(
+                "the pools of disaggregated prefill stand on whole GPUs so far; leave out "
+                "'partition', or 'prefill'"
+            )
+        if self.step_time == "aiconfigurator":
+            raise ValueError(
+                "step_time 'aiconfigurator' knows whole GPUs only; leave out 'partition', or take "
+                "'roofline'"
+            )
+        if self.encoder is not None:
+            raise ValueError(
+                "the pools of an encoder and its replicas stand on whole GPUs so far; leave out "
+                "'partition', or 'encoder'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _encoder_fits_beside(self) -> Deployment:
+        encoder = self.encoder
+        if encoder is None:
+            return self
+        if isinstance(self.replicas, Represented):
+            raise ValueError(
+                "with 'encoder' every replica is simulated, as all are fed by one pool; give "
+                "'replicas' as one number"
+            )
+        others = {"the replicas": (self.fills, self.system)}
+        if self.prefill is not None:
+            system = self.prefill.system or self.system
+            others["those of 'prefill'"] = (self.prefill.replicas == "fill", system)
+        for whose, (fills, system) in others.items():
+            if fills and encoder.replicas == "fill" and encoder.system in (None, system):
+                raise ValueError(
+                    f"{whose} and the encoders cannot both fill the same GPUs; give one of them a "
+                    "number"
+                )
+        if self.autoscaling is not None:
+            raise ValueError(
+                "a pool beside 'encoder' is not scaled yet: each would have to follow the other; "
+                "leave out 'autoscaling', or 'encoder'"
             )
         return self
 
@@ -430,6 +467,32 @@ class Deployment(Frozen):
                 "router": prefill.router,
                 "slo": None,
                 "prefill": None,
+            }
+        )
+
+    @property
+    def encoders_pool(self) -> Deployment:
+        """Return the `encoder` pool as a deployment of its own: in bf16, without promises."""
+        encoder = self.encoder
+        assert encoder is not None
+        engine = EngineSpec(
+            profile=self.front_engine.profile,
+            max_num_batched_tokens=self.front_engine.max_num_batched_tokens,
+            gpu_memory_utilization=self.front_engine.gpu_memory_utilization,
+        )
+        return self.model_copy(
+            update={
+                "precision": "bf16",
+                "kv_precision": "bf16",
+                "precision_fallback": False,
+                "parallelism": Parallelism(),
+                "replicas": encoder.replicas,
+                "engine": engine,
+                "router": encoder.router,
+                "slo": None,
+                "system": encoder.system or self.system,
+                "prefill": None,
+                "encoder": None,
             }
         )
 

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.lengths import ProperShare
+from factory_sim.scenario.lengths import ProperShare, Proportion
 from factory_sim.units import PositiveSeconds
 
 Count = Annotated[int, Field(ge=1, strict=True)]
-Weights = dict[str, Annotated[float, Field(gt=0)]]
+Weights = dict[str, Proportion]
 
 
 class _Service(Frozen):

@@ -18,6 +18,9 @@ from factory_sim.units import Share
 
 ProperShare = Annotated[Share, Field(ge=0, le=1)]
 
+Proportion = Annotated[Share, Field(gt=0, le=1e9)]
+"""One of several parts in proportion to each other, of any sum that numbers can have."""
+
 
 class Fixed(Frozen):
     """Always the same number of tokens. A plain integer in a file means this."""

@@ -112,6 +112,7 @@ def _crossed_at(scenario: Scenario) -> dict[str, set[str | None]]:
     for spec in scenario.deployments.values():
         crossed = (
             spec.prefill.kv_link if spec.prefill else None,
+            spec.encoder.link if spec.encoder else None,
             spec.autoscaling.weights_link if spec.autoscaling else None,
         )
         for link in crossed:
@@ -171,7 +172,14 @@ def _with_nothing(scenario: Scenario) -> Iterator[Problem]:
                 "is crossed at several sites, and a link is at one; give each site its own",
             )
     for index, when in enumerate(scenario.failures.schedule if scenario.failures else ()):
-        if when.what.partition("/")[0] not in scenario.sites:
+        site, _, thing = when.what.partition("/")
+        if site in scenario.sites and not thing:
+            yield Problem(
+                f"failures.schedule.{index}.what",
+                f"'{when.what}' is a site, and no site fails whole; name what fails there, such as "
+                f"'{site}/feed'",
+            )
+        elif site not in scenario.sites:
             example = next(iter(scenario.sites))
             yield Problem(
                 f"failures.schedule.{index}.what",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.lengths import ProperShare
+from factory_sim.scenario.lengths import ProperShare, Proportion
 from factory_sim.units import BytesPerSecond, NonNegativeSeconds
 
 
@@ -32,7 +32,7 @@ class Region(Frozen):
     packets.
     """
 
-    share: Annotated[float, Field(gt=0)] = 1.0
+    share: Proportion = 1.0
     round_trip: RoundTrip
     jitter: NonNegativeSeconds = 0.0
     last_mile: Annotated[BytesPerSecond, Field(gt=0)] | None = None

@@ -20,7 +20,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
 from factory_sim.scenario.deployment import Deployment, Represented, Slo
-from factory_sim.scenario.dispatch import Service
+from factory_sim.scenario.dispatch import ByClass, Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
@@ -110,7 +110,11 @@ class Scenario(Frozen):
         """Return the deployments that requests of a workload may come to."""
         name = self.workload[workload].deployment
         service = (self.services or {}).get(name)
-        return (name,) if service is None else service.deployments
+        if service is None:
+            return (name,)
+        routes = service.routes if isinstance(service, ByClass) else {}
+        routed = routes.get(self.class_of(workload))
+        return service.deployments if routed is None else (routed,)
 
     def shares_of(self, workload: str) -> dict[str, float]:
         """Return the regions that requests of a workload come from, in proportion."""
@@ -159,6 +163,10 @@ class Scenario(Frozen):
                 found += self._without_gpus(
                     f"deployments.{name}.prefill", site, deployment.prefill.system
                 )
+            if deployment.encoder is not None and deployment.encoder.system is not None:
+                found += self._without_gpus(
+                    f"deployments.{name}.encoder", site, deployment.encoder.system
+                )
         for name, job in (self.training or {}).items():
             found += self._without_gpus(f"training.{name}", job.site, job.system)
             if name in self.deployments:
@@ -195,10 +203,15 @@ class Scenario(Frozen):
     def _links(self) -> Iterator[Problem]:
         """Yield what is wrong with who uses which link."""
         links = self.network.links if self.network else {}
-        used = {
+        used: dict[str, tuple[str, str, float | None]] = {
             f"deployments.{name}.prefill": (d.prefill.link, "kv_link", d.prefill.per_replica)
             for name, d in self.deployments.items()
             if d.prefill and d.prefill.link is not None
+        }
+        used |= {
+            f"deployments.{name}.encoder": (d.encoder.named_link, "link", None)
+            for name, d in self.deployments.items()
+            if d.encoder and d.encoder.named_link is not None
         }
         carries_kv = {link for link, _, _ in used.values()}
         for name, d in self.deployments.items():
@@ -209,8 +222,8 @@ class Scenario(Frozen):
                 if link in carries_kv:
                     yield Problem(
                         f"{where}.weights_link",
-                        f"'{link}' carries KV caches, and a failure of storage would stop them; "
-                        "give weights a link of their own",
+                        f"'{link}' carries what goes between pools, and a failure of storage "
+                        "would stop it; give weights a link of their own",
                     )
         known = (
             f"known: {', '.join(links)}"
@@ -228,7 +241,8 @@ class Scenario(Frozen):
                 yield Problem(
                     f"network.links.{link}",
                     "nothing crosses it; leave it out, or name it as 'kv_link' in the 'prefill' "
-                    "of a deployment, or as 'weights_link' in its 'autoscaling'",
+                    "of a deployment, as 'link' in its 'encoder', or as 'weights_link' in its "
+                    "'autoscaling'",
                 )
         for where, (link, _, limit) in used.items():
             if link in links and limit is not None and limit >= links[link].bandwidth:
@@ -240,12 +254,20 @@ class Scenario(Frozen):
     def _fabric(self) -> Iterator[Problem]:
         """Yield what is wrong with who uses the fabric."""
         fabric = self.network.fabric if self.network else None
-        crossing = [n for n, d in self.deployments.items() if d.prefill and d.prefill.link is None]
+        crossing = [
+            (f"deployments.{name}.prefill.kv_link", "KV caches")
+            for name, d in self.deployments.items()
+            if d.prefill and d.prefill.link is None
+        ] + [
+            (f"deployments.{name}.encoder.link", "embeddings of images")
+            for name, d in self.deployments.items()
+            if d.encoder and d.encoder.named_link is None
+        ]
         if fabric is None:
-            for name in crossing:
+            for where, what in crossing:
                 yield Problem(
-                    f"deployments.{name}.prefill.kv_link",
-                    "KV caches have nothing to cross; give the site a fabric, for example "
+                    where,
+                    f"{what} have nothing to cross; give the site a fabric, for example "
                     "'network: {fabric: {}}', or name a link of 'network: {links: ...}'",
                 )
             return
@@ -261,8 +283,8 @@ class Scenario(Frozen):
         elif fabric.storage is None and not crossing:
             yield Problem(
                 "network.fabric",
-                "nothing crosses it; leave it out, give a deployment a 'prefill', or give "
-                "'storage', from which weights then come",
+                "nothing crosses it; leave it out, give a deployment a 'prefill' or an 'encoder', "
+                "or give 'storage', from which weights then come",
             )
         given = self.failures.storage.model_fields_set if self.failures else ()
         if fabric.storage is not None and given:

@@ -22,7 +22,7 @@ from pydantic import (
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.images import Images
-from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare
+from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare, Proportion
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
 from factory_sim.scenario.signal import Constant, Signal
@@ -291,6 +291,7 @@ class Archetype(Frozen):
     lengths: LengthsSpec | None = None
     cached: Length = Fixed(fixed=0)
     reasoning: Reasoning | None = None
+    images: Images | None = None
 
 
 class WorkloadSpec(Frozen):
@@ -299,7 +300,7 @@ class WorkloadSpec(Frozen):
     lengths, or mix (each request is of one archetype, drawn by the weights at its arrival);
     neither with a trace, which has its own. cached: prompt tokens that hit a prefix cache,
     drawn apart and at most the prompt less one. round_trip: network time, half before and half
-    after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
+    after. timeout: a client that has not seen its whole answer by then is gone. class: its tier, of
     the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
     regions: where its requests come from, of the scenario's `regions`, each with its share of
     these (left out: from all, with the regions' own shares).
@@ -321,7 +322,7 @@ class WorkloadSpec(Frozen):
     sessions: Sessions | None = None
     reasoning: Reasoning | None = None
     images: Images | None = None
-    regions: Annotated[dict[str, Annotated[float, Field(gt=0)]], Field(min_length=1)] | None = None
+    regions: Annotated[dict[str, Proportion], Field(min_length=1)] | None = None
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -375,7 +376,7 @@ class WorkloadSpec(Frozen):
                 raise ValueError(
                     f"mix.{name}.weight drifts, but a closed loop draws its mix at fixed weights"
                 )
-        for name in ("cached", "reasoning"):
+        for name in ("cached", "reasoning", "images"):
             if mix and getattr(self, name) is not None:
                 raise ValueError(
                     f"{name} belongs to the archetypes of a mix; write mix.NAME.{name}"
@@ -400,6 +401,13 @@ class WorkloadSpec(Frozen):
                 "leave out images, or sessions"
             )
         return self
+
+    @property
+    def pictures(self) -> list[tuple[str, Images]]:
+        """Return what its prompts show, of each archetype, and where that is said."""
+        kinds = {f"mix.{name}.images": kind.images for name, kind in (self.mix or {}).items()}
+        every = {"images": self.images, **kinds}
+        return [(where, images) for where, images in every.items() if images is not None]
 
     @property
     def reasons(self) -> bool:

@@ -183,7 +183,6 @@ def mean_lengths(
     shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
     means = np.array([kind.means() for kind in kinds])
     prompt, answer, cached, reasoning = (shares @ means).tolist()
-    prompt += mean_image_tokens(spec.images)
     if spec.sessions is not None:
         kept = spec.reasoning is not None and spec.reasoning.kept
         said = answer + reasoning if kept else answer
@@ -229,10 +228,13 @@ class _Kind(NamedTuple):
     lengths: Sampler
     cached: Length
     reasoning: Reasoning | None
+    images: Images | None
 
     def means(self) -> tuple[float, float, float, float]:
         """Return the mean tokens of prompt, answer, what is cached, and reasoning."""
-        return (*self.lengths.means(), self.mean_cached(), mean_reasoning(self.reasoning))
+        prompt, answer = self.lengths.means()
+        prompt += mean_image_tokens(self.images)
+        return prompt, answer, self.mean_cached(), mean_reasoning(self.reasoning)
 
     def mean_cached(self) -> float:
         if isinstance(self.cached, Fixed) and self.cached.fixed == 0:
@@ -259,12 +261,13 @@ def _kinds(spec: WorkloadSpec, catalog: Catalog, base: Path, where: str) -> list
         ]
     assert spec.lengths is not None
     lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
-    return [_Kind(lengths, spec.cached or Fixed(fixed=0), spec.reasoning)]
+    return [_Kind(lengths, spec.cached or Fixed(fixed=0), spec.reasoning, spec.images)]
 
 
 def _archetype(name: str, kind: Archetype, catalog: Catalog, base: Path, where: str) -> _Kind:
     lengths = kind.lengths if kind.lengths is not None else ARCHETYPES[name]
-    return _Kind(sampler(lengths, catalog, base, f"{where}.lengths"), kind.cached, kind.reasoning)
+    drawn = sampler(lengths, catalog, base, f"{where}.lengths")
+    return _Kind(drawn, kind.cached, kind.reasoning, kind.images)
 
 
 def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
@@ -284,21 +287,6 @@ def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
     return np.asarray(weights / total)
 
 
-class _Pictures:
-    """Gives prompts their images, in order."""
-
-    def __init__(self, spec: Images | None, seed: SeedSequence) -> None:
-        self._spec, self._random = spec, _stream(seed, IMAGES)
-
-    def beside(self, prompt: Tokens) -> tuple[Tokens, Tokens]:
-        """Return the images of prompts whose text has so many tokens, and the tokens of both."""
-        spec, n = self._spec, len(prompt)
-        if spec is None:
-            return np.zeros(n, dtype=np.int64), prompt
-        images = sometimes(spec.share, spec.count, self._random.random((n, 2)))
-        return images, prompt + images * spec.tokens
-
-
 class _Maker:
     """Gives arrival times their lengths, in order, from streams that only move forward."""
 
@@ -312,7 +300,8 @@ class _Maker:
         self.archetypes = _stream(seed, KINDS)
         self.reasoning = _stream(seed, REASONING)
         self.reasons = any(kind.reasoning for kind in self.kinds)
-        self.images = _Pictures(spec.images, seed)
+        self.pictures = _stream(seed, IMAGES)
+        self.shows = any(kind.images for kind in self.kinds)
 
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
@@ -320,8 +309,9 @@ class _Maker:
         shares = self.cached.random(n)
         which = self._which(arrival_s)
         prompt, output, cached = np.empty((3, n), dtype=np.int64)
-        reasoning = np.zeros(n, dtype=np.int64)
+        reasoning, images, shown = np.zeros((3, n), dtype=np.int64)
         thoughts = self.reasoning.random((n, 2)) if self.reasons else None
+        pictures = self.pictures.random((n, 2)) if self.shows else None
         for position, kind in enumerate(self.kinds):
             mine = which == position
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
@@ -329,10 +319,13 @@ class _Maker:
             if kind.reasoning is not None and thoughts is not None:
                 spec = kind.reasoning
                 reasoning[mine] = sometimes(spec.share, spec.tokens, thoughts[mine])
+            if kind.images is not None and pictures is not None:
+                images[mine] = sometimes(kind.images.share, kind.images.count, pictures[mine])
+                shown[mine] = images[mine] * kind.images.tokens
         session = np.full(n, -1, dtype=np.int64)
         hits = np.minimum(cached, prompt - 1)
         output += reasoning
-        images, prompt = self.images.beside(prompt)
+        prompt += shown
         return Block(
             arrival_s, prompt, output, hits, session, which, no_hashes(n), reasoning, images
         )
@@ -365,7 +358,7 @@ def _recorded(
             Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
         )
     length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
-    thoughts, pictures = _stream(seed, REASONING), _Pictures(spec.images, seed)
+    thoughts, pictures = _stream(seed, REASONING), _stream(seed, IMAGES)
 
     def blocks() -> Iterator[Block]:
         for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
@@ -380,7 +373,11 @@ def _recorded(
                 own, shares = spec.reasoning, thoughts.random((n, 2))
                 reasoning = sometimes(own.share, own.tokens, shares)
             output = part.output + reasoning
-            images, prompt = pictures.beside(part.prompt)
+            images, prompt = np.zeros(n, dtype=np.int64), part.prompt
+            if spec.images is not None:
+                seen = spec.images
+                images = sometimes(seen.share, seen.count, pictures.random((n, 2)))
+                prompt = prompt + images * seen.tokens
             yield Block(
                 part.arrival_s, prompt, output, hits, part.session, kind, keys, reasoning, images
             )

@@ -252,7 +252,8 @@ def _turns_last(speed: Speed) -> Lasts:
     model = speed.step_time
     assert isinstance(model, Stages)
     pairs = zip(model.stages, model.counts, strict=True)
-    return turns_last([Plain(Speed(s, speed.power)) for s, many in pairs for _ in range(many)])
+    stages = [Plain(Speed(s, speed.power)) for s, many in pairs for _ in range(many)]
+    return turns_last(stages, speed.power.idle_w)
 
 
 def hashes_of(asked: ReferenceRequest) -> Hashes | None:

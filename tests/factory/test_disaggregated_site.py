@@ -122,7 +122,7 @@ def test_prompts_too_long_for_their_pool_are_found_without_a_run() -> None:
 def test_the_summary_has_a_row_for_each_pool_and_a_line_for_the_link() -> None:
     run = simulate(disaggregated(rate="10 /s"))
     text = list(lines("small", run.summary, run.record))
-    at = text.index("Prefill and decode")
+    at = text.index("Pools")
     assert [line.split()[:4] for line in text[at + 2 : at + 4]] == [
         ["decode", "1", "x", "1"],
         ["prefill", "1", "x", "1"],

@@ -15,10 +15,11 @@ from factory_sim.factory.disaggregation import Crossing, DecodeGateway, PromptGa
 from factory_sim.factory.engine.batching import BATCHING
 from factory_sim.factory.engine.joining_batch import Joining, JoiningBatch
 from factory_sim.factory.engine.kv import KvBlocks
+from factory_sim.factory.engine.prefix_cache import Hashes
 from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES
-from factory_sim.factory.layerwise import LayerwiseFront, LayerwiseGateway, LayerwiseReplica
+from factory_sim.factory.layerwise import LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.kv import KvOverLink
 from factory_sim.factory.network.link import Link
@@ -76,6 +77,7 @@ def serving(
     prompts: int = 1,
     decodes: int = 1,
     blocks: int = 100,
+    decode_blocks: int = 100,
     tokens_per_s: float = 1.0,
     latency_s: float = 0.0,
     per_replica: float = math.inf,
@@ -92,18 +94,16 @@ def serving(
     link, gaps = Link(env, "kv", tokens_per_s, latency_s), GapHistogram()
     crossing = Crossing(KvOverLink(link, "d", per_replica), float, withholds)
     router = ROUTING["least-outstanding"]
-    given: Any = (env, router(None), 0.0)  # type: ignore[call-arg,arg-type]
+    given: Any = (env, router(None), 0.0)  # type: ignore[arg-type]
+    behind = DecodeGateway(*given, crossing)
     if layers:
-        behind: DecodeGateway = LayerwiseGateway(*given, crossing, layers=layers)
-        front: PromptGateway = LayerwiseFront(*given, behind)
-    else:
-        behind = DecodeGateway(*given, crossing)
-        front = PromptGateway(*given, behind)
+        behind = LayerwiseGateway(*given, crossing, layers=layers)
+    front = PromptGateway(*given, behind)
     for number in range(decodes):
         joining = JoiningBatch(
             Joining(BATCHING[policy](budget)),
             *one_second(1.0),
-            KvBlocks(100, 4),
+            KvBlocks(decode_blocks, 4),
             slots,
             math.inf,
             gaps,
@@ -209,6 +209,24 @@ def test_prompts_wait_for_blocks_that_are_still_to_be_sent(env: Timetable) -> No
     assert (totals.busy_s, totals.transfer_s) == (2.0, pytest.approx(8.0, abs=1e-8))
     totals = service.decodes.replicas[0].totals()
     assert (totals.busy_s, totals.transfer_s) == (2.0, pytest.approx(16.0, abs=1e-8))
+
+
+def test_what_a_cache_held_of_a_prompt_is_not_found_where_it_is_decoded(env: Timetable) -> None:
+    """Who is preempted there computes all of its prompt again, whatever was found of it before."""
+    left = []
+    for cached in (0, 4):
+        begin_s = env.now
+        service = serving(env, decode_blocks=5, tokens_per_s=1e9)
+        service.send(0, at=begin_s, prompt=4, output=12)
+        known = {"cached": cached, "hashes": Hashes((7,), 2)}
+        victim = service.send(1, at=begin_s + 1.0, prompt=8, output=8, **known)
+        env.run()
+        assert (victim.preemptions, victim.hit) == (1, cached)
+        assert service.at_rest()
+        (batch,) = [replica.batch for replica in service.decodes.replicas]
+        ends_s = [end_s - begin_s for _, _, _, _, end_s in service.rows()]
+        left.append([batch.recomputed_tokens, *ends_s])
+    assert left[0] == pytest.approx(left[1], abs=1e-6)
 
 
 def test_who_waits_for_blocks_may_give_up(env: Timetable) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import factory_sim as fs
 from factory_sim.errors import InputError
-from factory_sim.factory.layout import lay_out
+from factory_sim.factory.layout import lay_out, lay_out_sites
 from factory_sim.factory.network.fabric import Fabric as Carrier
 from factory_sim.factory.network.flows import Way
 from factory_sim.factory.network.wiring import Wiring, seconds_per_byte
@@ -398,6 +398,34 @@ def test_nothing_is_said_of_nics_that_nobody_uses() -> None:
     given["network"] = {"fabric": {"nic": "1 GB/s"}}
     with pytest.raises(InputError, match="every transfer stays inside a scale-up domain"):
         lay_out(validate(Scenario, given))
+
+
+def test_a_fabric_at_two_sites_need_be_met_at_one() -> None:
+    """At one site prompts are computed a rack apart, at the other inside a server."""
+    given = disaggregated().model_dump(mode="json", exclude_none=True)
+    here = given.pop("site")
+    given["sites"] = dict.fromkeys(("a", "b"), here)
+    (rack,) = given["racks"]
+    rack |= {"count": 1, "servers_per_rack": 1}
+    given["racks"] = [rack | {"site": "a", "count": 2}, rack | {"site": "b"}]
+    inside = given["deployments"]["d"]
+    inside["prefill"] = {"replicas": 1, "kv_link": "fabric"}
+    inside["replicas"] = 1
+    apart = inside | {"site": "a", "parallelism": {"tp": 8}}
+    given["deployments"] = {"d": apart, "e": inside | {"site": "b"}}
+    given["workload"]["v"] = given["workload"]["w"] | {"deployment": "e"}
+    given["network"] = {"fabric": {"leaf": "rack", "oversubscription": 4, "nics": 2}}
+    found = simulate(validate(Scenario, given)).summary["fabric"]
+    assert set(found) == {"a/nic", "a/leaf", "a/spine", "b/nvlink"}
+    given["network"]["fabric"]["nics"] = 3
+    with pytest.raises(InputError) as caught:
+        lay_out_sites(validate(Scenario, given))
+    assert len(caught.value.problems) == 1  # and not once a site
+    given["network"]["fabric"]["nics"] = 2
+    given["deployments"]["d"] = inside | {"site": "a"}
+    with pytest.raises(InputError, match="every transfer stays inside a scale-up domain") as caught:
+        lay_out_sites(validate(Scenario, given))
+    assert len(caught.value.problems) == 2  # of nics and of oversubscription
 
 
 def test_the_check_tells_ports_and_paces() -> None:

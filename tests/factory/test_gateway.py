@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,12 @@ from factory_sim.factory.gateway import OUTCOMES, Gateway
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import ARRIVAL, Timetable
+from factory_sim.frozen import validate
+from factory_sim.scenario.scenario import Scenario
 from tests.factory.small import small_scenario
 from tests.factory.test_replica import build
+
+DRAFTS = {"num_speculative_tokens": 3, "acceptance": 0.6, "draft": "ngram"}
 
 
 def gateway(env: Timetable, policy: str, replicas: int = 2, stale_s: float = 0.0) -> Gateway:
@@ -153,3 +159,44 @@ def test_old_figures_send_herds() -> None:
     service_ms = fresh.requests["e2e_ms"].min()  # nobody was before it
     herd_ms = (40.0 * 1.0 - 1.0) / 2.0 * service_ms
     assert old.summary["ttft_ms"]["mean"] == pytest.approx(herd_ms, rel=0.15)
+
+
+# The end of a run.
+
+
+@pytest.mark.parametrize(
+    ("given", "most"),
+    [
+        ({}, 1),
+        ({"engine": {"speculation": DRAFTS}}, 4),
+        ({"parallelism": {"tp": 1, "pp": 2}}, 1),
+        ({"model": "qwen3-30b-a3b", "parallelism": {"tp": 1, "dp": 2, "ep": 2}}, 1),
+        ({"prefill": {"replicas": 1, "kv_link": "kv"}}, 1),
+    ],
+)
+def test_who_is_cut_off_by_the_end_shows_what_was_made(given: dict[str, Any], most: int) -> None:
+    """All tokens are in the rows of requests, but for the part of a step under way."""
+    scenario = small_scenario(
+        duration="3 s",
+        rate="20 /s",
+        lengths={"prompt": 100, "output": 300},
+        reasoning={"share": 0.5, "tokens": {"uniform": {"low": 5, "high": 400}}},
+    )
+    given = {"replicas": 1, **given}
+    told = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
+    told["deployments"]["d"] |= given
+    told["network"] = {"links": {"kv": {"bandwidth": "400 Gbit/s", "latency": "10 us"}}}
+    if "prefill" not in given:
+        del told["network"]
+    run = simulate(validate(Scenario, told | {"drain": "0 s"}), debug=True)
+    table = run.requests
+    cut = table[table["outcome"] == "unfinished"]
+    assert len(cut) > 15
+    made = 3.0 * run.summary["output_tokens_per_s"]
+    late = made - table["output_tokens"].sum()
+    assert 0.0 <= late + 1e-6 < 1 + most * len(cut)
+    # Whose answer has begun has made a token of it, and nobody else.
+    thinks = cut[(cut["reasoning_tokens"] > 0) & ~cut["ttft_ms"].isna()]
+    begun = ~thinks["ttfo_ms"].isna()
+    assert 0 < begun.sum() < len(thinks)
+    assert ((thinks["output_tokens"] > thinks["reasoning_tokens"]) == begun).all()

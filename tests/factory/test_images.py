@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from factory_sim.errors import InputError
 from factory_sim.factory.build import roofline
 from factory_sim.factory.engine.images import Encodes
+from factory_sim.factory.engine.request import Request
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Speed
@@ -22,10 +23,11 @@ from factory_sim.frozen import validate
 from factory_sim.physics.step_time import StepTime
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
+from factory_sim.workload.stream import mean_lengths
 from tests.factory.side_by_side import Case, Toy, toy_power
 from tests.factory.small import small_scenario
 from tests.factory.test_exactness import TOYS, assert_same, cases
-from tests.workload.making import requests, workload
+from tests.workload.making import CATALOG, HERE, requests, workload
 
 IMAGES: dict[str, Any] = {"share": 0.5, "count": {"uniform": {"low": 1, "high": 3}}, "tokens": 64}
 ONE: dict[str, Any] = {"process": "closed", "concurrency": 1, "requests": 1}
@@ -142,11 +144,64 @@ def test_images_leave_all_other_draws_as_they_are() -> None:
     assert set(shown.images) == {0, 1, 2, 3}
 
 
+def test_each_archetype_of_a_mix_has_images_of_its_own() -> None:
+    """What shows nothing stays as it is, and the mean prompt counts each by its share."""
+    text: dict[str, Any] = {"lengths": {"prompt": 100, "output": 5}}
+    kinds: dict[str, Any] = {
+        "chat": {"weight": 3, **text},
+        "one": {"weight": 1, **text, "images": {"tokens": 64}},
+        "some": {"weight": 1, **text, "images": {"share": 0.4, "count": 5, "tokens": 32}},
+    }
+    arrivals = {"process": "poisson", "rate": "200 /s"}
+    spec = workload(arrivals=arrivals, mix=kinds)
+    found = requests(spec)
+    chat, one, some = (found.archetype == kind for kind in range(3))
+    assert not found.images[chat].any()
+    assert set(found.images[one]) == {1}
+    assert set(found.images[some]) == {0, 5}
+    assert (found.images[some] > 0).mean() == pytest.approx(0.4, abs=0.03)
+    assert np.array_equal(found.prompt, 100 + found.images * np.where(some, 32, 64))
+    prompt, _, _ = mean_lengths(spec, CATALOG, HERE)
+    assert prompt == pytest.approx(100 + 0.2 * 64 + 0.2 * 0.4 * 5 * 32)
+    assert found.prompt.mean() == pytest.approx(prompt, rel=0.02)
+    bare = {kind: {k: v for k, v in own.items() if k != "images"} for kind, own in kinds.items()}
+    plain = requests(workload(arrivals=arrivals, mix=bare))
+    assert np.array_equal(plain.archetype, found.archetype)
+    assert np.array_equal(plain.arrival_s, found.arrival_s)
+
+
+def test_a_mix_is_served_with_its_images() -> None:
+    """Beside images of another size at one deployment it is refused, where that is said."""
+    text = {"lengths": {"prompt": 100, "output": 5}}
+    mix = {"chat": {"weight": 1, **text}, "shown": {"weight": 1, **text, "images": {"tokens": 64}}}
+    given = seeing().model_dump(mode="json", by_alias=True, exclude_none=True)
+    del given["workload"]["w"]["lengths"]
+    given["workload"]["w"] |= {"mix": mix, "arrivals": {"process": "poisson", "rate": "9 /s"}}
+    run = simulate(validate(Scenario, given), debug=True)
+    (fleet,) = lay_out(validate(Scenario, given)).fleets
+    assert fleet.vision is not None
+    shown = run.requests["archetype"] == 1
+    assert (run.requests["images"] == shown).all()
+    assert run.summary["images"]["share_of_requests"] == pytest.approx(shown.mean())
+    mix["chat"]["images"] = {"tokens": 65}
+    told = r"w\.mix\.shown\.images\.tokens: all images sent to d are of one size so far.* 64, 65"
+    with pytest.raises(InputError, match=told):
+        lay_out(validate(Scenario, given))
+
+
+def test_who_is_asked_next_is_shown_the_images_too() -> None:
+    request = Request(1, 0.0, 200, 20, images=2)
+    request.unseen = 0
+    assert (request.again().images, request.again().unseen) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("images", "deployment", "told"),
     [
         ({"tokens": 64}, {"model": "llama-3.1-8b"}, r"d\.model: a workload sends images, and"),
         ({"tokens": 64}, {"step_time": "aiconfigurator"}, "d.step_time: is not modelled together"),
+        ({"tokens": 64}, {"parallelism": {"pp": 2}}, r"d\.parallelism\.pp: is not modelled"),
+        ({"tokens": 64}, {"parallelism": {"cp": 2}}, r"d\.parallelism\.cp: is not modelled"),
         (
             {"tokens": 64},
             {"engine": {"speculation": {"num_speculative_tokens": 2, "acceptance": 0.5,
@@ -167,6 +222,10 @@ def test_what_does_not_go_together_is_refused(
     [
         ({"images": {"tokens": 0}}, r"images\.tokens"),
         ({"images": {"tokens": 9, "count": 0}}, "count can be 0; who has images has one"),
+        (
+            {"images": {"tokens": 9}, "lengths": None, "mix": {"chat": {"weight": 1}}},
+            r"images belongs to the archetypes of a mix; write mix\.NAME\.images",
+        ),
         ({"images": {"tokens": 9}, "sessions": {"turns": 3}}, "images in sessions are not"),
     ],
 )

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from factory_sim.factory.build import roofline
+from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Speed
 from factory_sim.factory.run import simulate
 from factory_sim.physics.pipeline import Stages
+from factory_sim.physics.step_time import StepTime
 from factory_sim.scenario.deployment import Parallelism
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
 from tests.factory.small import small_scenario
@@ -52,6 +55,13 @@ def test_pipelines_equal_single_steps(case: Case) -> None:
     assert_same_gaps(slow, fast)
     batch = fast.batch
     totals = batch.ledger.totals(batch.stretch.step_time)
+    # Watts are of the mean over stages, which is more than their mean where they differ.
+    energy_j = sum(step.energy_j for step in slow.steps)
+    assert totals.energy_j >= (1.0 - ENERGY) * energy_j
+    model = case.speed_at(1.0).step_time
+    assert isinstance(model, Stages)
+    if len(set(model.stages)) == 1:
+        assert totals.energy_j == pytest.approx(energy_j, rel=ENERGY)
     assert batch.kv.free == batch.kv.total
     assert batch.recomputed_tokens == sum(record.recomputed for record in slow)
     assert totals.output_tokens == pytest.approx(sum(record.emitted for record in slow))
@@ -93,8 +103,13 @@ def test_a_round_is_the_period_of_a_first_in_first_out_pipeline(data: st.DataObj
         def step_s(self, contexts: list[float], chunks: object, sampled: int) -> float:
             return self.each * contexts[0]
 
-    lasts = turns_last([Linear(each) for each in stages])  # type: ignore[list-item]
-    assert period == pytest.approx(lasts([([load], [], 0) for load in loads]), rel=1e-2, abs=1e-9)
+        def step_power_w(self, *load: object) -> float:
+            return 1.0
+
+    lasts = turns_last([Linear(each) for each in stages], 1.0)  # type: ignore[arg-type]
+    round_s, power_w = lasts([([load], [], 0, 0.0) for load in loads])
+    assert period == pytest.approx(round_s, rel=1e-2, abs=1e-9)
+    assert power_w == pytest.approx(1.0)
 
 
 def toys(many: int, of: int, **each: float) -> Speed:
@@ -120,6 +135,26 @@ def test_a_full_pipeline_takes_no_longer_than_one_micro_batch(busy: int, round_s
     working_j = 11 * busy * power.energy_j(1.0, 1.0, 0.0)
     waiting_j = 11 * (4 - busy) * power.idle_w
     assert totals.energy_j == pytest.approx(working_j + waiting_j, rel=ENERGY)
+
+
+@pytest.mark.parametrize("pp", [2, 8])
+def test_watts_of_the_mean_stage_are_those_of_all_stages_of_a_model(pp: int) -> None:
+    """The last has the output head, of a model of 8 billion weights with 128,256 tokens."""
+    scenario = small_scenario()
+    spec = scenario.deployments["d"].model_copy(update={"parallelism": Parallelism(pp=pp)})
+    (fleet,) = lay_out(scenario.model_copy(update={"deployments": {"d": spec}})).fleets
+    model, power = roofline(fleet, 1.0), fleet.power.at(1.0)
+    assert isinstance(model, Stages)
+
+    def joules(step_time: StepTime, n: int, context: int) -> float:
+        terms = zip(step_time.decode(n), step_time.per_context, strict=True)
+        cost = [fixed + context * each for fixed, each in terms]
+        return power.energy_j(cost[0], cost[5], cost[6])
+
+    for n, context in ((1, 1_000), (32, 32_000), (64, 256_000)):
+        pairs = zip(model.stages, model.counts, strict=True)
+        apart_j = sum(many * joules(stage, n, context) for stage, many in pairs)
+        assert joules(model, n, context) == pytest.approx(apart_j, rel=ENERGY)
 
 
 def test_the_slowest_stage_sets_the_pace_of_a_full_pipeline() -> None:

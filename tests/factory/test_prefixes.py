@@ -284,31 +284,6 @@ def test_hashes_cover_whole_kv_blocks(trace: Any) -> None:
     )
 
 
-def pools(arrivals: dict[str, Any], **prefill: Any) -> Scenario:
-    return site_of(
-        site={"grid_limit": "1 MW", "pue": 1.3},
-        network={"links": {"kv": {"bandwidth": "400 Gbit/s"}}},
-        deployments={
-            "d": {
-                "model": "llama-3.1-8b",
-                "replicas": 2,
-                "prefill": {"replicas": 2, "kv_link": "kv"} | prefill,
-            }
-        },
-        workload={"w": {"deployment": "d", "arrivals": arrivals}},
-    )
-
-
-def test_pools_of_prompts_keep_no_prefixes(trace: Any) -> None:
-    arrivals = trace(conversations(2, 2))
-    assert problems(pools(arrivals)) == [
-        "deployments.d.engine.prefix_caching: a prefill pool keeps no prefixes yet; say "
-        "'prefix_caching: false', or leave out 'prefill'"
-    ]
-    with pytest.raises(InputError, match="so that router 'cache-aware' has nothing to go by"):
-        pools(arrivals, router="cache-aware")
-
-
 def test_routers_without_what_they_look_at_are_refused(trace: Any) -> None:
     assert problems(small_scenario(router="cache-aware")) == [
         "deployments.d.router.policy: cache-aware looks into prefix caches, and d has none; take "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -140,6 +141,23 @@ def test_who_is_preempted_finds_its_own_reasoning() -> None:
     assert victim.preemptions == 1
     assert batch.recomputed_tokens == victim.recomputed < 32
     assert_same(case)
+
+
+@pytest.mark.parametrize(("others", "reasoning"), [(30, 20), (20, 25)])
+def test_who_is_preempted_and_gives_up_has_begun_no_answer(others: int, reasoning: int) -> None:
+    """When it would have answered, had it not lost its blocks before, it waits or decodes again."""
+    asked = ReferenceRequest(1e-3, 16, 30, reasoning=reasoning)
+
+    def begun_s(victim: ReferenceRequest) -> float:
+        first = ReferenceRequest(0.0, 16, others, reasoning=9)
+        case = Case((first, victim), partial(speed_of, "constant"), blocks=4, policy="continuous")
+        assert_same(case)
+        requests = engine(case).requests
+        assert [request.preemptions for request in requests] == [0, 1]
+        return requests[1].answer_s
+
+    answers_s = begun_s(asked)
+    assert math.isnan(begun_s(replace(asked, deadline_s=answers_s - 0.015)))
 
 
 # Promises.

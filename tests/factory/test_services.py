@@ -55,10 +55,10 @@ def given(
     }
 
 
-def run(policy: dict[str, Any] | None = None, **more: Any) -> Run:
+def run(policy: dict[str, Any] | None = None, debug: bool = False, **more: Any) -> Run:
     if policy is not None:
         more["services"] = {"s": {"deployments": ["a", "b"], **policy}}
-    return simulate(validate(Scenario, given(**more)), debug=True)
+    return simulate(validate(Scenario, given(**more)), debug=debug)
 
 
 def everyone_once(result: Run) -> pd.DataFrame:
@@ -84,7 +84,7 @@ def made(result: Run) -> float:
 
 def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
     enough = {"arrivals": {"process": "poisson", "rate": "20 /s", "requests": 400}}
-    result = run({"policy": "cascade", "escalate": "30 %"}, workload=enough)
+    result = run({"policy": "cascade", "escalate": "30 %"}, debug=True, workload=enough)
     table = everyone_once(result)
     on = int((table["deployment"] == "b").sum())
     assert chisquare([on, len(table) - on], [0.3 * len(table), 0.7 * len(table)]).pvalue > 0.01
@@ -99,6 +99,33 @@ def test_a_cascade_makes_the_tokens_of_both_and_counts_one_answer() -> None:
     own = result.summary["services"]["s"]
     assert own["requests_sent_on"] == on
     assert own["output_tokens_made_per_answer"] == pytest.approx(tokens / len(table))
+
+
+def test_the_second_answer_is_to_the_same_question() -> None:
+    sees = {"model": "qwen3-vl-8b", "replicas": 1}
+    asks = {
+        "reasoning": {"share": "60 %", "tokens": 90},
+        "images": {"share": "50 %", "count": 2, "tokens": 256},
+    }
+    once, twice = (
+        run(
+            {"policy": "cascade", "escalate": [share]},
+            workload=asks,
+            deployments={"a": sees, "b": sees},
+        ).requests
+        for share in (1e-9, 1.0)
+    )
+    same = ["prompt_tokens", "images", "reasoning_tokens", "output_tokens"]
+    assert twice[same].equals(once[same])
+    assert (once["reasoning_tokens"] > 0).any() and (once["images"] > 0).any()
+    assert (twice["deployment"] == "b").all()
+
+
+def test_what_an_answer_took_counts_those_that_did_not_do() -> None:
+    asks = {"reasoning": {"share": "100 %", "tokens": 90}}
+    both = run({"policy": "cascade", "escalate": [1.0]}, workload=asks).summary
+    answer, each = both["per_answer"], both["energy_per_output_token_j"]
+    assert answer["energy_j"] == pytest.approx(2.0 * answer["output_tokens"] * each)
 
 
 def test_an_escalated_request_waits_for_the_whole_first_answer() -> None:
@@ -124,11 +151,54 @@ def test_with_every_answer_escalated_energy_of_an_answer_is_that_of_both_models(
     assert both["gpu_energy_per_answer_j"] > 1.2 * one["gpu_energy_per_answer_j"]
 
 
+def test_who_is_sent_on_reasons_and_brings_its_images_again() -> None:
+    """The deployment asked last encodes the images as the first did, and reasons as long."""
+    sees = {"model": "qwen3-vl-8b", "replicas": 1}
+    alone, both = (
+        run(
+            {"policy": "cascade", "escalate": [share]},
+            deployments={"a": sees, "b": sees},
+            workload={
+                "arrivals": {"process": "closed", "concurrency": 1, "requests": 1},
+                "lengths": {"prompt": 100, "output": 20},
+                "reasoning": {"tokens": 80},
+                "images": {"count": 4, "tokens": 1024},
+            },
+        ).requests.iloc[0]
+        for share in (1e-9, 1.0)
+    )
+    assert (both["deployment"], both["images"], both["reasoning_tokens"]) == ("b", 4, 80)
+    for name in ("ttft_ms", "ttfo_ms", "e2e_ms"):
+        assert both[name] == pytest.approx(alone["e2e_ms"] + alone[name], rel=1e-9)
+
+
+def test_what_a_cache_held_is_not_found_where_there_is_none() -> None:
+    """Every turn after the first is found at `a`, and computed whole at `b`."""
+    result = run(
+        {"policy": "cascade", "escalate": "100 %"},
+        deployments={
+            "b": {
+                "model": "llama-3.1-8b",
+                "replicas": 1,
+                "engine": {"prefix_caching": False},
+            }
+        },
+        workload={
+            "arrivals": {"process": "closed", "concurrency": 2},
+            "lengths": {"prompt": 400, "output": 20},
+            "sessions": {"turns": 4, "think_time": "100 ms"},
+        },
+    )
+    table = everyone_once(result)
+    assert set(table["deployment"]) == {"b"}
+    assert set(table["cached_tokens"]) == {0}
+
+
 def test_fallback_sends_on_what_a_full_queue_refuses() -> None:
     small = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 2, "max_queue": 1}}
     alone = run(workload={"deployment": "a"}, deployments={"a": small})
     assert alone.summary["requests_rejected"] > 50
-    result = run({"policy": "fallback"}, deployments={"a": small})
+    result = run({"policy": "fallback"}, debug=True, deployments={"a": small})
     table = everyone_once(result)
     assert (table["outcome"] == "completed").all()
     assert (table["deployments_asked"] == np.where(table["deployment"] == "a", 1, 2)).all()
@@ -182,6 +252,23 @@ def test_requests_go_elsewhere_while_a_deployment_is_down() -> None:
     assert set(table.loc[table["arrival_s"] < 4.0, "deployment"]) == {"a"}
 
 
+@pytest.mark.parametrize(
+    "policy", [{"policy": "fallback"}, {"policy": "least-outstanding"}], ids=lambda p: p["policy"]
+)
+def test_a_deployment_scaled_to_zero_is_woken_by_one_request(policy: dict[str, Any]) -> None:
+    scaled = {"policy": "reactive", "outstanding": 4, "min": 0}
+    asleep = {"model": "llama-3.1-8b", "replicas": 2, "autoscaling": scaled}
+    calm = {"process": "poisson", "rate": "8 /s"}
+    result = run(policy, duration="150 s", deployments={"a": asleep}, workload={"arrivals": calm})
+    table = everyone_once(result)
+    up_s = (table["arrival_s"] + table["ttft_ms"] / 1e3)[0]
+    assert 60.0 < up_s < 120.0  # the weights, and the engine's start
+    early = table["arrival_s"] < up_s - 10.0
+    assert table.loc[early, "deployment"].tolist() == ["a"] + ["b"] * (early.sum() - 1)
+    late = table.loc[table["arrival_s"] > up_s, "deployment"]
+    assert (late == "a").mean() > (0.9 if policy["policy"] == "fallback" else 0.3)
+
+
 def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     both = {
         name: {
@@ -201,6 +288,44 @@ def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
     assert (
         chisquare([counts["a"], counts["b"]], [len(shared) / 4, 3 * len(shared) / 4]).pvalue > 0.01
     )
+
+
+def test_a_class_comes_to_no_other_deployment_than_its_route_says() -> None:
+    """Images go to the model that sees, and nobody need say how far the other one is."""
+    base = given(
+        deployments={"b": {"model": "qwen3-vl-8b", "replicas": 1}},
+        services={
+            "s": {"deployments": ["a", "b"], "policy": "by-class", "routes": {"t": "a", "v": "b"}}
+        },
+        regions={"x": {"round_trip": {"a": "9 ms"}}, "y": {"round_trip": {"b": "50 ms"}}},
+    )
+    text = base["workload"].pop("w")
+    seen = text | {"images": {"count": 1, "tokens": 256}, "regions": {"y": 1}}
+    base["workload"] = {"t": text | {"regions": {"x": 1}}, "v": seen}
+    result = simulate(validate(Scenario, base), debug=True)
+    table = everyone_once(result)
+    sent = table["workload"].value_counts()
+    found = result.summary["services"]["s"]["deployments"]
+    assert {name: part["asked"] for name, part in found.items()} == {"a": sent["t"], "b": sent["v"]}
+    assert (table.loc[table["workload"] == "v", "images"] == 1).all()
+
+
+def test_who_has_no_promise_of_its_class_has_that_of_whoever_answers() -> None:
+    priced = {"classes": {"c": {"price": {"input": "1 USD/Mtoken", "output": "2 USD/Mtoken"}}}}
+    slack = {"model": "llama-3.1-8b", "replicas": 1, "slo": {"ttft": "10 s"}}
+    strict = slack | {"slo": {"ttft": "1 us", "percentile": 90}}
+    both = {"deployments": {"a": slack, "b": strict}}
+    share = {"policy": "weighted", "weights": {"a": 1, "b": 1}}
+    plain = run(share, **both)
+    classed = run(share, **both, **priced, workload={"class": "c"})
+    for result in (plain, classed):
+        table = result.requests
+        assert (table["slo_met"] == (table["deployment"] == "a")).all()
+        assert result.summary["slo"] == {"met": False}
+        assert result.summary["deployments"]["a"]["slo"]["met"]
+        assert result.summary["deployments"]["b"]["slo"]["percentile"] == 90
+    goodput = "goodput_requests_per_s"
+    assert classed.summary[goodput] == plain.summary[goodput] > 0.0
 
 
 def test_a_service_changes_nothing_of_what_is_asked() -> None:
@@ -324,6 +449,26 @@ def test_clients_of_a_closed_loop_wait_until_the_answer_is_there() -> None:
     each_s = result.requests["e2e_ms"].mean() / 1e3
     assert each_s > 40 * EVENT_BYTES / 8000
     assert np.diff(result.requests["arrival_s"]) == pytest.approx(each_s, rel=1e-6)
+
+
+@pytest.mark.parametrize("load", ["open", "closed", "sessions"])
+def test_an_answer_that_comes_after_its_client_has_gone_is_timed_out(load: str) -> None:
+    """Of 30 tokens, 300 bytes each: the server has them soon, users take 1.1 s to see the last."""
+    ask = {"deployment": "a", "timeout": "1 s"} | LOADS[load]
+    if load == "sessions":
+        ask["sessions"] = {"turns": 3, "think_time": "100 ms"}
+    ask["lengths"] = {"prompt": 50, "output": 30}
+    slow = {"narrow": {"round_trip": "20 ms", "last_mile": "64 kbit/s"}}
+    result = run(workload=ask, regions=slow)
+    assert set(result.requests["outcome"]) == {"timed_out"}
+    assert result.requests["e2e_ms"].isna().all()
+    assert result.summary["requests_completed"] == 0
+    if load == "closed":  # they ask again when they give up
+        assert len(result.requests) == pytest.approx(7 * 30 / 1.2, abs=7)
+    if load == "sessions":
+        assert result.summary["sessions"]["failed"] == result.summary["sessions"]["started"]
+    far = run(workload=ask | {"timeout": "500 ms", "round_trip": "900 ms"})
+    assert set(far.requests["outcome"]) == {"timed_out"}
 
 
 def test_nearest_looks_at_the_region_and_answers_cross_its_round_trip() -> None:
@@ -472,6 +617,20 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             "deployments.a.engine.scheduling",
             "promised nothing that a deadline could be taken from",
         ),
+        (
+            {
+                "services": {"s": {"policy": "fallback", "deployments": ["a", "b"]}},
+                "deployments": {
+                    "a": {
+                        "model": "llama-3.1-8b",
+                        "replicas": 1,
+                        "autoscaling": {"policy": "reactive", "outstanding": 8, "min": 0},
+                    }
+                },
+            },
+            "deployments.a.autoscaling.min",
+            "asks others while no replica is up",
+        ),
         ({"workload": {"deployment": "a", "regions": {"x": 1}}}, "workload.w.regions", "no 'reg"),
         (
             {
@@ -496,6 +655,14 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             },
             "regions.x",
             "no workload comes from it",
+        ),
+        (
+            {
+                "workload": {"deployment": "a"},
+                "regions": {name: {"round_trip": "9 ms", "share": 1e308} for name in ("x", "y")},
+            },
+            "regions.x.share",
+            "must be less than or equal to 1000000000",
         ),
         (
             {"services": {"s": CASCADE}, "regions": {"x": {"round_trip": {"a": "9 ms"}}}},

@@ -379,6 +379,11 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"failures": {"schedule": [{"at": "1 s", "what": "feed"}]}},
         "failures.schedule.0.what: 'feed' names no site; begin with it, as 'paris/feed'",
     ),
+    "whole site": (
+        {"failures": {"schedule": [{"at": "1 s", "what": "rome"}]}},
+        "failures.schedule.0.what: 'rome' is a site, and no site fails whole; name what fails "
+        "there, such as 'rome/feed'",
+    ),
 }
 
 

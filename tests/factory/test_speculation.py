@@ -245,6 +245,9 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
         ({"engine": drafted() | {"scheduling": "fair"}}, "'fair' counts a token of each"),
         ({"engine": drafted() | {"preemption": "swap"}}, "compute victims again, so far"),
         ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory or on drives yet"),
+        ({"parallelism": {"pp": 2}}, "with parallelism.pp do not draft yet"),
+        ({"prefill": {"replicas": 1, "parallelism": {"pp": 2}}}, r"with prefill\.parallelism\.pp"),
+        ({"prefill": {"replicas": 1, "parallelism": {"cp": 2}}}, r"with prefill\.parallelism\.cp"),
     ):
         with pytest.raises(InputError, match=message):
             validate(Deployment, spec.model_dump(exclude_none=True) | update)

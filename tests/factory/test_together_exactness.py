@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,12 +14,12 @@ from tests.factory import test_pool_exactness as pools
 from tests.factory import test_prefix_exactness as prefixes
 from tests.factory import test_schedule_exactness as schedules
 from tests.factory.side_by_side import Case, engine, reference
-from tests.factory.test_exactness import SAME, assert_same
+from tests.factory.test_exactness import SAME, assert_same, speed_of
 from tests.factory.test_ranks import assert_same as assert_same_ranks
 from tests.factory.test_ranks import ranked
 from tests.factory.test_speculation_exactness import UNWINDOWED, drafted
 from tests.factory.test_speculation_exactness import assert_same as assert_same_drafted
-from tests.reference import Order
+from tests.reference import Order, ReferenceRequest
 
 tries = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
@@ -111,6 +112,23 @@ def test_prefixes_and_drafts(case: Case) -> None:
 @given(come_and_drafted())
 def test_drafts_of_requests_that_come_with_their_kv_cache(case: Case) -> None:
     assert_same_drafted(case)
+
+
+def test_who_comes_with_its_kv_cache_needs_room_for_its_drafts_too() -> None:
+    """Of three blocks the first needs two, for its 14 tokens and four more in every step; so does
+    the second, which waits until it is gone, and is not let in and preempted at once."""
+    asked = tuple(ReferenceRequest(at_s, 14, 10, made_s=0.0) for at_s in (0.1, 0.12))
+    case = Case(
+        asked,
+        partial(speed_of, "constant"),
+        blocks=3,
+        role="decodes",
+        drafts=Drafts(3, 0.0, 0.0, 1),
+    )
+    assert_same_drafted(case)
+    fast = engine(case)
+    assert [request.preemptions for request in fast.requests] == [0, 0]
+    assert fast.batch.recomputed_tokens == 0
 
 
 @tries

@@ -86,7 +86,7 @@ def test_a_token_crosses_to_another_domain_once() -> None:
     assert isinstance(rank, RankRoofline)
     chip, model = fleet.chip, fleet.model
     assert model.moe is not None
-    more_s = rank.together(1_600_000).network_s - rank.together(800_000).network_s
+    more_s = rank.together(1_600_000, 0, 0).network_s - rank.together(800_000, 0, 0).network_s
     chosen = 1.0 - 0.5**model.moe.active  # the other server has one of the eight experts
     crossing = 800_000 * chosen / 2 / 8 * model.hidden * (1 + 2)  # there in fp8, back in bf16
     expected = work.moe_layers(model) * crossing / (chip.scaleout * chip.network)

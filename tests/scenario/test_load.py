@@ -80,7 +80,10 @@ def test_a_field_is_named_with_what_would_work(override: str, start: str) -> Non
 @pytest.mark.parametrize(
     ("override", "start"),
     [
-        ("deployments.chat.parallelism.tp=16", "deployments.chat.parallelism.tp: 16 GPUs do not"),
+        (
+            "deployments.chat.parallelism.tp=64",
+            "deployments.chat.replicas: a replica of 64 GPUs needs 64 GPUs in racks of 8-GPU",
+        ),
         (
             "deployments.chat.parallelism.tp=3",
             "deployments.chat.parallelism.tp: must divide the 64",

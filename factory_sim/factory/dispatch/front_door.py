@@ -48,7 +48,7 @@ class Counter:
 
     @property
     def open(self) -> bool:
-        """Tell whether a replica takes requests."""
+        """Tell whether a replica takes requests, or would be started for one."""
         return self.gateway.open
 
     def price(self, now: float) -> float:
@@ -226,10 +226,13 @@ class FrontDoor:
                 gap_s,
             )
         )
+        home_s = now + last_s
+        if outcome == "completed" and home_s > trip.due_s:
+            outcome, home_s = "timed_out", max(now, trip.due_s)
         client = trip.client
         if client is not None and outcome != "unfinished":
 
             def home(_: int) -> None:
                 client.succeed(outcome)
 
-            self.env.call(now + last_s, COMPLETION, home)
+            self.env.call(home_s, COMPLETION, home)

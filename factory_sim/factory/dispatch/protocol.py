@@ -14,7 +14,7 @@ class Offer(Protocol):
 
     @property
     def open(self) -> bool:
-        """Whether a replica of it takes requests."""
+        """Whether a replica of it takes requests, or would be started for one."""
 
     def price(self, now: float) -> float:
         """Return the price of energy at its site, USD/J."""

@@ -24,10 +24,10 @@ class Answers:
         """Expect a decoding request to make the first token of its answer by decode step `step`."""
         heappush(self._begin, (step, request.number, request.preemptions, request))
 
-    def advance(self, stretch: Stretch, step: int) -> None:
-        """Let a stretch pass, the last of whose steps comes before decode step `step`."""
+    def advance(self, stretch: Stretch, steps: int, step: int) -> None:
+        """Let the first `steps` of a stretch pass, the last of them before decode step `step`."""
         begin = self._begin
         while begin and begin[0][0] <= step:
             due, _, preemptions, request = heappop(begin)
             if request.finish_step >= 0 and request.preemptions == preemptions:
-                request.answer_s = stretch.time_after(stretch.steps - (step - due))
+                request.answer_s = stretch.time_after(steps - (step - due))

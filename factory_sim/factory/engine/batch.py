@@ -335,7 +335,7 @@ class Batch:
             if self.windows is not None:
                 self.windows.advance(steps, step)
             if self.answers is not None:
-                self.answers.advance(stretch, step)
+                self.answers.advance(stretch, steps, step)
             finishing = self._finishing
             while finishing and finishing[0][0] <= step:
                 ending = heappop(finishing)
@@ -387,6 +387,15 @@ class Batch:
         if self.answers is not None:
             self.answers = Answers()
         return sorted(lost, key=lambda request: request.number)
+
+    def write_down(self, now: float, stepping: bool) -> None:
+        """Write down how far those who decode have come, as the run ends `now`."""
+        steps = int(self.stretch.steps_by(now)) if stepping and self._decodes else 0
+        for request in self.running:
+            if request.finish_step >= 0:
+                request.emitted = self._stored(request, steps) - request.prompt + 1
+        if self.answers is not None:
+            self.answers.advance(self.stretch, steps, self._step + steps)
 
     def check(self) -> None:
         """Recount everything from the requests themselves; AssertionError if a sum is off.

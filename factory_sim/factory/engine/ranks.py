@@ -367,6 +367,11 @@ class Ranks:
             self.stretch.book_together(self.ledger, steps)
         return sorted(lost, key=lambda request: request.number)
 
+    def write_down(self, now: float, stepping: bool) -> None:
+        """Write down how far requests have come; see `Batch.write_down`."""
+        for rank in self.ranks:
+            rank.write_down(now, stepping)
+
     def check(self) -> None:
         """Recount every rank; AssertionError if a sum is off."""
         for rank in self.ranks:

@@ -41,6 +41,8 @@ class Request:
         "deadline_s",
         "due_s",
         "emitted",
+        "encode_replica",
+        "encoding_s",
         "finish_step",
         "first_token_s",
         "gone",
@@ -103,6 +105,8 @@ class Request:
         self.client: Waiting | None = None  # waits for the answer, in a closed loop
         self.replica = -1
         self.prefill_replica = -1  # that computed its prompt, where others decode
+        self.encode_replica = -1  # that encoded its images, where it is another
+        self.encoding_s = NEVER  # how long that took, until they were where its prompt is computed
         self.queued_s = NEVER
         self.admitted_s = NEVER
         self.first_token_s = NEVER
@@ -128,23 +132,28 @@ class Request:
         self.emitted = self.stored = self.left = self.hit = self.blocks = self.carried = 0
         self.held = self.lost = 0
         self.unseen = self.images
-        self.transfer_s = NEVER
+        self.transfer_s = self.encoding_s = NEVER
         self.finish_step = -1
         self.retries += 1
 
     def again(self) -> Request:
-        """Return the same request as its client sent it, for another deployment to be asked."""
+        """Return the same request as its client sent it, for another deployment to be asked.
+
+        What a prefix cache of the last one held of it (`cached`, where it has hashes) is not here.
+        """
         other = Request(
             self.number,
             self.arrival_s,
             self.prompt,
             self.output,
-            self.cached,
+            self.cached if self.hashes is None else 0,
             self.due_s,
             self.stream,
             self.archetype,
             self.session,
             self.hashes,
+            self.reasoning,
+            self.images,
         )
         other.priority, other.tenant = self.priority, self.tenant
         return other

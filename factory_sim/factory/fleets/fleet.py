@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import ceil
 
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision, System
 from factory_sim.factory.fleets.drafting import Drafting
@@ -19,15 +20,19 @@ from factory_sim.scenario.scenario import Scenario
 PREFILL = "/prefill"
 """Ends the name of a deployment's pool that computes prompts; no deployment's name has a slash."""
 
+ENCODE = "/encode"
+"""Ends the name of a deployment's pool that encodes images."""
+
 
 @dataclass(frozen=True)
 class Fleet:
     """One deployment, resolved: its engine settings, physics, and the GPUs of each replica.
 
     shard: of a whole model; stages: of its pipeline, one where there is none.
-    name: of the deployment, with `/prefill` for its pool that computes prompts; where: its path in
-    the scenario. replicas: those that are simulated. represented: how many there are, at least as
-    many. like: of each rack whose replicas are not simulated, the rack that stands for it.
+    name: of the deployment, with `/prefill` for its pool that computes prompts and `/encode` for
+    the one that encodes images; where: its path in the scenario. replicas: those that are
+    simulated. represented: how many there are, at least as many. like: of each rack whose replicas
+    are not simulated, the rack that stands for it.
     """
 
     name: str
@@ -58,12 +63,17 @@ class Fleet:
     @property
     def deployment(self) -> str:
         """Return the name of the deployment that it serves."""
-        return self.name.removesuffix(PREFILL)
+        return deployment_of(self.name)
 
     @property
     def computes_prompts(self) -> bool:
         """Tell whether it is a pool that only computes prompts."""
         return self.name.endswith(PREFILL)
+
+    @property
+    def encodes(self) -> bool:
+        """Tell whether it is a pool that only encodes images."""
+        return self.name.endswith(ENCODE)
 
     @property
     def weight_only(self) -> Precision | None:
@@ -74,6 +84,8 @@ class Fleet:
     @property
     def phases(self) -> tuple[str, ...]:
         """Return the phases of a request that its replicas do."""
+        if self.encodes:
+            return ("encode",)
         if self.computes_prompts:
             return ("prefill",)
         return ("prefill", "decode") if self.spec.prefill is None else ("decode",)
@@ -101,6 +113,18 @@ class Fleet:
         return prompt_cache_bytes(self.model, self.shard.bytes_per_kv, tokens) + drafts
 
     @property
+    def image_bytes(self) -> float:
+        """Return the bytes of the embeddings of one image, in 16 bits, as the model takes them in.
+
+        A row of the model's hidden size for each token, and one more for each of the encoder's
+        layers whose features it is given beside the last's.
+        """
+        tower = self.model.vision
+        assert self.vision is not None and tower is not None
+        tokens = self.vision.patches // tower.patches_per_token
+        return 2.0 * tokens * self.model.hidden * (1 + tower.deepstack)
+
+    @property
     def plans_ahead(self) -> bool:
         """Tell whether its engine plans each step while the one before runs."""
         if self.spec.parallelism.pp > 1:
@@ -124,15 +148,26 @@ class Fleet:
         return self.max_num_seqs * self.batches
 
     @property
-    def gpus_per_replica(self) -> int:
-        """Return the GPUs that one copy of the model spans."""
-        return self.spec.parallelism.gpus
+    def instances(self) -> int:
+        """Return into how many parts, each with a replica of its own, a GPU is cut (mostly 1)."""
+        cut = self.spec.partition
+        return 1 if cut is None else self.accelerator.partitions[cut].value.instances
+
+    @property
+    def gpus_per_replica(self) -> float:
+        """Return the GPUs that one copy of the model spans; of one that is cut, a share."""
+        return self.spec.parallelism.gpus / self.instances
+
+    @property
+    def gpus(self) -> int:
+        """Return the GPUs that all replicas are on."""
+        return ceil(self.represented * self.gpus_per_replica - 1e-9)
 
     @property
     def weight_bytes(self) -> float:
         """Return the bytes of weights that all GPUs of a replica hold."""
         parts = [stage_shard(self.shard, stage) for stage in self.stages]
-        each = self.gpus_per_replica // len(parts)
+        each = self.spec.parallelism.gpus // len(parts)
         return sum(part.weight_bytes * each for part in parts)
 
 
@@ -143,16 +178,35 @@ def stage_shard(shard: Shard, stage: Stage) -> Shard:
     return replace(shard, model=stage.model, tables=stage.tables)
 
 
+def deployment_of(name: str) -> str:
+    """Return the deployment that a pool is of."""
+    return name.partition("/")[0]
+
+
 def path_of(name: str) -> str:
     """Return where a scenario describes a pool."""
-    return f"deployments.{name.replace('/', '.')}"
+    name, _, pool = name.partition("/")
+    return f"deployments.{name}" + (f".{FIELDS[pool]}" if pool else "")
+
+
+def entrances(fleets: Iterable[Fleet]) -> dict[str, Fleet]:
+    """Return the pool of each deployment that computes prompts, to which requests come."""
+    # A pool that only does that comes after the deployment's own.
+    return {fleet.deployment: fleet for fleet in fleets if not fleet.encodes}
+
+
+FIELDS = {"prefill": "prefill", "encode": "encoder"}
+"""What a scenario calls the pools of a deployment."""
 
 
 def pools_of(scenario: Scenario) -> dict[str, Deployment]:
-    """Return every pool of equal replicas: deployments by name, then who computes prompts."""
+    """Return every pool of equal replicas: deployments, who computes prompts, who encodes."""
     found = dict(scenario.deployments)
     for name, spec in scenario.deployments.items():
         if spec.prefill is not None:
             found[name] = spec.decodes_pool
             found[name + PREFILL] = spec.prompts_pool
+    for name, spec in scenario.deployments.items():
+        if spec.encoder is not None:
+            found[name + ENCODE] = spec.encoders_pool
     return found

@@ -8,8 +8,9 @@ from sys import maxsize
 from factory_sim.catalog import Accelerator, Engine, Family, Model, PowerCurve, Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.drafting import drafting_of
-from factory_sim.factory.fleets.fleet import PREFILL, Fleet, path_of, stage_shard
+from factory_sim.factory.fleets.fleet import PREFILL, Fleet, deployment_of, path_of, stage_shard
 from factory_sim.factory.fleets.parallelism import check_parallelism, shard_of
+from factory_sim.factory.fleets.partition import part_of
 from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.fleets.precision import multiplied_in
 from factory_sim.factory.fleets.seeing import beside, images_of, vision_of
@@ -41,7 +42,7 @@ def make_fleet(
     facts = scenario.facts
     where = path_of(name)
     system = facts.system(spec.system or scenario.racks[0].system)
-    accelerator = facts.accelerator(system.accelerator)
+    accelerator = part_of(where, facts.accelerator(system.accelerator), spec)
     model = facts.model(spec.model)
     engine = facts.engine(spec.engine.profile)
     precision: Precision = "bf16" if spec.precision == "fp16" else spec.precision
@@ -71,22 +72,24 @@ def make_fleet(
         for stage in stages
     ]
     memory = min(memories, key=lambda each: each.kv_bytes / each.bytes_per_token)
-    said = path_of(name.removesuffix(PREFILL))
+    said = path_of(deployment_of(name))
     drafting = drafting_of(said, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
         memory = drafting.beside(memory, shard, max_num_seqs)
         drafting = drafting.of_prompts() if prompts else drafting
-    images, vision = images_of(scenario, name.removesuffix(PREFILL)), None
-    if images is not None and spec.prefill is None:
+    images, vision = images_of(scenario, deployment_of(name)), None
+    if images is not None and spec.prefill is None and spec.encoder is None:
         row = facts.efficiency(accelerator.family, "bf16")
         eyes = chip_of(accelerator, "bf16", row, row, engine, curve, gpus)
         vision = vision_of(where, spec, model, images, eyes)
         memory = beside(memory, vision)
     if memory.blocks < 1:
-        raise InputError(
-            Problem(f"{where}.parallelism.tp", _too_big(memory, model, accelerator, gpus))
-        )
-    placed = place(spec, where, free.get(system.name, []), gpus, system.scaleup_gpus)
+        field = "parallelism.tp" if spec.partition is None else "partition"
+        raise InputError(Problem(f"{where}.{field}", _too_big(memory, model, accelerator, spec)))
+    instances = (
+        1 if spec.partition is None else accelerator.partitions[spec.partition].value.instances
+    )
+    placed = place(spec, where, free.get(system.name, []), gpus, system.scaleup_gpus, instances)
     if spec.autoscaling is not None:
         check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
     replicas, like = simulated(spec, where, placed)
@@ -209,15 +212,18 @@ def chip_of(
     )
 
 
-def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, tp: int) -> str:
+def _too_big(memory: KvMemory, model: Model, accelerator: Accelerator, spec: Deployment) -> str:
+    part = spec.partition
     short_gb = (memory.bytes_per_token * memory.block_tokens - memory.kv_bytes) / 1e9
     kept = memory.window_bytes + memory.state_bytes
     return (
         f"{model.name} does not fit: weights need {memory.weight_bytes / 1e9:.1f} GB a GPU, "
         f"activations and runtime {(memory.activation_bytes + memory.runtime_bytes) / 1e9:.1f} GB, "
         + (f"windows and states of max_num_seqs sequences {kept / 1e9:.1f} GB, " if kept else "")
-        + f"and a {accelerator.name} has {memory.usable_bytes / 1e9:.1f} GB to use; "
-        f"{short_gb:.1f} GB are missing. Use more GPUs than tp: {tp}, a smaller precision, "
+        + f"and a {f'{part} of ' if part else ''}{accelerator.name} has "
+        f"{memory.usable_bytes / 1e9:.1f} GB to use; {short_gb:.1f} GB are missing. Use "
+        + ("a larger part" if part else f"more GPUs than tp: {spec.parallelism.gpus}")
+        + ", a smaller precision, "
         + ("a lower engine.max_num_seqs, " if kept else "")
         + "or another accelerator"
     )

@@ -11,27 +11,34 @@ from factory_sim.scenario.deployment import Deployment, Represented
 
 
 def place(
-    spec: Deployment, where: str, free: list[Gpu], each: int, domain: int
+    spec: Deployment, where: str, free: list[Gpu], each: int, domain: int, parts: int = 1
 ) -> tuple[tuple[Gpu, ...], ...]:
     """Take `each` free GPUs for every replica, all inside one scale-up domain of `domain` GPUs.
 
-    A replica of more takes whole domains of one rack, neighbours where they are free.
+    A replica of more takes whole domains of one rack, neighbours where they are free. parts: of a
+    GPU, each of which takes a replica.
     """
     wanted = spec.replicas
     if isinstance(wanted, Represented):
         wanted = wanted.represent
     placed: list[tuple[Gpu, ...]] = []
-    for room in _rooms(free, each, domain):
+    for room in _rooms(free, each, domain) if parts == 1 else ([gpu] * parts for gpu in free):
         while len(room) >= each and (wanted == "fill" or len(placed) < wanted):
             gpus, room = tuple(room[:each]), room[each:]
             placed.append(gpus)
     if not placed or (wanted != "fill" and len(placed) < wanted):
         whole = "whole scale-up domains" if each <= domain else f"racks of {domain}-GPU domains"
-        needed = each if wanted == "fill" else wanted * each
+        needed = each if wanted == "fill" else -(-wanted * each // parts)
+        of = f"{each} GPUs" if parts == 1 else f"a GPU in {parts} parts each"
         raise InputError(
             Problem(
                 f"{where}.replicas",
-                f"{wanted} replicas of {each} GPUs need {needed} GPUs in {whole}; "
+                (
+                    f"a replica of {of} needs"
+                    if wanted == "fill"
+                    else f"{wanted} replicas of {of} need"
+                )
+                + f" {needed} GPUs in {whole}; "
                 f"the free GPUs hold {len(placed)}"
                 + ("" if each <= domain else " (a replica stands in one rack)"),
             )

@@ -15,8 +15,8 @@ from factory_sim.metrics.training import TrainingTotals
 class Reading(NamedTuple):
     """Counters of every replica at one time.
 
-    carried_bytes: by link. port_bytes: of every port of each site's fabric, by group. books: of
-    each site's facility.
+    totals: of each replica, and of what a pool as a whole waited for. carried_bytes: by link.
+    port_bytes: of every port of each site's fabric, by group. books: of each site's facility.
     """
 
     totals: dict[str, list[Totals]]
@@ -42,7 +42,7 @@ def read(factory: Factory) -> Reading:
     for premises in factory.premises:
         premises.meter.account()
     return Reading(
-        {name: [replica.totals() for replica in of(name)] for name in names},
+        {name: gateway.totals() for name, gateway in factory.gateways.items()},
         {name: sum(replica.batch.input_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.recomputed_tokens for replica in of(name)) for name in names},
         {name: sum(replica.batch.lost_tokens for replica in of(name)) for name in names},

@@ -27,7 +27,7 @@ def tiers_of(scenario: Scenario) -> dict[str, Tier]:
         price = tier.price if tier else None
         found[name] = Tier(
             scenario.class_of(name),
-            promise_of(promise),
+            promise_of(promise) if promise else None,
             promise.percentile if promise else 99.0,
             price.input if price else 0.0,
             price.output if price else 0.0,
@@ -49,12 +49,15 @@ def services_of(factory: Factory) -> list[ServiceUse]:
     scenario, found = factory.scenario, []
     for name, service in (scenario.services or {}).items():
         users = [n for n, spec in scenario.workload.items() if spec.deployment == name]
-        asked = np.sum([factory.doors[user].asked for user in users], axis=0).tolist()
+        asked = dict.fromkeys(service.deployments, 0)
+        for user in users:
+            for deployment, many in zip(
+                scenario.reach(user), factory.doors[user].asked, strict=True
+            ):
+                asked[deployment] += many
         others = [scenario.reach(n) for n in scenario.workload if n not in users]
         alone = not any(set(reach) & set(service.deployments) for reach in others)
-        found.append(
-            ServiceUse(name, users, dict(zip(service.deployments, asked, strict=True)), alone)
-        )
+        found.append(ServiceUse(name, users, asked, alone))
     return found
 
 
@@ -103,7 +106,7 @@ def share_of(
     return Share(
         deployment=fleet.deployment,
         name=name,
-        role=_role(fleet),
+        role="_and_".join(fleet.phases),
         replicas=replicas,
         gpus_per_replica=fleet.gpus_per_replica,
         totals=totals,
@@ -124,12 +127,12 @@ def share_of(
         * (after.moved_blocks[name] - before.moved_blocks[name])
         * fleet.memory.bytes_per_token
         * fleet.memory.block_tokens
-        * fleet.gpus_per_replica,
+        * fleet.spec.parallelism.gpus,
         loaded_tokens={
             tier: scale * blocks * fleet.memory.block_tokens
             for tier, blocks in _loaded_blocks(fleet, before, after).items()
         },
-        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.gpus_per_replica,
+        kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.spec.parallelism.gpus,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
     )
 
@@ -162,7 +165,3 @@ def _loaded_blocks(fleet: Fleet, before: Reading, after: Reading) -> dict[str, i
     early, late = (map(sum, zip(*replicas, strict=True)) for replicas in both)
     tiers = fleet.spec.engine.cache_tiers
     return {tier: b - a for tier, a, b in zip(tiers, early, late, strict=True)}
-
-
-def _role(fleet: Fleet) -> str:
-    return fleet.phases[0] if len(fleet.phases) == 1 else ""

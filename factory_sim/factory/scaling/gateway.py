@@ -12,6 +12,10 @@ from factory_sim.factory.replica import Replica
 class Told(Protocol):
     """Who is told."""
 
+    @property
+    def asleep(self) -> bool:
+        """Whether no replica is wanted, and one more request would start one."""
+
     def emptied(self, number: int) -> None:
         """A replica that takes no new requests has none left."""
 
@@ -29,6 +33,11 @@ class ScaledGateway(Gateway):
         super().__init__(*gateway)  # type: ignore[arg-type]
         self.draining: set[int] = set()
         self.waited = 0
+
+    @property
+    def open(self) -> bool:
+        """Tell whether a replica takes requests, or one would start for the next."""
+        return super().open or self.told.asleep
 
     def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
         """Note how a request ended; say so if it was the last one."""

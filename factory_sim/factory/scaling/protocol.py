@@ -20,7 +20,9 @@ class Look(NamedTuple):
 
 class Policy(Protocol):
     """Says how many replicas should be up. The scaler sees to it that there are no more than are
-    placed."""
+    placed. wakes: whether it wants one for a request that finds none."""
+
+    wakes: bool
 
     def first(self) -> int:
         """Return how many are up at the start."""

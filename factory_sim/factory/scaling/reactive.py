@@ -20,6 +20,8 @@ from factory_sim.scenario.autoscaling import Reactive as Spec
 class Reactive:
     """Follows outstanding requests, the KV cache in use, or both. most: replicas there are."""
 
+    wakes = True
+
     def __init__(self, spec: Spec, most: int) -> None:
         self._spec, self._most = spec, most
         self._asked: deque[tuple[float, int]] = deque()  # when, and how many, within the window

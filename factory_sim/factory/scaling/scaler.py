@@ -98,6 +98,12 @@ class Scaler:
             self._lost_tokens,
         )
 
+    @property
+    def asleep(self) -> bool:
+        """Tell whether no replica is wanted, and one more request would start one."""
+        idle = not self._wanted and not self._gateway.stranded
+        return self._policy.wakes and idle and bool(self._spare())
+
     # -- what the gateway tells ----------------------------------------------------------
 
     def emptied(self, number: int) -> None:

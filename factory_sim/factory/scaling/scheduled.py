@@ -11,6 +11,8 @@ from factory_sim.scenario.autoscaling import Scheduled as Spec
 class Scheduled:
     """Follows a signal, rounded up; it knows no load, so that a request may wait for its hour."""
 
+    wakes = False
+
     def __init__(self, spec: Spec, most: int) -> None:
         self._replicas, self._most = spec.replicas, most
 

@@ -1,0 +1,95 @@
+"""A pool of vision encoders resolved: its physics, its memory, the bytes of what it makes."""
+
+from __future__ import annotations
+
+from factory_sim.errors import InputError, Problem
+from factory_sim.factory.fleets.fleet import Fleet, deployment_of, path_of
+from factory_sim.factory.fleets.make import chip_of, power_of
+from factory_sim.factory.fleets.placing import place, simulated
+from factory_sim.factory.fleets.seeing import eyes_of, images_of
+from factory_sim.factory.site import Gpu
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.hardware import Host
+from factory_sim.physics.memory import kv_memory
+from factory_sim.physics.pipeline import stages_of
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.scenario import Scenario
+
+
+def make_encoders(
+    scenario: Scenario, name: str, spec: Deployment, free: dict[str, list[Gpu]]
+) -> Fleet:
+    """Return a pool of encoders with its replicas placed on `free` GPUs, which it takes away.
+
+    A sequence of it is an image: max_num_seqs are those of a step. Its engine schedules steps and
+    launches layers as any other. Raises InputError for what does not fit.
+    """
+    facts, where = scenario.facts, path_of(name)
+    system = facts.system(spec.system or scenario.racks[0].system)
+    accelerator = facts.accelerator(system.accelerator)
+    model = facts.model(spec.model)
+    engine = facts.engine(spec.engine.profile)
+    images = images_of(scenario, deployment_of(name))
+    if images is None:
+        raise InputError(
+            Problem(
+                where,
+                f"no workload sends images to {deployment_of(name)}, so that its encoders would "
+                "never do anything; leave it out, or give a workload 'images'",
+            )
+        )
+    efficiency = facts.efficiency(accelerator.family, "bf16")
+    curve = facts.power_curve(accelerator.family)
+    chip = chip_of(accelerator, "bf16", efficiency, efficiency, engine, curve, gpus=1)
+    vision = eyes_of(where, model, images, chip, spec.parallelism)
+    encoder = scenario.deployments[deployment_of(name)].encoder
+    assert encoder is not None
+    usual = spec.engine.max_num_batched_tokens or engine.defaults.max_num_batched_tokens
+    most = encoder.max_batch or max(1, usual // images.tokens)
+    memory = kv_memory(
+        vision.shard,
+        accelerator.need("hbm"),
+        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+        engine.graph_and_runtime.value,
+        1,
+        most * vision.patches,
+        engine.defaults.block_tokens,
+    )
+    if memory.kv_bytes < 0.0:
+        raise InputError(
+            Problem(
+                f"{where}.max_batch",
+                f"{most} images in a step do not fit: weights and activations need "
+                f"{-memory.kv_bytes / 1e9:.1f} GB more than a {accelerator.name} has to use; "
+                "encode fewer at once",
+            )
+        )
+    placed = place(spec, where, free.get(system.name, []), 1, system.scaleup_gpus)
+    replicas, like = simulated(spec, where, placed)
+    return Fleet(
+        name=name,
+        where=where,
+        spec=spec,
+        system=system,
+        model=model,
+        accelerator=accelerator,
+        engine=engine,
+        efficiency=efficiency,
+        power_curve=curve,
+        precision="bf16",
+        batching="images",
+        max_num_seqs=most,
+        max_step_tokens=most * images.tokens,
+        chip=chip,
+        shard=vision.shard,
+        stages=tuple(stages_of(vision.shard.model, 1)),
+        host=Host(
+            engine.per_step.value, 0.0, 0.0, engine.eager_per_layer.value, engine.launches_ahead
+        ),
+        power=power_of(accelerator, curve, work.BYTES_PER_WEIGHT["bf16"]),
+        memory=memory,
+        replicas=replicas,
+        represented=len(placed),
+        like=like,
+        vision=vision,
+    )

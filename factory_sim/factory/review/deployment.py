@@ -1,0 +1,184 @@
+"""A deployment before it runs: memory, room for the cache, ideal rates."""
+
+from __future__ import annotations
+
+from factory_sim.factory.batches import cache_tiers, host_memory
+from factory_sim.factory.build import even_step_time, roofline
+from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.review import Section
+from factory_sim.physics import arithmetic as work
+from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.vision import Encoding
+from factory_sim.scenario.autoscaling import Reactive
+from factory_sim.scenario.scenario import Scenario
+
+
+def deployment(
+    fleet: Fleet, lengths: tuple[float, float, float] | None, offered: float | None
+) -> Section:
+    """Return what a deployment comes to.
+
+    lengths: prompt, output and cached tokens of a mean request, if any is known. offered: requests
+    that come a second, where nobody waits for answers.
+    """
+    memory, spec = fleet.memory, fleet.spec
+    unit, units = ("micro-batch", "micro-batches") if fleet.ranks == 1 else ("rank", "ranks")
+    of_rank = f" in each of {fleet.batches} {units}"
+    if fleet.batches == 1:
+        unit, of_rank = "replica", ""
+    parameters = work.layer_weights(fleet.model) + work.embedding_weights(fleet.model)
+    rows = {"site": spec.site} if spec.site else {}
+    rows |= {
+        "model": f"{fleet.model.title}, {parameters / 1e9:,.1f} billion weights in "
+        f"{fleet.precision}"
+        + (f" (multiplied in {fleet.weight_only})" if fleet.weight_only else "")
+        + f", KV cache in {spec.kv_precision}",
+        "replicas": f"{fleet.represented} of {_each(fleet)}"
+        + (f", {len(fleet.replicas)} of them simulated" if fleet.scale > 1.0 else ""),
+        "engine": f"{fleet.engine.title}, {fleet.batching} batching, at most "
+        f"{fleet.max_num_seqs} sequences{of_rank}"
+        + (f", {ordered.policy} order" if (ordered := spec.engine.scheduling) else ""),
+        "memory of a GPU": f"{memory.usable_bytes / 1e9:.1f} GB to use: weights "
+        f"{memory.weight_bytes / 1e9:.1f}, activations {memory.activation_bytes / 1e9:.1f}, "
+        f"runtime {memory.runtime_bytes / 1e9:.1f}"
+        + (f", windows {memory.window_bytes / 1e9:.1f}" if memory.window_bytes else "")
+        + f", KV cache {memory.kv_bytes / 1e9:.1f}",
+        "KV capacity": f"{memory.tokens:,} tokens a {unit}, in {memory.blocks:,} blocks of "
+        f"{memory.block_tokens}",
+        **(
+            {"longest prompt": f"{fleet.longest - 1:,} tokens"}
+            if fleet.computes_prompts
+            else {"longest request": f"{fleet.longest:,} tokens, prompt and answer"}
+        ),
+    }
+    rows |= _scaling(fleet)
+    if fleet.drafting is not None and not fleet.computes_prompts:
+        rows["speculation"] = (
+            f"{fleet.drafting.tokens} tokens drafted a step, {fleet.tokens_per_step:.2f} made in "
+            "the mean"
+        )
+    if lengths is None:
+        return rows
+    prompt, output, cached = lengths
+    if fleet.computes_prompts:
+        best = ideal_prompts(even_step_time(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
+        rate = best.requests_per_s * fleet.batches
+        rows["ideal rate"] = (
+            f"{rate:,.1f} prompts/s a replica, {rate * fleet.represented:,.1f} in all, with steps "
+            f"of {best.step_s * 1e3:.1f} ms"
+        )
+        return rows | _load(offered, rate * fleet.represented)
+    held = memory.tokens / (prompt + output / 2)
+    most = max(1, min(fleet.max_num_seqs, int(held)))
+    step_time = even_step_time(fleet, 1.0)
+    if spec.prefill is None:
+        best = ideal(
+            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
+        )
+    else:
+        best = ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
+    rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
+        "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
+    )
+    rate = best.requests_per_s * fleet.batches
+    tokens = rate * output
+    rows["ideal rate"] = (
+        f"{tokens:,.0f} output tokens/s a replica, {tokens * fleet.represented:,.0f} in all "
+        f"({rate * fleet.represented:,.1f} requests/s), with batches of "
+        f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
+    )
+    return rows | _load(offered, rate * fleet.represented)
+
+
+def _load(offered: float | None, ideal_rate: float) -> Section:
+    """Return what is asked of a deployment, of what it could do at best."""
+    if offered is None:
+        return {}
+    share = offered / ideal_rate
+    over = "; more than can be served: the queue grows" if share > 1.0 else ""
+    return {"load": f"{offered:,.2f} requests/s, {share:.0%} of the ideal rate{over}"}
+
+
+def _each(fleet: Fleet) -> str:
+    """Return what a replica stands on."""
+    if fleet.instances == 1:
+        return f"{fleet.spec.parallelism.gpus} {fleet.accelerator.title}"
+    return (
+        f"one {fleet.spec.partition} of {fleet.accelerator.title}, {fleet.instances} on each of "
+        f"{fleet.gpus} GPUs"
+    )
+
+
+def _scaling(fleet: Fleet) -> Section:
+    """Return between how many replicas a deployment is scaled."""
+    scaling, placed = fleet.spec.autoscaling, fleet.represented
+    if scaling is None:
+        return {}
+    if isinstance(scaling, Reactive):
+        least, most = float(scaling.min), float(placed)
+    else:
+        replicas = scaling.replicas
+        least, most = replicas.min_over(0.0, float("inf")), replicas.max_over(0.0, float("inf"))
+    size = fleet.weight_bytes
+    boots = f" after {scaling.boot_s:,.0f} s of boot" if scaling.stopped == "off" else ""
+    return {
+        "autoscaling": f"{scaling.policy}, {least:,g} to {most:,g} replicas up; to start one takes "
+        f"{size / 1e9:,.1f} GB of weights and {fleet.engine.start.value:,.0f} s of the "
+        f"engine{boots}"
+    }
+
+
+def crossing(
+    scenario: Scenario, fleet: Fleet, lengths: tuple[float, float, float] | None
+) -> Section:
+    """Return what crosses the link between the pools of a deployment."""
+    prefill, network = fleet.spec.prefill, scenario.network
+    assert prefill is not None and network is not None
+    if prefill.link is None:
+        return {}  # the fabric, which has a section of its own
+    link = network.links[prefill.link]
+    told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
+    if lengths is None:
+        return {"KV link": told}
+    size = fleet.prompt_bytes(round(lengths[0]))
+    alone_s = size / min(link.bandwidth, prefill.per_replica or link.bandwidth) + link.latency
+    return {
+        "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "
+        f"alone; {link.bandwidth / size:,.1f} prompts/s at the most"
+        + ("; layer by layer, while prompts are computed" if prefill.overlap else "")
+    }
+
+
+def swapping(fleet: Fleet) -> Section:
+    """Return the room for victims, or for what is cached, where a fleet has some."""
+    names = {"host_cache": "host memory", "nvme_cache": "NVMe drives"}
+    rooms = {names[field]: tuple(tier) for field, tier in cache_tiers(fleet).items()}
+    host = host_memory(fleet)
+    if host is not None:
+        rooms["host memory"] = (host.total, host.seconds_per_block)
+    return {
+        name: f"{blocks:,} KV blocks of a replica, {each_s * 1e6:,.0f} us to move one"
+        for name, (blocks, each_s) in rooms.items()
+    }
+
+
+def encoder(scenario: Scenario, fleet: Fleet) -> Section:
+    """Return what a pool of encoders comes to, and how fast its embeddings cross a link."""
+    encoding, most = roofline(fleet, 1.0), fleet.max_num_seqs
+    assert isinstance(encoding, Encoding)
+    step_s, alone_s = (encoding.encode(images).duration_s for images in (most, 1))
+    rows = {
+        "replicas": f"{fleet.represented} of 1 {fleet.accelerator.title}",
+        "images": f"up to {most} a step: {step_s * 1e3:,.1f} ms, one {alone_s * 1e3:,.1f} ms",
+        "ideal rate": f"{most / step_s:,.1f} images/s a replica, "
+        f"{most / step_s * fleet.represented:,.1f} in all",
+    }
+    encoder = scenario.deployments[fleet.deployment].encoder
+    assert encoder is not None
+    if encoder.named_link is not None and scenario.network is not None:
+        link, size = scenario.network.links[encoder.link], fleet.image_bytes
+        rows["image link"] = (
+            f"{encoder.link}, {link.bandwidth / 1e9:,.2f} GB/s: {size / 1e6:,.1f} MB of an image "
+            f"in {(size / link.bandwidth + link.latency) * 1e3:,.2f} ms alone"
+        )
+    return rows
