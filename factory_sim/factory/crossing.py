@@ -11,7 +11,7 @@ from typing import Any
 from factory_sim.factory.engine.request import NEVER, Request
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.linked_replica import LinkedReplica
-from factory_sim.factory.network.kv import KvRoad
+from factory_sim.factory.network.kv import KvRoad, KvStream
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.timetable import CONTROL
 
@@ -23,12 +23,22 @@ def linked(replica: Replica) -> LinkedReplica:
 
 
 class Transfer:
-    """A request on its way to replica `to`. number: of its transfer on the link."""
+    """A request on its way to replica `to`, and what it brings.
 
-    __slots__ = ("number", "request", "to")
+    fed: bytes of that which have been ready to send.
+    """
+
+    __slots__ = ("fed", "request", "stream", "to")
+
+    stream: KvStream
 
     def __init__(self, request: Request, to: int) -> None:
-        self.request, self.to, self.number = request, to, -1
+        self.request, self.to, self.fed = request, to, 0.0
+
+    def feed(self, size: float, last: bool = False) -> None:
+        """Let so many bytes more be sent, which are the last."""
+        self.fed += size
+        self.stream.feed(size, last)
 
 
 class CrossingGateway(Gateway, ABC):
@@ -68,9 +78,20 @@ class CrossingGateway(Gateway, ABC):
 
     def _carry(self, request: Request, size: float, sender: int, number: int) -> None:
         """Begin the transfer of `size` bytes to a replica."""
-        linked(self.replicas[number]).expect(1)
-        transfer = self.transit[request] = Transfer(request, number)
-        transfer.number = self._road.send(size, sender, number, lambda: self._landed(transfer))
+        self._finish(self._transfer(request, sender, number), size)
+
+    def _transfer(self, request: Request, sender: int, number: int) -> Transfer:
+        """Return a transfer to a replica of which nothing is ready yet."""
+        transfer = Transfer(request, number)
+        transfer.stream = KvStream(self._road, sender, number, lambda: self._landed(transfer))
+        return transfer
+
+    def _finish(self, transfer: Transfer, size: float) -> None:
+        """Send what is left of a transfer of `size` bytes."""
+        request = transfer.request
+        linked(self.replicas[transfer.to]).expect(1)
+        self.transit[request] = transfer
+        transfer.feed(size - transfer.fed, last=True)
         if request.due_s != float("inf"):
             self.env.call(request.due_s, CONTROL, lambda _: self._too_late(transfer))
 
@@ -99,6 +120,6 @@ class CrossingGateway(Gateway, ABC):
 
     def _drop(self, request: Request) -> Transfer:
         transfer = self.transit.pop(request)
-        self._road.drop(transfer.number)
+        transfer.stream.drop()
         linked(self.replicas[transfer.to]).expect(-1)
         return transfer

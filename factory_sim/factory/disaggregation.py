@@ -48,9 +48,7 @@ class DecodeGateway(CrossingGateway):
 
     def take(self, request: Request) -> None:
         """Take over a request with its first token made."""
-        if self._crossing.withholds:
-            request.first_token_s = request.last_token_s = NEVER
-        request.queued_s = self.env.now
+        self._begin(request)
         self._sent(request)
 
     def resend(self, number: int, lost: list[Request]) -> None:
@@ -59,6 +57,12 @@ class DecodeGateway(CrossingGateway):
         self.front.restart(lost)
 
     # -- inside ------------------------------------------------------------------------
+
+    def _begin(self, request: Request) -> None:
+        """Note when a request came here."""
+        if self._crossing.withholds:
+            request.first_token_s = request.last_token_s = NEVER
+        request.queued_s = self.env.now
 
     def _hand(self, number: int, request: Request) -> bool:
         request.replica = number
@@ -102,6 +106,7 @@ class PromptGateway(Gateway):
         if outcome == "completed" and request.emitted < request.output:
             self._decodes.take(request)
         else:
+            self._decodes.withdraw(request)  # what may have been sent of it already
             super().leave(replica, request, time, outcome)
 
     def release(self, request: Request) -> None:

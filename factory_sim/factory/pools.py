@@ -17,6 +17,7 @@ from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.ranks import in_lockstep
 from factory_sim.factory.fleets.fleet import ENCODE, PREFILL, Fleet, entrances
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.layerwise import LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.fabric import Fabric
@@ -96,6 +97,7 @@ def open_pools(
             decoding = fleets[fleet.deployment]
             decodes = gateways[fleet.deployment]
             assert isinstance(decodes, DecodeGateway)
+            kind = LayerwiseReplica if isinstance(decodes, LayerwiseGateway) else kind
             prompts = (env, router, spec.router.staleness, decodes)
             gateway: Gateway
             gateway = ImagePromptGateway(*prompts, **images) if images else PromptGateway(*prompts)
@@ -111,6 +113,10 @@ def open_pools(
             kind = Replica
         batch = batches_of(fleet, fleet.name in caching, decoding, drawn, gaps[fleet.name])
         _staff(gateway, kind, batch, fleet, step_time, debug)
+        for replica in gateway.replicas:
+            if isinstance(replica, LayerwiseReplica):
+                assert isinstance(decodes, LayerwiseGateway)
+                replica.computing = decodes.computing
         if fleet.deployment in reasoning:
             for replica in gateway.replicas:
                 replica.batch.note_answers()
@@ -147,7 +153,10 @@ def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) 
         fleet.prompt_bytes,
         prefill.first_token == "decode",
     )
-    return DecodeGateway(env, router, fleet.spec.router.staleness, crossing)
+    given = (env, router, fleet.spec.router.staleness, crossing)
+    if prefill.overlap:
+        return LayerwiseGateway(*given, layers=fleet.model.layers)
+    return DecodeGateway(*given)
 
 
 def _staff(

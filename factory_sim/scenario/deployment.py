@@ -226,7 +226,8 @@ class Prefill(Frozen):
     link of the `network` that KV caches cross, or `fabric` (default); per_replica: what one replica
     of this pool sends over a link at the most, by its NICs (without: the whole link). first_token:
     who sends the client its first token: the prefill replica at once, or the decode replica once it
-    has taken the request in.
+    has taken the request in. overlap: whether KV caches cross layer by layer while the rest of the
+    prompt is computed (default: after the prompt).
     """
 
     replicas: Count | Literal["fill"] = "fill"
@@ -237,6 +238,7 @@ class Prefill(Frozen):
     kv_link: str = FABRIC
     per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     first_token: Literal["prefill", "decode"] = "prefill"
+    overlap: bool = False
 
     @property
     def link(self) -> str | None:

@@ -112,6 +112,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
             else None,
             "first_token": draw(st.sampled_from(["prefill", "decode"])),
             "router": draw(st.sampled_from(["least-outstanding", "round-robin"])),
+            "overlap": draw(st.booleans()),
             **draw(st.sampled_from([{}, {"per_replica": "50 MB/s"}])),
         },
         link={

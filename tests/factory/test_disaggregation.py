@@ -19,6 +19,7 @@ from factory_sim.factory.engine.prefix_cache import Hashes
 from factory_sim.factory.engine.prompt_batch import PromptBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import OUTCOMES
+from factory_sim.factory.layerwise import LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.kv import KvOverLink
 from factory_sim.factory.network.link import Link
@@ -84,13 +85,20 @@ def serving(
     policy: str = "chunked",
     budget: int = 8,
     slots: int = 4,
+    layers: int = 0,
 ) -> Service:
-    """Return a pool of replicas that compute prompts and one of those that decode."""
+    """Return a pool of replicas that compute prompts and one of those that decode.
+
+    layers: of which KV caches cross one by one (0: whole, after the prompt).
+    """
     link, gaps = Link(env, "kv", tokens_per_s, latency_s), GapHistogram()
     crossing = Crossing(KvOverLink(link, "d", per_replica), float, withholds)
     router = ROUTING["least-outstanding"]
-    behind = DecodeGateway(env, router(None), 0.0, crossing)  # type: ignore[arg-type]
-    front = PromptGateway(env, router(None), 0.0, behind)  # type: ignore[arg-type]
+    given: Any = (env, router(None), 0.0)  # type: ignore[arg-type]
+    behind = DecodeGateway(*given, crossing)
+    if layers:
+        behind = LayerwiseGateway(*given, crossing, layers=layers)
+    front = PromptGateway(*given, behind)
     for number in range(decodes):
         joining = JoiningBatch(
             Joining(BATCHING[policy](budget)),
@@ -113,7 +121,12 @@ def serving(
             longest=400,
             most_prompt=400,
         )
-        front.adopt(LinkedReplica(env, number, [0], batch, one_second, front.leave, True))
+        kind = LayerwiseReplica if layers else LinkedReplica
+        replica = kind(env, number, [0], batch, one_second, front.leave, True)
+        if isinstance(replica, LayerwiseReplica):
+            assert isinstance(behind, LayerwiseGateway)
+            replica.computing = behind.computing
+        front.adopt(replica)
     return Service(front, behind, link, gaps)
 
 

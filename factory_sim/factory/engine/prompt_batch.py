@@ -5,12 +5,13 @@ Like a bakery that makes the dough and lets others bake: a tray comes back when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heapify
 from typing import Any
 
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.request import Request
+from factory_sim.physics.step_time import Chunk
 
 
 class PromptBatch(Batch):
@@ -30,6 +31,10 @@ class PromptBatch(Batch):
     def enqueue(self, request: Request) -> bool:
         """Queue a request; refuse it if the queue is full or it is longer than can be."""
         return request.prompt <= self._most_prompt and super().enqueue(request)
+
+    def computing(self) -> Iterator[tuple[Request, Chunk]]:
+        """Yield whose prompts the step under way computes, and what of them."""
+        return zip(self._owners, self.chunks, strict=True)
 
     def release(self, request: Request) -> None:
         """Give back the blocks of a request whose KV cache is wanted here no longer."""

@@ -9,6 +9,7 @@ do. Ranks with nothing to do take part with an empty batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from math import inf
 from typing import ClassVar, NamedTuple
 
@@ -19,7 +20,7 @@ from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.stretch import Stretch
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.rank_time import plus, rank_time
-from factory_sim.physics.step_time import Cost, StepTime
+from factory_sim.physics.step_time import Chunk, Cost, StepTime
 
 
 class RankedKv(NamedTuple):
@@ -292,6 +293,10 @@ class Ranks:
     def expire(self, now: float) -> list[Request]:
         """Drop the requests whose clients have given up by `now`."""
         return [request for rank in self.ranks for request in rank.expire(now)]
+
+    def computing(self) -> Iterator[tuple[Request, Chunk]]:
+        """Yield whose prompts the step under way computes, and what of them."""
+        return chain.from_iterable(rank.computing() for rank in self._prompt_ranks())
 
     def release(self, request: Request) -> None:
         """Give back the blocks of a request whose KV cache is wanted here no longer."""

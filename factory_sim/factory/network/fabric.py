@@ -46,6 +46,10 @@ class Fabric:
 
         return self._flows.send(size, way, sent if delay_s else landed)
 
+    def part(self, size: float, way: Way, sent: Done) -> int:
+        """Send bytes that more will follow; call `sent` when the last of them has left."""
+        return self._flows.send(size, way, sent)
+
     def drop(self, number: int) -> None:
         """Give a transfer up. Once its last byte is sent, it still lands."""
         self._flows.drop(number)

@@ -29,6 +29,10 @@ class Link:
             else:
                 landed()
 
+        return self.part(size, sender, most_bytes_per_s, sent)
+
+    def part(self, size: float, sender: Hashable, most_bytes_per_s: float, sent: Done) -> int:
+        """Send bytes that more will follow; call `sent` when the last of them has left."""
         return self._pipe.send(size, most_bytes_per_s, sent, sender)
 
     def drop(self, number: int) -> None:

@@ -145,6 +145,7 @@ def crossing(
     return {
         "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "
         f"alone; {link.bandwidth / size:,.1f} prompts/s at the most"
+        + ("; layer by layer, while prompts are computed" if prefill.overlap else "")
     }
 
 
