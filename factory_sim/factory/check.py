@@ -18,6 +18,7 @@ from factory_sim.factory.review.site import power, site
 from factory_sim.factory.review.training import training
 from factory_sim.factory.review.workload import offered_per_s, workload
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.workload.sometimes import mean_images
 from factory_sim.workload.stream import mean_lengths
 
 
@@ -68,11 +69,11 @@ def check(scenario: Scenario) -> Check:
             found[f"Deployment {fleet.deployment}, encoder"] = encoder(scenario, fleet)
             continue
         own = [lengths[n] for n in sent]
-        mean, offered = _asked(scenario, sent, lengths)
+        mean, offered, images = _asked(scenario, sent, lengths)
         heading = f"Deployment {fleet.deployment}"
         if fleet.computes_prompts:
             heading += ", prefill"
-        found[heading] = deployment(fleet, mean, offered)
+        found[heading] = deployment(fleet, mean, offered, images)
         if fleet.spec.prefill is not None:
             found[heading] |= crossing(scenario, fleet, mean)
         try:
@@ -105,20 +106,23 @@ def check(scenario: Scenario) -> Check:
 
 def _asked(
     scenario: Scenario, sent: list[str], lengths: dict[str, tuple[float, float, float]]
-) -> tuple[tuple[float, float, float] | None, float | None]:
-    """Return the mean lengths of what comes to a deployment, and how many requests a second.
+) -> tuple[tuple[float, float, float] | None, float | None, float]:
+    """Return the mean lengths of what comes to a deployment, how many requests a second, and images
+    of one in the mean.
 
     The rate is None where a closed loop or a service, which asks whom it likes, has a part in it;
     lengths are then those of the first workload.
     """
     if not sent:
-        return None, None
+        return None, None, 0.0
+    shown = [mean_images(scenario.workload[n].images) for n in sent]
     rates = [offered_per_s(scenario, n) if len(scenario.reach(n)) == 1 else None for n in sent]
     known = [rate for rate in rates if rate is not None]
     if len(known) < len(rates) or not sum(known):
-        return lengths[sent[0]], None
+        return lengths[sent[0]], None, shown[0]
     means = np.average([lengths[n] for n in sent], axis=0, weights=known)
-    return (float(means[0]), float(means[1]), float(means[2])), sum(known)
+    images = float(np.average(shown, weights=known))
+    return (float(means[0]), float(means[1]), float(means[2])), sum(known), images
 
 
 def _keeps_prefixes(scenario: Scenario, workload: str) -> bool:

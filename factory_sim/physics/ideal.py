@@ -23,6 +23,7 @@ def ideal(
     most: int,
     max_tokens: int,
     per_step: float = 1.0,
+    images: float = 0.0,
 ) -> Ideal:
     """Return the best steady state with batches of 1 to `most` sequences, a power of two or most.
 
@@ -31,12 +32,12 @@ def ideal(
     each, and as many prompts are computed beside: gathered in steps that use the whole budget,
     since a step with prompts has an overhead of its own. per_step: tokens that a sequence makes in
     a step in the mean, with drafts; those of drafts that are wrong take little of the budget, and
-    are left out of it.
+    are left out of it. images: of a request, in the mean, which steps with its prompt encode.
     """
     sizes = {most} | {2**power for power in range(most.bit_length())}
     return max(
         (
-            _steady(step_time, prompt, output, cached, n, max_tokens, per_step)
+            _steady(step_time, prompt, output, cached, n, max_tokens, per_step, images)
             for n in sorted(sizes)
         ),
         key=lambda state: state.requests_per_s,
@@ -51,6 +52,7 @@ def _steady(
     n: int,
     max_tokens: int,
     per_step: float,
+    images: float,
 ) -> Ideal:
     context = round(n * (prompt + output / 2))
     windowed = round(n * min(prompt + output / 2, step_time.window))
@@ -65,13 +67,24 @@ def _steady(
         prompts = round(length / new)
         chunks = [Chunk(round(cached), max(1, round(length / prompts)))] * prompts
     mixed_s = step_time.mixed(n, context, windowed, chunks, n).duration_s
+    mixed_s += _encoding_s(step_time, images * length / new)
     parts = (step_time.decode(n), step_time.per_context, step_time.per_windowed)
     fixed, far, near = (part.duration_s for part in parts)
     step_s = share * mixed_s + (1.0 - share) * (fixed + context * far + windowed * near)
     return Ideal(n, step_s, n / (steps * step_s))
 
 
-def ideal_prompts(step_time: StepTime, prompt: float, cached: float, max_tokens: int) -> Ideal:
+def _encoding_s(step_time: StepTime, images: float) -> float:
+    """Return what encoding so many images in a step takes, in the mean."""
+    if not images:
+        return 0.0
+    whole = max(1, round(images))
+    return images / whole * step_time.encode(whole).duration_s  # type: ignore[attr-defined, no-any-return]
+
+
+def ideal_prompts(
+    step_time: StepTime, prompt: float, cached: float, max_tokens: int, images: float = 0.0
+) -> Ideal:
     """Return the best steady state of a replica that only computes prompts.
 
     Steps as full as the token budget allows: whole prompts and a chunk of the next, or, of a longer
@@ -84,6 +97,7 @@ def ideal_prompts(step_time: StepTime, prompt: float, cached: float, max_tokens:
         start = cached if whole else (prompt + cached - rest) / 2
         chunks.append(Chunk(round(start), round(rest)))
     step_s = step_time.mixed(0, 0, 0, chunks, max(1, int(whole))).duration_s
+    step_s += _encoding_s(step_time, images * max_tokens / new)
     return Ideal(len(chunks), step_s, max_tokens / new / step_s)
 
 

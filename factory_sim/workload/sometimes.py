@@ -26,6 +26,11 @@ def mean_reasoning(spec: Reasoning | None) -> float:
     return 0.0 if spec is None else spec.share * mean(spec.tokens)
 
 
+def mean_images(spec: Images | None) -> float:
+    """Return the mean images of a prompt, of prompts without any too."""
+    return 0.0 if spec is None else spec.share * mean(spec.count)
+
+
 def mean_image_tokens(spec: Images | None) -> float:
     """Return the mean tokens of a prompt's images, of prompts without any too."""
-    return 0.0 if spec is None else spec.share * mean(spec.count) * spec.tokens
+    return 0.0 if spec is None else mean_images(spec) * spec.tokens

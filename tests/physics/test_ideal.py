@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import factory_sim as fs
 from factory_sim.factory.build import roofline
+from factory_sim.factory.check import check
 from factory_sim.factory.layout import lay_out
+from factory_sim.frozen import validate
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from factory_sim.scenario.scenario import Scenario
 from tests.factory.small import small_scenario
 from tests.factory.test_disaggregated_runs import disaggregated
 
@@ -29,6 +32,27 @@ def test_a_saturated_run_comes_near_the_ideal() -> None:
     run = fs.simulate(scenario)
     reached = run.summary["output_tokens_per_s"] / (200 * best.requests_per_s * 2)
     assert 0.85 < reached < 1.01  # prompts come in whole numbers, not in the mean ones
+
+
+def test_a_saturated_run_with_images_comes_near_the_ideal() -> None:
+    """Two prompts of five have an image; encoding them is more than a tenth of the time."""
+    given = small_scenario(
+        duration="40 s",
+        arrivals={"process": "closed", "concurrency": 64},
+        lengths={"prompt": 200, "output": 100},
+        engine={"max_num_seqs": 64, "max_num_batched_tokens": 4096},
+    ).model_dump(mode="json", by_alias=True, exclude_none=True)
+    given["deployments"]["d"]["model"] = "qwen3-vl-8b"
+    given["workload"]["w"]["images"] = {"share": 0.4, "count": 1, "tokens": 1000}
+    scenario = validate(Scenario, given)
+    (fleet,) = lay_out(scenario).fleets
+    blind, best = (
+        ideal(roofline(fleet, 1.0), 600, 100, 0, 64, 4096, images=images).requests_per_s
+        for images in (0.0, 0.4)
+    )
+    made = fs.simulate(scenario).summary["output_tokens_per_s"] / 100
+    assert 0.85 < made / best < 1.01 < 0.9 * blind / best
+    assert f"({best:,.1f} requests/s)" in str(check(scenario).sections)
 
 
 def test_saturated_pools_come_near_their_ideals() -> None:

@@ -14,12 +14,15 @@ from factory_sim.scenario.scenario import Scenario
 
 
 def deployment(
-    fleet: Fleet, lengths: tuple[float, float, float] | None, offered: float | None
+    fleet: Fleet,
+    lengths: tuple[float, float, float] | None,
+    offered: float | None,
+    images: float = 0.0,
 ) -> Section:
     """Return what a deployment comes to.
 
     lengths: prompt, output and cached tokens of a mean request, if any is known. offered: requests
-    that come a second, where nobody waits for answers.
+    that come a second, where nobody waits for answers. images: of a mean request.
     """
     memory, spec = fleet.memory, fleet.spec
     unit, units = ("micro-batch", "micro-batches") if fleet.ranks == 1 else ("rank", "ranks")
@@ -61,7 +64,8 @@ def deployment(
         return rows
     prompt, output, cached = lengths
     if fleet.computes_prompts:
-        best = ideal_prompts(even_step_time(fleet, 1.0), prompt, cached, fleet.max_step_tokens)
+        step_time = even_step_time(fleet, 1.0)
+        best = ideal_prompts(step_time, prompt, cached, fleet.max_step_tokens, images)
         rate = best.requests_per_s * fleet.batches
         rows["ideal rate"] = (
             f"{rate:,.1f} prompts/s a replica, {rate * fleet.represented:,.1f} in all, with steps "
@@ -72,9 +76,8 @@ def deployment(
     most = max(1, min(fleet.max_num_seqs, int(held)))
     step_time = even_step_time(fleet, 1.0)
     if spec.prefill is None:
-        best = ideal(
-            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
-        )
+        most_tokens, each = fleet.max_step_tokens, fleet.tokens_per_step
+        best = ideal(step_time, prompt, output, cached, most, most_tokens, each, images)
     else:
         best = ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
     rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
