@@ -89,6 +89,7 @@ def simulate(
         any(spec.reasons for spec in scenario.workload.values()),
         any(spec.images for spec in scenario.workload.values()),
         trips,
+        [stream.timeout_s for stream in factory.streams],
     )
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:

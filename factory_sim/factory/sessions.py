@@ -106,8 +106,9 @@ class Sessions:
                 yield env.at(env.now + self.back_s + pause_s, ARRIVAL)
                 if env.now >= self.end_s:
                     return outcome
+            sent_s = env.now
             request = stream.request(
-                env.now,
+                sent_s,
                 prompt,
                 output,
                 0,
@@ -124,6 +125,8 @@ class Sessions:
             yield env.at(env.now + stream.lag_s, ARRIVAL)
             stream.gateway.arrive(request)
             outcome = yield answered
+            if env.now + self.back_s > sent_s + stream.timeout_s:
+                outcome = "timed_out"
             if outcome != "completed":
                 ending = FAILED
                 break

@@ -53,6 +53,7 @@ def request_table(
     reasoning: bool = False,
     images: bool = False,
     trips: Trips | None = None,
+    timeouts_s: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
@@ -62,19 +63,26 @@ def request_table(
     any, the table tells of transfers. tiers: by stream number, where workloads have classes;
     tenants: by number, where they have tenants. reasoning: whether any request reasons before it
     answers; images: whether any prompt has images. trips: where front doors sent requests; one that
-    asked several deployments is a row of the last. slo_met: completed, within every limit of what
-    it was promised, by its class or its deployment.
+    asked several deployments is a row of the last. timeouts_s: how long clients of each stream
+    wait; an answer that they do not see by then is timed out. slo_met: completed, within every
+    limit of what it was promised, by its class or its deployment.
     """
     parts = []
     names = list(raw)
     for place, (deployment, rows) in enumerate(raw.items()):
+        travelled: dict[str, Any] = {}
         if trips is None:
             first_late = last_late = np.asarray(back_s)[rows["stream"]]
-            sent_s, travelled = rows["arrival_s"], {}
+            sent_s = rows["arrival_s"]
         else:
             rows, own = trips.of(rows, place)
             first_late, last_late = own["first_late_s"], own["last_late_s"]
-            sent_s, travelled = own["sent_s"], _travelled(trips, rows, own)
+            sent_s = own["sent_s"]
+        if len(timeouts_s):
+            waited_s = np.asarray(timeouts_s)[rows["stream"]]
+            rows = _without_the_late(rows, sent_s + waited_s - last_late)
+        if trips is not None:
+            travelled = _travelled(trips, rows, own)
         stream, done = rows["stream"], rows["outcome"] == 0
         ttft, tpot, e2e = _latencies(rows, sent_s, first_late, last_late)
         several = done & (rows["emitted"] > 1)
@@ -151,6 +159,18 @@ def _latencies(
     tpot = np.full(len(rows), np.nan)
     tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
     return ttft, tpot, e2e
+
+
+def _without_the_late(rows: np.ndarray, until_s: np.ndarray) -> np.ndarray:
+    """Return the rows with those timed out that were completed too late for their clients.
+
+    until_s: when each had to be completed to be seen in time.
+    """
+    late = (rows["outcome"] == 0) & (rows["end_s"] > until_s + 1e-9)
+    if late.any():
+        rows = rows.copy()
+        rows["outcome"][late] = OUTCOMES.index("timed_out")
+    return rows
 
 
 def _seen_to_answer_s(

@@ -299,7 +299,7 @@ class WorkloadSpec(Frozen):
     lengths, or mix (each request is of one archetype, drawn by the weights at its arrival);
     neither with a trace, which has its own. cached: prompt tokens that hit a prefix cache,
     drawn apart and at most the prompt less one. round_trip: network time, half before and half
-    after. timeout: a request not finished by then is abandoned by its client. class: its tier, of
+    after. timeout: a client that has not seen its whole answer by then is gone. class: its tier, of
     the scenario's `classes`. tenants: who sends its requests (left out: one, with its name).
     regions: where its requests come from, of the scenario's `regions`, each with its share of
     these (left out: from all, with the regions' own shares).

@@ -408,6 +408,26 @@ def test_clients_of_a_closed_loop_wait_until_the_answer_is_there() -> None:
     assert np.diff(result.requests["arrival_s"]) == pytest.approx(each_s, rel=1e-6)
 
 
+@pytest.mark.parametrize("load", ["open", "closed", "sessions"])
+def test_an_answer_that_comes_after_its_client_has_gone_is_timed_out(load: str) -> None:
+    """Of 30 tokens, 300 bytes each: the server has them soon, users take 1.1 s to see the last."""
+    ask = {"deployment": "a", "timeout": "1 s"} | LOADS[load]
+    if load == "sessions":
+        ask["sessions"] = {"turns": 3, "think_time": "100 ms"}
+    ask["lengths"] = {"prompt": 50, "output": 30}
+    slow = {"narrow": {"round_trip": "20 ms", "last_mile": "64 kbit/s"}}
+    result = run(workload=ask, regions=slow)
+    assert set(result.requests["outcome"]) == {"timed_out"}
+    assert result.requests["e2e_ms"].isna().all()
+    assert result.summary["requests_completed"] == 0
+    if load == "closed":  # they ask again when they give up
+        assert len(result.requests) == pytest.approx(7 * 30 / 1.2, abs=7)
+    if load == "sessions":
+        assert result.summary["sessions"]["failed"] == result.summary["sessions"]["started"]
+    far = run(workload=ask | {"timeout": "500 ms", "round_trip": "900 ms"})
+    assert set(far.requests["outcome"]) == {"timed_out"}
+
+
 def test_nearest_looks_at_the_region_and_answers_cross_its_round_trip() -> None:
     where = {
         "x": {"round_trip": {"a": "10 ms", "b": "300 ms"}},

@@ -226,10 +226,13 @@ class FrontDoor:
                 gap_s,
             )
         )
+        home_s = now + last_s
+        if outcome == "completed" and home_s > trip.due_s:
+            outcome, home_s = "timed_out", max(now, trip.due_s)
         client = trip.client
         if client is not None and outcome != "unfinished":
 
             def home(_: int) -> None:
                 client.succeed(outcome)
 
-            self.env.call(now + last_s, COMPLETION, home)
+            self.env.call(home_s, COMPLETION, home)
