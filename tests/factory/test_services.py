@@ -16,6 +16,7 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate
 from factory_sim.physics.delivery import EVENT_BYTES
+from factory_sim.report.summary import lines
 from factory_sim.report.trips import regions, services
 from factory_sim.scenario.scenario import Scenario
 
@@ -501,6 +502,14 @@ def test_deadlines_leave_time_for_the_way_back() -> None:
     # Nobody can be answered in time from so far away, and all are turned away.
     assert near["requests_completed"] > 0
     assert far["requests_completed"] == 0
+
+
+def test_a_promise_to_nobody_is_not_said_to_be_kept() -> None:
+    promised = {"model": "llama-3.1-8b", "replicas": 1, "slo": {"ttft": "2 s"}}
+    result = run({"policy": "fallback"}, deployments={"a": promised, "b": promised})
+    assert set(result.requests["deployment"]) == {"a"}
+    text = "\n".join(lines("services", result.summary, result.record))
+    assert "a: time to first token" in text and "b: time to first token" not in text
 
 
 def test_the_terminal_tells_of_services_and_regions() -> None:

@@ -217,6 +217,31 @@ def test_price_and_carbon_are_those_of_the_site() -> None:
     assert price.at(20.0) * 3.6e6 == pytest.approx(0.30)
 
 
+def test_a_service_goes_where_energy_is_cheaper_now_or_else_where_somebody_is_up() -> None:
+    """Rome's energy is the cheaper until 15 s; from 20 s on Paris has no feed for five seconds."""
+    rome = ROME | {"price": {"steps": [["0 s", "0.01 USD/kWh"], ["15 s", "0.30 USD/kWh"]]}}
+    asks = workload("chat", "40 /s", 400, 20)
+    run = simulate(
+        two(
+            sites={"paris": PARIS, "rome": rome},
+            services={"chat": {"policy": "cheapest", "deployments": ["north", "south"]}},
+            workload={"users": asks},
+            failures={"schedule": [{"at": "20 s", "what": "paris/feed", "lasts": "5 s"}]},
+        ),
+        debug=True,
+    )
+    table, whole, sites = run.requests, run.summary, run.summary["sites"]
+    assert table["request_id"].tolist() == list(range(len(table)))
+    assert (table["outcome"] == "completed").all()
+    sent_s, north = table["arrival_s"], table["deployment"] == "north"
+    assert not north[sent_s < 15.0].any()
+    assert north[(sent_s >= 15.0) & (sent_s < 20.0)].all()
+    assert not north[(sent_s > 20.0) & (sent_s < 25.0)].any()
+    for key in ("output_tokens_per_s", "energy_cost_usd", "carbon_kg", "gpus"):
+        assert whole[key] == pytest.approx(sum(site[key] for site in sites.values()), rel=1e-12)
+    assert whole["outages"]["feed"]["requests_lost"] == table["retries"].sum() > 0
+
+
 def test_weather_is_that_of_the_site() -> None:
     """The same plant in the heat, where outside air helps less, takes more for the same work."""
     cool = ROME | {"weather": {"dry_bulb": "5 degC", "humidity": "40 %"}}
