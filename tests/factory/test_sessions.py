@@ -565,7 +565,7 @@ def test_check_tells_of_sessions() -> None:
     found = fs.check(small_scenario(rate="2 /s", **sessions_of({"uniform": {"low": 2, "high": 4}})))
     workload = found.sections["Workload w"]
     assert workload["sessions"].startswith("3.0 turns in the mean")
-    assert "sessions begin in the first 10 s" in workload["load"]
+    assert "sessions in the first 10 s" in workload["load"]
     # N = 2, 3, 4: of 9 prompts, 1 + 2 + 1 + 2 + 3 + 1 + 2 + 3 + 4 questions, 10 answers before.
     assert workload["mean lengths"].startswith(f"{(19 * 100 + 10 * 20) / 9:,.0f} prompt tokens")
     assert f"(at most {10 * 120 / 9:,.0f} of them cached)" in workload["mean lengths"]
