@@ -222,8 +222,8 @@ class Scenario(Frozen):
                 if link in carries_kv:
                     yield Problem(
                         f"{where}.weights_link",
-                        f"'{link}' carries what goes between pools, and a failure of storage "
-                        "would stop it; give weights a link of their own",
+                        f"'{link}' carries KV caches or images, and a failure of storage "
+                        "would stop them; give weights a link of their own",
                     )
         known = (
             f"known: {', '.join(links)}"
