@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.factory.clients import (
     ServedStream,
     Stream,
@@ -259,7 +260,7 @@ def _streams(
         each = 0
         entered = [fronts[deployment] for deployment in reach]
         if any(fleet.name in caching for fleet in entered):
-            each = hash_tokens(spec, Path(), where) // entered[0].memory.block_tokens
+            each = hash_tokens(spec, Path(), where) // _block_tokens(where, entered)
             if spec.sessions is not None:
                 each = WHOLE_SESSION
         many = len(scenario.workload)
@@ -301,6 +302,21 @@ def _streams(
         for _ in range(arrivals.concurrency):
             env.process(closed_client(stream, lengths, thinking, back_s, scenario.duration, budget))
     return streams
+
+
+def _block_tokens(where: str, entered: Sequence[Fleet]) -> int:
+    """Return the tokens of a KV block where a workload may come to; InputError if they differ."""
+    found = {fleet.memory.block_tokens for fleet in entered}
+    if len(found) > 1:
+        sizes = ", ".join(f"{fleet.deployment} {fleet.memory.block_tokens}" for fleet in entered)
+        raise InputError(
+            Problem(
+                f"{where}.deployment",
+                f"its prompts carry hashes, and the KV blocks of those it may come to have unlike "
+                f"sizes ({sizes} tokens); take engines with the same block_tokens",
+            )
+        )
+    return found.pop()
 
 
 def _longest(fleets: Sequence[Fleet], deployments: tuple[str, ...]) -> tuple[int, int]:
