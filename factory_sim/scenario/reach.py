@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from factory_sim.errors import Problem
-from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.deployment import Represented
 from factory_sim.scenario.dispatch import (
     ByClass,
-    Cascade,
     Cheapest,
     Cleanest,
     Nearest,
-    Weighted,
 )
 
 if TYPE_CHECKING:
@@ -55,25 +52,8 @@ def _of_service(scenario: Scenario, name: str) -> Iterator[Problem]:
                     f"requests to service '{name}' are promised nothing that a deadline could be "
                     "taken from; give their workloads a class with an 'slo', or take another order",
                 )
-    yield from _never_woken(scenario, name)
     if not any(spec.deployment == name for spec in scenario.workload.values()):
         yield Problem(where, "no workload names it as its 'deployment'; name it, or leave it out")
-
-
-def _never_woken(scenario: Scenario, name: str) -> Iterator[Problem]:
-    """Yield deployments that stop when nobody asks them, and are not asked once they have."""
-    service = (scenario.services or {})[name]
-    if isinstance(service, Cascade | ByClass | Weighted):
-        return
-    for deployment in service.deployments:
-        own = scenario.deployments.get(deployment)
-        scaling = own.autoscaling if own is not None else None
-        if isinstance(scaling, Reactive) and not scaling.min:
-            yield Problem(
-                f"deployments.{deployment}.autoscaling.min",
-                f"service '{name}' asks others while no replica is up, so that the first request "
-                "that would start one never comes; keep one up (min: 1), or take another policy",
-            )
 
 
 def _of_policy(scenario: Scenario, name: str) -> Iterator[Problem]:

@@ -626,20 +626,6 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             "deployments.a.engine.scheduling",
             "promised nothing that a deadline could be taken from",
         ),
-        (
-            {
-                "services": {"s": {"policy": "fallback", "deployments": ["a", "b"]}},
-                "deployments": {
-                    "a": {
-                        "model": "llama-3.1-8b",
-                        "replicas": 1,
-                        "autoscaling": {"policy": "reactive", "outstanding": 8, "min": 0},
-                    }
-                },
-            },
-            "deployments.a.autoscaling.min",
-            "asks others while no replica is up",
-        ),
         ({"workload": {"deployment": "a", "regions": {"x": 1}}}, "workload.w.regions", "no 'reg"),
         (
             {

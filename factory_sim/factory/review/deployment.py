@@ -63,6 +63,7 @@ def deployment(
     if lengths is None:
         return rows
     prompt, output, cached = lengths
+    images = images if fleet.vision else 0.0  # else a pool of encoders takes them
     if fleet.computes_prompts:
         step_time = even_step_time(fleet, 1.0)
         best = ideal_prompts(step_time, prompt, cached, fleet.max_step_tokens, images)
