@@ -7,7 +7,7 @@ together `first * k + growth * k (k - 1) / 2`. A step with prompt chunks is a st
 
 from __future__ import annotations
 
-from math import ceil, floor, sqrt
+from math import ceil, floor, inf, sqrt
 
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.physics.power import StepPower
@@ -148,7 +148,8 @@ class Stretch:
             return steps * self.prompt_power.energy_j(cost[0], cost[5], cost[6])
         half = (steps - 1) / 2
         grown = self.tokens * half
-        if grown > 0.05 * self.context:
+        # A rank's steps grow with those of the slowest, whatever its own contexts do.
+        if grown > 0.05 * self.context or self.growth_s * half > 0.05 * self.first_s:
             return self._simpson(steps)
         context, far = self.context + grown, self.step_time.per_context
         computing_s, moving_s = cost[5] + context * far[5], cost[6] + context * far[6]
@@ -181,8 +182,10 @@ class Stretch:
         return energy_j
 
     def _steps_to_double(self, start: float) -> float:
-        """Return the steps after step `start` in which contexts, windowed or not, double."""
-        steps = self.context / self.tokens + start
+        """Return the steps after `start` in which contexts, windowed or not, or times double."""
+        steps = self.context / self.tokens + start if self.tokens else inf
+        if self.growth_s:
+            steps = min(steps, self.first_s / self.growth_s + start)
         if self.filling:
             steps = min(steps, self.windowed / self.filling + start)
         return steps
