@@ -68,10 +68,13 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> Iterator[Prob
     """Yield one Problem per pydantic error: dotted path, and a sentence that helps."""
     for item in error.errors(include_url=False):
         path, names, here = _walk(model, item["loc"])
-        if item["type"] == "union_tag_not_found":
+        if item["type"] in ("union_tag_not_found", "union_tag_invalid"):
             key = item["ctx"]["discriminator"].strip("'")
             kinds = ", ".join(f"'{kind}'" for kind in _kinds(here, key))
-            yield Problem(".".join([*path, key]), f"is required but missing; it is one of {kinds}")
+            said = f"is required but missing; it is one of {kinds}"
+            if item["type"] == "union_tag_invalid":
+                said = f"must be one of {kinds}, not '{item['ctx']['tag']}'"
+            yield Problem(".".join([*path, key]), said)
             continue
         yield Problem(".".join(path), _sentence(item, names))
 
@@ -88,12 +91,14 @@ def _walk(model: Any, location: tuple[int | str, ...]) -> tuple[list[str], set[s
         models = [m for m in _expand(here) if isinstance(m, type) and issubclass(m, BaseModel)]
         fields = [(f.alias or name, f) for m in models for name, f in m.model_fields.items()]
         known = {name for name, _ in fields}
-        if part in known:
+        if len(models) > 1 and part in _tags(models):  # a tag may be called as a field of its arm
+            here = [m for m in models if part in _tags([m])]
+        elif part in known:
             path.append(str(part))
             here = [field.annotation for name, field in fields if name == part]
-        elif models and (part in _tags(models) or part in {m.__name__ for m in models}):
-            here = [m for m in models if part in _tags([m]) or m.__name__ == part] or here
-        elif models and not _containers(here):
+        elif part in {m.__name__ for m in models}:
+            here = [m for m in models if m.__name__ == part]
+        elif models and not _looks_like_tag(part) and not _containers(here):
             path.append(str(part))
             here = []
         elif _looks_like_tag(part):
@@ -173,9 +178,6 @@ def _sentence(item: Any, known: set[str]) -> str:
         return "is required but missing"
     if kind in ("value_error", "assertion_error"):
         return str(item["ctx"]["error"])
-    if kind == "union_tag_invalid":
-        name = item["ctx"]["discriminator"].strip("'")
-        return f"{name} must be one of {item['ctx']['expected_tags']}, not '{item['ctx']['tag']}'"
     if kind == "too_short":
         return f"must hold at least {item['ctx']['min_length']}, not {item['ctx']['actual_length']}"
     text: str = _KINDS.get(kind) or _must(item["msg"])

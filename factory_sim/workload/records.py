@@ -1,22 +1,20 @@
 """Records of a file, whatever it is written in: CSV, JSON lines, a JSON list, conversations.
 
-A record is a mapping of column (or key) to raw value, or the reason why it is none.
+A record is a mapping of column (or key) to raw value, or the reason why it is none; rows of a CSV
+file may come many at once.
 """
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple, TextIO, cast
 
 from factory_sim.scenario.workload import Columns
-
-Record = tuple[int, Mapping[str, object] | str]
-"""Its number in the file, and its values or the reason why it has none."""
+from factory_sim.workload.csvs import Record, Rows, open_csv
 
 QUESTION = ("human", "user", "system", "tool")
 ANSWER = ("gpt", "assistant", "chatgpt", "bing", "bard")
@@ -29,7 +27,7 @@ class Records(NamedTuple):
     format: str
     names: list[str]
     counted_in: str
-    rows: Iterator[Record]
+    rows: Iterator[Record | Rows]
 
 
 def open_records(
@@ -44,17 +42,18 @@ def open_records(
         first = _first_character(file)
     if not first:
         raise ValueError(f"{path} is empty")
-    file = _text(path)
     if name in ("mooncake", "jsonl", "sharegpt") or (name == "auto" and first in "{["):
-        rows = _json_list(file, path) if first == "[" else _json_lines(file)
+        file = _text(path)
+        records = _json_list(file, path) if first == "[" else _json_lines(file)
         counted_in = "record" if first == "[" else "line"
-        head, rows = _peek(rows)
+        head, records = _peek(records)
         if name == "sharegpt" or (name == "auto" and columns is None and "conversations" in head):
-            head, rows = _peek(_answers(rows))
-            return Records("sharegpt", head, counted_in, rows)
+            head, records = _peek(_answers(records))
+            return Records("sharegpt", head, counted_in, records)
         kind = "jsonl"
+        rows: Iterator[Record | Rows] = records
     else:
-        head, rows = _csv(file, path)
+        head, rows = open_csv(_bytes(path), path)
         kind, counted_in = "csv", "line"
     if name == "auto":
         name = kind if columns is not None else _recognised(head, known, path)
@@ -72,10 +71,13 @@ def _recognised(head: list[str], known: Mapping[str, Columns], path: Path) -> st
     )
 
 
+def _bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+
+
 def _text(path: Path) -> TextIO:
     # A byte that is no UTF-8 spoils its row, not the run: the row is then counted as malformed.
-    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
-    return io.TextIOWrapper(opened(path, "rb"), encoding="utf-8-sig", errors="replace", newline="")
+    return io.TextIOWrapper(_bytes(path), encoding="utf-8-sig", errors="replace", newline="")
 
 
 def _first_character(file: TextIO) -> str:
@@ -83,25 +85,6 @@ def _first_character(file: TextIO) -> str:
     while (text := file.read(4096)) and not text.strip():
         pass
     return text.strip()[:1]
-
-
-def _csv(file: TextIO, path: Path) -> tuple[list[str], Iterator[Record]]:
-    reader = csv.reader(file)
-    head = [name.strip() for name in next((row for row in reader if row), [])]
-    twice = sorted({name for name in head if name and head.count(name) > 1})
-    if twice:
-        raise ValueError(f"{path} has the column {', '.join(twice)} twice")
-
-    def rows() -> Iterator[Record]:
-        with file:
-            for row in reader:
-                if len(row) == len(head):
-                    yield reader.line_num, dict(zip(head, row, strict=True))
-                elif row:
-                    few = "few" if len(row) < len(head) else "many"
-                    yield reader.line_num, f"too {few} fields"
-
-    return head, rows()
 
 
 def _json_lines(file: TextIO) -> Iterator[Record]:

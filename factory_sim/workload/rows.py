@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from factory_sim.scenario.workload import Columns
-from factory_sim.units import parse
+from factory_sim.workload.csvs import Record, Rows
 from factory_sim.workload.prefixes import HashReader, as_column
-from factory_sim.workload.records import Record
+from factory_sim.workload.values import Clock, Raw, numbers
 
 FAILED = "failed in the trace"
 LINES_SHOWN = 5
@@ -21,7 +23,8 @@ MOST_TOKENS = 2**53
 """Beyond this a float no longer holds every whole number; no prompt comes near it."""
 
 Floats = NDArray[np.float64]
-Usable = dict[str, NDArray[np.float64] | NDArray[np.object_]]
+Whole = NDArray[np.int64]
+Usable = dict[str, NDArray[Any]]
 
 
 @dataclass
@@ -42,7 +45,7 @@ class TraceReport:
     out_of_order: int = 0
     hash_tokens: int = 0
 
-    def skip(self, reason: str, lines: NDArray[np.int64]) -> None:
+    def skip(self, reason: str, lines: Whole) -> None:
         """Count rows skipped for `reason`, keeping the numbers of the first few lines."""
         if len(lines):
             self.skipped[reason] = self.skipped.get(reason, 0) + len(lines)
@@ -82,42 +85,72 @@ def used_columns(columns: Columns) -> dict[str, str]:
 
 
 def usable(
-    rows: Iterator[Record], columns: Columns, zero_output_failed: bool, report: TraceReport
+    rows: Iterator[Record | Rows], columns: Columns, zero_output_failed: bool, report: TraceReport
 ) -> Usable:
     """Return the rows that can be requests, in order of the file; count the others in `report`.
 
-    By name of what they hold: arrival (seconds), prompt, output and cached as float64, session
-    as the raw values, hashes as tuples of keys. zero_output_failed: an output of 0 tokens is a
-    failure, not a fault.
+    By name of what they hold: arrival (seconds) as float64; prompt, output, cached (below prompt)
+    and session (from 0 in order of appearance, -1 for none) as int64; hashes as tuples of keys.
+    zero_output_failed: an output of 0 tokens is a failure, not a fault.
     """
     reader = _Reader(columns, zero_output_failed, report)
-    parts = [reader.check(lines, raw) for lines, raw in _chunks(rows, columns, report)]
-    whole: Usable = {
-        name: np.concatenate([part[name] for part in parts]) if parts else np.empty(0)
-        for name in used_columns(columns)
-    }
-    report.used = len(whole["prompt"])
-    return whole
+    whole: dict[str, _Column] = {}
+    for lines, raw in _chunks(rows, columns, report):
+        for name, values in reader.check(lines, raw).items():
+            whole.setdefault(name, _Column(values.dtype)).extend(values)
+    named = used_columns(columns)
+    found: Usable = {name: whole[name].close() if whole else np.empty(0) for name in named}
+    report.used = len(found["prompt"])
+    return found
+
+
+class _Column:
+    """An array that grows by an eighth at a time.
+
+    The system moves large arrays by changing where their pages are found, so that there is no
+    moment in which two of them are filled.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self._values, self._n = np.empty(0, dtype), 0
+
+    def extend(self, part: NDArray[Any]) -> None:
+        n = self._n + len(part)
+        if n > len(self._values):
+            self._values.resize(n + n // 8, refcheck=False)
+        self._values[self._n : n] = part
+        self._n = n
+
+    def close(self) -> NDArray[Any]:
+        """Return the column, of no more than its length; it grows no more."""
+        self._values.resize(self._n, refcheck=False)
+        return self._values
 
 
 def _chunks(
-    rows: Iterator[Record], columns: Columns, report: TraceReport
-) -> Iterator[tuple[NDArray[np.int64], dict[str, list[object]]]]:
+    rows: Iterator[Record | Rows], columns: Columns, report: TraceReport
+) -> Iterator[tuple[Whole, Mapping[str, Raw]]]:
     """Yield line numbers and the raw values of the columns in use, some rows at a time."""
     named = used_columns(columns)
     lines: list[int] = []
     raw: dict[str, list[object]] = {key: [] for key in named}
-    for line, row in rows:
+    for row in rows:
+        if lines and (isinstance(row, Rows) or len(lines) == CHUNK):
+            yield np.array(lines), raw
+            lines, raw = [], {key: [] for key in named}
+        if isinstance(row, Rows):
+            report.rows += row.many
+            texts = {key: row.columns[column] for key, column in named.items()}
+            yield np.arange(row.first, row.first + row.many), texts
+            continue
+        line, values = row
         report.rows += 1
-        if isinstance(row, str):
-            report.skip(row, np.array([line]))
+        if isinstance(values, str):
+            report.skip(values, np.array([line]))
             continue
         lines.append(line)
         for key, column in named.items():
-            raw[key].append(row.get(column))
-        if len(lines) == CHUNK:
-            yield np.array(lines), raw
-            lines, raw = [], {key: [] for key in named}
+            raw[key].append(values.get(column))
     if lines:
         yield np.array(lines), raw
 
@@ -127,14 +160,16 @@ class _Reader:
 
     def __init__(self, columns: Columns, zero_output_failed: bool, report: TraceReport) -> None:
         self.columns, self.zero_output_failed, self.report = columns, zero_output_failed, report
-        self.clock = _Clock(columns.time_unit)
+        self.clock = Clock(columns.time_unit)
+        self.sessions: dict[str, int] = {}
         report.hash_tokens = columns.hash_tokens or 0 if columns.hashes else 0
         self.hashes = HashReader(report.hash_tokens)
 
-    def check(self, lines: NDArray[np.int64], raw: Mapping[str, list[object]]) -> Usable:
+    def check(self, lines: Whole, raw: Mapping[str, Raw]) -> Usable:
         """Return the usable rows of the chunk."""
         names = used_columns(self.columns)
         found: Usable = {}
+        tokens: dict[str, Floats] = {}
         good = np.ones(len(lines), dtype=np.bool_)
 
         def demand(fine: NDArray[np.bool_], reason: str) -> None:
@@ -142,15 +177,15 @@ class _Reader:
             good[:] &= fine
 
         def whole(name: str, least: int) -> Floats:
-            number = _numbers(raw[name])
+            number = numbers(raw[name])
             fits = np.isfinite(number) & (np.abs(number) <= MOST_TOKENS)
             demand(fits & (np.floor(number) == number), f"{names[name]} is not a whole number")
             demand(number >= least, f"{names[name]} is below {least}")
-            found[name] = number
+            tokens[name] = number
             return number
 
         if self.zero_output_failed:
-            demand(_numbers(raw["output"]) != 0.0, FAILED)
+            demand(numbers(raw["output"]) != 0.0, FAILED)
         if "arrival" in raw:
             time = self.clock.read(raw["arrival"])
             demand(np.isfinite(time), f"{names['arrival']} is not a time")
@@ -162,8 +197,8 @@ class _Reader:
         if "cached" in raw:
             fits = whole("cached", 0) <= prompt
             demand(fits, f"{names['cached']} is more than {names['prompt']}")
-        if "session" in raw:
-            found["session"] = np.fromiter(raw["session"], dtype=object, count=len(lines))
+            # An engine computes at least the last prompt token, however much it finds cached.
+            tokens["cached"] = np.minimum(tokens["cached"], prompt - 1)
         if "hashes" in raw:
             found["hashes"] = as_column([()] * len(lines))
             read = self.hashes.read
@@ -174,46 +209,20 @@ class _Reader:
                     good[row] = False
                 else:
                     found["hashes"][row] = keys
-        return {name: values[good] for name, values in found.items()}
+        usable = {name: values[good] for name, values in found.items()}
+        usable |= {name: values[good].astype(np.int64) for name, values in tokens.items()}
+        if "session" in raw:
+            usable["session"] = self._numbered(raw["session"], good)
+        return usable
 
-
-class _Clock:
-    """Reads arrival times of one unit into seconds; dates count from the first one read."""
-
-    def __init__(self, unit: str) -> None:
-        self.dates = unit == "timestamp"
-        self.seconds = 1.0 if self.dates else parse(f"1 {unit}", "s", "1 ms")
-        self.first: pd.Timestamp | None = None
-
-    def read(self, raw: list[object]) -> Floats:
-        """Return seconds, NaN for what is no time."""
-        if not self.dates:
-            return _numbers(raw) * self.seconds
-        text = pd.Series([v if isinstance(v, str) else None for v in raw], dtype=object)
-        dates = pd.to_datetime(text, errors="coerce", utc=True, format="ISO8601")
-        # Years that nanoseconds since 1970 can hold; a trace of other years is a slip.
-        dates = dates.where(dates.dt.year.between(1970, 2200)).astype("datetime64[ns, UTC]")
-        if self.first is None and dates.notna().any():
-            self.first = dates[dates.notna()].iloc[0]
-        if self.first is None:
-            return np.full(len(raw), np.nan)
-        return np.asarray((dates - self.first).dt.total_seconds(), dtype=np.float64)
-
-
-def _numbers(raw: list[object]) -> Floats:
-    """Return floats, NaN for whatever is no number (a truth value, a list, other text)."""
-    if set(map(type, raw)) <= {int, float, str}:
-        try:
-            return np.array(raw, dtype=np.float64)
-        except (ValueError, OverflowError):
-            pass  # some value is no number: find out which, one by one
-    return np.array([_number(value) for value in raw], dtype=np.float64)
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return np.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return np.nan
+    def _numbered(self, raw: Raw, good: NDArray[np.bool_]) -> Whole:
+        """Return the sessions of the good rows, numbered as they appear."""
+        if isinstance(raw, list):
+            text = [None if v is None or v == "" else str(v) for v in raw]
+            codes, names = pd.factorize(np.array(text, dtype=object)[good])
+        else:
+            found = raw.filter(pa.array(good)).combine_chunks().dictionary_encode()
+            codes, names = found.indices.to_numpy(), found.dictionary.to_pylist()
+        known = self.sessions
+        own = [known.setdefault(name, len(known)) if name else -1 for name in names]
+        return np.array([*own, -1], dtype=np.int64)[codes]

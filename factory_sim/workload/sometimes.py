@@ -31,6 +31,11 @@ def mean_images(spec: Images | None) -> float:
     return 0.0 if spec is None else spec.share * mean(spec.count)
 
 
+def mean_image_bytes(spec: Images | None) -> float:
+    """Return the mean bytes of the files of a prompt's images, of prompts without any too."""
+    return 0.0 if spec is None else mean_images(spec) * (spec.size or 0.0)
+
+
 def mean_image_tokens(spec: Images | None) -> float:
     """Return the mean tokens of a prompt's images, of prompts without any too."""
     return 0.0 if spec is None else mean_images(spec) * spec.tokens

@@ -6,7 +6,7 @@ stream of their own, so that a change of one leaves the others as they were.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +36,12 @@ from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
-from factory_sim.workload.sometimes import mean_image_tokens, mean_reasoning, sometimes
+from factory_sim.workload.sometimes import (
+    mean_image_tokens,
+    mean_images,
+    mean_reasoning,
+    sometimes,
+)
 from factory_sim.workload.traces import read_trace
 
 Floats = NDArray[np.float64]
@@ -175,7 +180,7 @@ def mean_lengths(
         if trace.cached is not None:
             hit = float(trace.cached.mean())
         else:
-            hit = _mean_cached(spec.cached or Fixed(fixed=0), trace.prompt)
+            hit = 0.0 if spec.cached is None else _mean_cached(spec.cached, trace.prompt)
         output = float(trace.output.mean()) + mean_reasoning(spec.reasoning)
         return float(trace.prompt.mean()) + mean_image_tokens(spec.images), output, hit
     kinds = _kinds(spec, catalog, base, where)
@@ -189,6 +194,23 @@ def mean_lengths(
         asked, prompt = prompt, mean_prompt(spec.sessions, prompt, said)
         cached = prompt - asked if keeps else 0.0
     return prompt, answer + reasoning, cached
+
+
+def images_per_request(
+    spec: WorkloadSpec,
+    where: str = "workload",
+    duration_s: float = 0.0,
+    count: Callable[[Images | None], float] = mean_images,
+) -> float:
+    """Return the images of a request in the mean; of a mix, weights count as in `mean_lengths`.
+
+    count: what of them; how many, or their tokens or bytes.
+    """
+    if not spec.mix:
+        return count(spec.images)
+    instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
+    shares = _shares(spec, instants, where).mean(axis=1)
+    return float(shares @ np.array([count(kind.images) for kind in spec.mix.values()]))
 
 
 def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:

@@ -5,10 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
+from factory_sim.scenario.workload import TraceArrivals
+from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_reports
+from factory_sim.workload.traces import Trace, read_trace
 from tests.workload.making import CATALOG, TRACES, needs_traces, requests, workload
 
 # Four requests, one a second on average: the trace stands for four seconds.
@@ -44,6 +49,63 @@ def test_duration_and_requests_end_it(tiny: Path) -> None:
     assert replayed(tiny, loop=True, requests=6).prompt.tolist() == [10, 20, 30, 40, 10, 20]
     assert replayed(tiny, loop=True, requests=4).prompt.tolist() == [10, 20, 30, 40]
     assert len(replayed(tiny, 0.0).prompt) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    gaps=st.lists(st.floats(0.0, 2.0), max_size=6),
+    people=st.lists(st.integers(-1, 2), min_size=7, max_size=7),
+    duration_s=st.floats(0.0, 30.0),
+    requests=st.none() | st.integers(1, 20),
+    loop=st.booleans(),
+    speedup=st.sampled_from([1.0, 3.0]),
+    block=st.integers(1, 9),
+)
+def test_a_replay_goes_through_the_trace_one_request_after_another(
+    gaps: list[float],
+    people: list[int],
+    duration_s: float,
+    requests: int | None,
+    loop: bool,
+    speedup: float,
+    block: int,
+) -> None:
+    arrival_s = np.cumsum([0.0, *gaps])
+    n = len(arrival_s)
+    prompt, session = np.arange(n) + 1, np.array(people[:n])
+    trace = Trace(arrival_s, prompt, prompt * 2, None, session, None)
+    round_s, sessions = period(arrival_s) / speedup, max(session) + 1
+    loop = loop and round_s > 0.01
+
+    expected: list[tuple[float, int, int]] = []
+    for turn in range(10_000 if loop else 1):
+        for at, tokens, who in zip(arrival_s, prompt, session, strict=True):
+            late_s = at / speedup + turn * round_s
+            if late_s < duration_s and len(expected) != requests:
+                expected.append((late_s, tokens, who + turn * sessions if who >= 0 else -1))
+        if turn * round_s > duration_s or len(expected) == requests:
+            break
+
+    scale = TraceArrivals(
+        process="trace", path="t.csv", loop=loop, speedup=speedup, requests=requests
+    )
+    parts = list(replay(trace, scale, duration_s, np.random.default_rng(1), block))
+    assert all(len(part.prompt) == block for part in parts[:-1])
+    found = [
+        row for part in parts for row in zip(part.arrival_s, part.prompt, part.session, strict=True)
+    ]
+    assert found == expected
+
+
+def test_a_replay_without_scale_copies_nothing(tiny: Path) -> None:
+    arrivals = TraceArrivals(process="trace", path=str(tiny))
+    trace, _ = read_trace(arrivals, tiny.parent, "arrivals")
+    parts = list(replay(trace, arrivals, 100.0, np.random.default_rng(1), 3))
+    assert [len(part.prompt) for part in parts] == [3, 1]
+    for part in parts:
+        for whole, own in zip(trace, part, strict=True):
+            assert own is whole is None or np.shares_memory(own, whole)
+            assert own is None or not own.flags.writeable
 
 
 def test_speedup_divides_times(tiny: Path) -> None:

@@ -144,6 +144,20 @@ def test_a_workload_is_written_as_it_is_read(fields: dict[str, Any]) -> None:
             "example 'ms', or 'timestamp' for dates",
         ),
         (
+            {
+                "arrivals": POISSON,
+                "lengths": {
+                    "trace": {
+                        "path": "a",
+                        "columns": {"prompt": "p", "output": "o", "session": "s"},
+                    }
+                },
+            },
+            "workload.chat.lengths.trace.columns.session: lengths drawn from a trace are of prompt "
+            "and output alone; leave it out, or take the requests themselves: arrivals: {process: "
+            "trace, ...}",
+        ),
+        (
             {"arrivals": POISSON, "lengths": {"prompt": 0, "output": 1}},
             "workload.chat.lengths: prompt can be 0 tokens; the least is 1",
         ),

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,21 @@ from hypothesis import strategies as st
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
 from factory_sim.scenario.workload import TraceFile
+from factory_sim.workload import records
+from factory_sim.workload.csvs import open_csv
 from factory_sim.workload.rows import TraceReport
-from factory_sim.workload.traces import Trace, read_trace
+from factory_sim.workload.traces import Trace, _read, read_trace
 from tests.workload.making import TRACES, needs_traces
 
 WHERE = "workload.chat.arrivals"
+
+
+@pytest.fixture(autouse=True, params=["at once", "in chunks"])
+def chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read every file once as it comes, and once a line or two at a time."""
+    if request.param == "in chunks":
+        monkeypatch.setattr(records, "open_csv", partial(open_csv, start=1, size=64))
+    _read.cache_clear()
 
 
 def read(
@@ -66,6 +77,14 @@ def test_azure_of_2024_has_a_time_zone(tmp_path: Path) -> None:
         "2024-05-10 00:00:00.017335+00:00,2399,6\n"
     )
     assert rows(read(tmp_path, text)[0]) == [(0.0, 2162, 5), (0.007405, 2399, 6)]
+
+
+def test_times_are_the_numbers_nearest_to_what_is_written(tmp_path: Path) -> None:
+    late = [f"{micro:06}" for micro in range(0, 1_000_000, 997)]
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+    text += "".join(f"2024-05-10 00:00:01.{micro}+00:00,1,1\n" for micro in late)
+    trace, _ = read(tmp_path, text)
+    assert trace.arrival_s.tolist() == [float(f"0.{micro}") for micro in late]
 
 
 def test_ours_with_cached_tokens_and_sessions(tmp_path: Path) -> None:
@@ -274,11 +293,6 @@ def test_bad_rows_stop_the_run_and_say_what_would_work(tmp_path: Path) -> None:
             "It has: time, in, out",
         ),
         (
-            "time,in,out\n1,2,3\n",
-            {"columns": {"arrival": "time", "prompt": "input", "output": "out"}},
-            "trace.csv has no column input; it has: time, in, out",
-        ),
-        (
             "arrival_s,input_toks,output_toks\n1,2,3\n",
             {"format": "azure"},
             "trace.csv has no column ContextTokens, GeneratedTokens, TIMESTAMP; it has: "
@@ -296,6 +310,13 @@ def test_a_file_that_cannot_be_used_is_named(
     tmp_path: Path, text: str, fields: dict[str, Any], message: str
 ) -> None:
     assert problem(tmp_path, text, **fields) == f"{WHERE}.path: {message}"
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    columns = {"arrival": "time", "prompt": "input", "output": "out"}
+    assert problem(tmp_path, "time,in,out\n1,2,3\n", columns=columns) == (
+        f"{WHERE}.columns.prompt: trace.csv has no column input; it has: time, in, out"
+    )
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
@@ -388,6 +409,7 @@ def test_garbage_gives_requests_or_one_clear_error(
 
 
 @needs_traces
+@pytest.mark.parametrize("chunks", ["at once"], indirect=True)
 @pytest.mark.parametrize(
     ("name", "found", "n", "span_s"),
     [
