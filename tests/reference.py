@@ -643,8 +643,9 @@ class _Replica:
             sequence = max(self.running, key=self.rank)
         self.preempted = True
         in_host = sum(self.blocks_for(other.carried) for other in self.waiting)
-        if sequence.prefilled and sequence.blocks <= self.host_blocks - in_host:
-            self.moved += sequence.blocks
+        filled = self.blocks_for(sequence.kv)  # of its blocks; those taken for drafts hold nothing
+        if sequence.prefilled and filled <= self.host_blocks - in_host:
+            self.moved += filled
             sequence.carried = sequence.kv
         elif sequence.record.request.shareable:
             sequence.lost = sequence.kv

@@ -48,7 +48,7 @@ class ContextRoofline(Roofline):
     """The roofline of a GPU that keeps one of `shard.cp` parts of every context."""
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         cp = self._shard.cp

@@ -18,6 +18,7 @@ class Chip:
     power limit. per_layer_s is the launch overhead of one layer, moe_per_layer_s what routing
     adds to it; the all-reduce costs its latency plus bytes over link * network. memory_clock: the
     share of time bound by memory that follows the core clock: caches and address units do.
+    operand_bytes: of a number as weights are multiplied here, unpacked if need be.
     domain: GPUs that share the link, where a replica has more; between such domains each sends over
     its NIC (scaleout), and a hop takes hop_s.
     """
@@ -38,6 +39,7 @@ class Chip:
     allreduce_latency_s: float
     network: float
     memory_clock: float
+    operand_bytes: float
     domain: int = maxsize
     scaleout: float = inf
     hop_s: float = 0.0

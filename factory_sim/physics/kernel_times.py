@@ -116,7 +116,7 @@ class KernelTimes:
         self.decode: Callable[[int], Cost] = lru_cache(maxsize=None)(self._decode)
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`.
 

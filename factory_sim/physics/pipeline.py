@@ -151,7 +151,7 @@ class Stages:
         return found
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         step = (sequences, context, windowed, chunks, sampled)
@@ -189,7 +189,7 @@ class Rotation:
         return self._times(self._slowest.decode(sequences))
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         return self._times(self._slowest.mixed(sequences, context, windowed, chunks, sampled))

@@ -56,7 +56,8 @@ class RankRoofline(Roofline):
         # slices: 1 - (1 - 1/ep)^k of all where k experts are chosen evenly.
         chosen = min(1.0, (1.0 - (1.0 - 1.0 / shard.ep) ** model.moe.active) * shard.imbalance)
         copies = tokens * chosen * (gpus - 1) / gpus
-        bytes_out = min(work.ACTIVATION_BYTES, max(1.0, shard.bytes_per_weight))
+        # Tokens go as the experts multiply them, in 8 bits at the least (DeepEP's dispatch in fp8).
+        bytes_out = min(work.ACTIVATION_BYTES, max(1.0, self._chip.operand_bytes))
         there = self._exchange(tokens, copies, bytes_out)
         back = self._exchange(tokens, copies, work.ACTIVATION_BYTES)
         parts = (self._experts(routed, tokens), self._elementwise(tokens * columns), there, back)
@@ -104,7 +105,7 @@ class Lockstep:
         return plus(self._rank.decode(sequences), self._rank.together(all_of_them, 0, all_of_them))
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         own = self._rank.mixed(sequences, context, windowed, chunks, sampled)

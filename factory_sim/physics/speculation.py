@@ -60,7 +60,7 @@ class Verification(Roofline):
         super().__init__(*roofline)
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """Return the cost of a step with prompt chunks; drafts are more tokens, all sampled."""
         plain = super().mixed(sequences, context, windowed, chunks, sampled)
@@ -114,11 +114,12 @@ https://huggingface.co/yuhuili/EAGLE3-LLaMA3.1-Instruct-8B and of others since).
 def head_of(model: Model, vocab: int | None = None) -> Model:
     """Return a layer that drafts for a model from its hidden state, as a model of its own.
 
-    It is like the model's last ones. vocab: of an output head of its own; without, it shares the
-    model's. Embeddings it always shares.
+    It is like the model's last ones, but that it slides no window: it attends as those do that do
+    not, as EAGLE-3's, which are Llama's layers. vocab: of an output head of its own; without, it
+    shares the model's. Embeddings it always shares.
     """
     moe = model.moe and model.moe.model_copy(update={"dense_layers": 0})
-    own = {"layers": 1, "mlp_layers": None, "moe": moe, "mtp_layers": 0}
+    own = {"layers": 1, "mlp_layers": None, "moe": moe, "mtp_layers": 0, "window": None}
     return model.model_copy(update=own | ({"vocab": vocab} if vocab else {}))
 
 
@@ -142,18 +143,22 @@ class Passes:
     def __init__(self, one: StepTime, passes: int) -> None:
         self._one, self._passes = one, passes
         self.per_context = times(passes, one.per_context)
+        self.per_windowed = times(passes, one.per_windowed)
 
     def decode(self, sequences: int) -> Cost:
         """Return what the drafts of so many sequences cost, besides their context."""
         return times(self._passes, self._one.decode(sequences))
 
-    def mixed(self, sequences: int, context: float, chunks: Sequence[Chunk], sampled: int) -> Cost:
+    def mixed(
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
+    ) -> Cost:
         """Return what drafts cost in a step with prompt chunks."""
-        first = self._one.mixed(sequences, context, 0, chunks, sampled)
+        one = self._one
+        first = one.mixed(sequences, context, windowed, chunks, sampled)
         if not sampled:
             return first
-        parts = (self._one.decode(sampled), times(context, self._one.per_context))
-        return plus(first, times(self._passes - 1, plus(*parts)))
+        seen = plus(times(context, one.per_context), times(windowed, one.per_windowed))
+        return plus(first, times(self._passes - 1, plus(one.decode(sampled), seen)))
 
     def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
         """Return what the ranks of data-parallel attention do together in the drafts of a step."""
@@ -176,7 +181,7 @@ class Scaled:
         return times(self._share, self._whole.decode(sequences))
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         whole = self._whole.mixed(sequences, context, windowed, chunks, sampled)
@@ -189,16 +194,20 @@ class Scaled:
 
 
 class Speculating:
-    """The step time of a model with its drafts. drafts: what they cost (None: nothing)."""
+    """The step time of a model with its drafts. drafts: what they cost (None: nothing).
 
-    window = 0
-    per_windowed = Cost(0.0)
+    A draft that attends to a window, if any, has the model's.
+    """
 
     def __init__(self, model: StepTime, drafts: Passes | None, max_sequences: int) -> None:
         self._model, self._drafts = model, drafts
         nothing = Cost(0.0)
+        self.window = model.window
         self.per_context: Cost = drafted(
             model.per_context, drafts.per_context if drafts else nothing
+        )
+        self.per_windowed: Cost = drafted(
+            model.per_windowed, drafts.per_windowed if drafts else nothing
         )
         self.decode = [
             drafted(model.decode(n), drafts.decode(n) if drafts else nothing)
@@ -206,13 +215,13 @@ class Speculating:
         ].__getitem__
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         cost = self._model.mixed(sequences, context, windowed, chunks, sampled)
         if self._drafts is None:
             return cost
-        return drafted(cost, self._drafts.mixed(sequences, context, chunks, sampled))
+        return drafted(cost, self._drafts.mixed(sequences, context, windowed, chunks, sampled))
 
     def together(self, decoding: int, prompt: int, sampled: int) -> Cost:
         """Return what all ranks do together in a step, where the model is of one of them."""

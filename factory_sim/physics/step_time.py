@@ -81,13 +81,36 @@ class StepTime(Protocol):
         """Return what a step of `sequences` decoding sequences costs besides their context."""
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """Return the cost of a step that carries prompt chunks beside `sequences` decodes.
 
         context, windowed: context tokens the decodes attend to; sampled: sequences that
         emit a token at the end.
         """
+
+
+class StepTables(NamedTuple):
+    """A roofline at one clock as plain numbers, for who adds the terms up elsewhere.
+
+    decode, body, head: float64[size, 7], Cost terms of so many decoding sequences, of so many
+    tokens in all layers, and of so many sampled sequences. per_pair_s, per_token_s: of attention
+    to prompts (`PrefillAttention`); zero where no layer attends. state_s: of reading and writing
+    one sequence's state, by memory. The rest: see `Roofline.mixed`.
+    """
+
+    clock: float
+    stall: float
+    decode: Array
+    body: Array
+    head: Array
+    per_context: Cost
+    per_pair_s: float
+    per_token_s: float
+    state_s: float
+    per_sequence_s: float
+    mixed_host_s: float
+    ahead_mixed_s: float
 
 
 class Roofline:
@@ -144,7 +167,7 @@ class Roofline:
         self.decode = [self._decode_cost(n) for n in range(max_sequences + 1)].__getitem__
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         """See `StepTime.mixed`."""
         host_s = self._mixed_host_s + self._host.per_sequence_s * (sequences + len(chunks))
@@ -198,6 +221,32 @@ class Roofline:
                 busy_compute_s + body[5] + head[5],
                 busy_memory_s + body[6] + head[6],
             )
+        )
+
+    def tables(self, max_sequences: int, max_tokens: int) -> StepTables:
+        """Return it as numbers, for steps of up to so many sequences and so many tokens.
+
+        Raises ValueError for a model whose layers slide a window: their cost is not among them.
+        """
+        if self.window:
+            raise ValueError("a sliding window's cost is not among the numbers of a roofline")
+        body = np.frombuffer(self._body).reshape(-1, len(Cost._fields))
+        if max_tokens > self._most:
+            body = np.column_stack(self._per_token(np.arange(max_tokens + 1, dtype=float)))
+        attention = self._attentions[0] if self._attentions else PrefillAttention(None, 0.0, 0.0)
+        return StepTables(
+            self._clock,
+            self._stall,
+            np.array([self._decode_cost(n) for n in range(max_sequences + 1)]),
+            body[: max_tokens + 1],
+            np.frombuffer(self._head).reshape(-1, len(Cost._fields))[: max_sequences + 1],
+            self.per_context,
+            attention.per_pair_s,
+            attention.per_token_s,
+            self._state.busy_memory_s if self._state else 0.0,
+            self._host.per_sequence_s,
+            self._mixed_host_s,
+            self._ahead_mixed_s,
         )
 
     def _layers_of(self, tokens: int) -> tuple[float, ...]:

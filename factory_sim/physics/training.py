@@ -49,9 +49,15 @@ def bubble_share(stages: int, micro_batches: int) -> float:
     return (stages - 1) / (micro_batches + stages - 1)
 
 
-def all_reduce_s(size_bytes: float, ranks: int, bytes_per_s: float) -> float:
-    """Return the seconds of a ring all-reduce: 2 (n - 1) / n of the bytes cross each link."""
-    return 2.0 * (ranks - 1) / ranks * size_bytes / bytes_per_s
+def exchange_s(size_bytes: float, ranks: int, bytes_per_s: float, zero: int) -> float:
+    """Return the seconds in which data-parallel ranks exchange what a step changes, in a ring.
+
+    2 (n - 1) / n of the bytes cross each link: gradients are reduced, and they or the weights made
+    of them gathered. Where ZeRO deals out weights too (stage 3), they are gathered for the forward
+    and again for the backward pass, half as much again (Rajbhandari et al. 2020, section 7.2).
+    """
+    passes = 3.0 if zero >= 3 else 2.0
+    return passes * (ranks - 1) / ranks * size_bytes / bytes_per_s
 
 
 def state_bytes(parameters: float, split: int, ranks: int, zero: int) -> float:

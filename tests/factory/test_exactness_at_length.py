@@ -15,6 +15,7 @@ from tests.factory import (
     test_ranks,
     test_schedule_exactness,
     test_speculation_exactness,
+    test_together_exactness,
 )
 from tests.factory.side_by_side import Case
 
@@ -30,6 +31,10 @@ EVERYTHING: dict[str, tuple[st.SearchStrategy[Case], Check]] = {
     "orders, prefixes": (test_schedule_exactness.cases(hashed=True), test_exactness.assert_same),
     "ranks": (test_ranks.ranked(), test_ranks.assert_same),
     "drafts": (test_speculation_exactness.drafted(), test_speculation_exactness.assert_same),
+    "drafts, orders, memory short": (
+        test_together_exactness.short_and_drafted(),
+        test_speculation_exactness.assert_same,
+    ),
 }
 
 

@@ -97,6 +97,19 @@ def test_tiers_go_from_the_nearest_to_the_last_by_what_came_there_the_longest_ag
     cache.check()
 
 
+def test_a_session_of_which_nothing_is_left_is_forgotten_too() -> None:
+    cache = TieredCache([2])
+    said, other = Hashes((1,), 1000, forgets=True), Hashes((2,), 1000)
+    held = cache.extend(said, 0, 3)
+    cache.cut(said, 0)  # a prompt shorter than a block: it goes on without its reasoning
+    cache.release(said, held)
+    cache.release(other, cache.extend(other, 0, 4))
+    cache.forget_to(1)
+    cache.check()
+    assert cache.idle == 1
+    assert [cache.find(each)[0] for each in (said, other)] == [0, 3]
+
+
 def hits(*requests: ReferenceRequest, blocks: int) -> tuple[list[int], EngineRun]:
     """Serve requests with one token a block and 10 ms a step; return the tokens found of each."""
     case = Case(requests, partial(speed_of, "constant"), blocks=blocks, block_tokens=1)

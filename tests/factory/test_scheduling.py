@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.engine.scheduling.fair import Fair
 from factory_sim.factory.replica import Speed
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
@@ -92,6 +93,27 @@ def test_a_move_delays_its_step_and_nothing_is_computed_again() -> None:
     assert busy_s == pytest.approx(0.1 * len(reference(SWAPS).steps) + 4 * 0.01)
 
 
+def test_a_victim_with_drafts_goes_on_where_it_was() -> None:
+    """Three drafts a step, all right: four tokens. Blocks taken for drafts ahead hold nothing."""
+    requests = tuple(ReferenceRequest(0.1 * number, 4, 33) for number in range(2))
+    case = replace(SWAPS, requests=requests, blocks=11, drafts=Drafts(3, 1.0, 0.0, 1))
+    run = engine(case)
+    first, second = run.requests
+    assert (first.preemptions, second.preemptions, run.batch.recomputed_tokens) == (0, 1, 0)
+    # For its sixth step the first needs seven blocks, for its fifth the second six, two too many.
+    # That one has stored 4 + 4 * 4 tokens, in five, which go out and come back.
+    assert run.batch.moved_blocks == 2 * 5
+    totals = run.batch.ledger.totals(run.batch.stretch.step_time)
+    assert totals.verified == 8 + 8  # no step of either was taken twice
+    assert totals.network_s + totals.kv_full_s == pytest.approx(10 * 0.01 + 0.1 * waited(case))
+
+
+def waited(case: Case) -> int:
+    """Return the decode steps run while somebody waited for KV blocks."""
+    steps = reference(case).steps
+    return sum(1 for step in steps if not step.prefilled and step.known)
+
+
 def test_a_move_is_booked_as_communication() -> None:
     free, slow = (engine(replace(SWAPS, move_s=s)) for s in (0.0, 0.01))
     booked = [run.batch.ledger.totals(run.batch.stretch.step_time) for run in (free, slow)]
@@ -133,19 +155,23 @@ def served(run: ReferenceRun, weights: tuple[int, int]) -> list[int]:
         for index in {*step.prefilled, *step.decoded} - seen:
             done[run[index].request.tenant] += weights[0] * run[index].request.prompt
             seen.add(index)
-        made = list(step.decoded)
-        made += [i for i in step.prefilled if step.end_s in run[i].emissions_s[:1]]
-        for index in made:
-            done[run[index].request.tenant] += weights[1]
+        for index in {*step.prefilled, *step.decoded}:
+            made = run[index].emissions_s.count(step.end_s)
+            done[run[index].request.tenant] += weights[1] * made
         widest = max(widest, abs(done[0] - done[1]))
     assert min(done) > 0
     return [widest, min(done)]
 
 
-def test_two_backlogged_tenants_are_served_alike_whatever_their_sizes() -> None:
+@pytest.mark.parametrize("drafts", [None, Drafts(3, 0.7, 0.2, 5)])
+def test_two_backlogged_tenants_are_served_alike_whatever_their_sizes(
+    drafts: Drafts | None,
+) -> None:
     short = [ReferenceRequest(i / 1e6, 10, 20, tenant=0) for i in range(400)]
     long = [ReferenceRequest(0.5 + i / 1e6, 200, 60, tenant=1) for i in range(60)]
-    fair = Case((*short, *long), steady, max_num_seqs=8, blocks=100, order=Order("fair"))
+    fair = Case(
+        (*short, *long), steady, max_num_seqs=8, blocks=100, order=Order("fair"), drafts=drafts
+    )
     bound = 2 * max(1 * 200, 2 * 100 * 16)
     gap, least = served(reference(fair), (1, 2))
     assert gap <= bound

@@ -212,11 +212,110 @@ def test_layers_for_multi_token_prediction_are_the_models_own() -> None:
     assert 0.01 < cost.drafting_s / sum(cost[1:5]) < 0.05
 
 
+def of_model(
+    model: str, engine: dict[str, Any], prompt: int = 200, output: int = 400, tp: int = 8
+) -> Scenario:
+    """Return one user of a model on an H200 server."""
+    base = small_scenario(
+        arrivals={"process": "closed", "concurrency": 1},
+        lengths={"prompt": prompt, "output": output},
+    )
+    deployment = {
+        "model": model,
+        "precision": "fp8" if model.startswith(("deepseek", "glm")) else "bf16",
+        "parallelism": {"tp": tp},
+        "replicas": 1,
+        "engine": engine | {"async_scheduling": False},
+    }
+    racks = tuple(rack.model_copy(update={"system": "dgx-h200"}) for rack in base.racks)
+    given = {"racks": racks, "deployments": {"d": validate(Deployment, deployment)}}
+    return base.model_copy(update=given)
+
+
+@pytest.mark.parametrize(
+    ("model", "draft", "prompt", "window"),
+    [
+        ("deepseek-v3.2", "mtp", 1900, 2048),  # of what its indexer has scored
+        ("gemma-3-12b", "eagle", 900, 1024),
+        ("gpt-oss-20b", "ngram", 60, 128),
+    ],
+)
+def test_what_a_step_sees_of_a_window_is_bounded_by_it(
+    model: str, draft: str, prompt: int, window: int
+) -> None:
+    """With nothing accepted the place of every step is known, and the time is a plain sum."""
+    run = simulate(of_model(model, drafted(draft, acceptance=0.0), prompt, 300), debug=True)
+    (fleet,) = lay_out(run.scenario).fleets
+    step_time = roofline(fleet, 1.0)
+    assert step_time.window == window
+    decode_s = 0.0
+    for step in range(299):
+        sees = prompt + step + 2.5  # the mean of the four tokens verified
+        decode_s += step_time.decode(1).duration_s + sees * step_time.per_context.duration_s
+        decode_s += min(sees, window) * step_time.per_windowed.duration_s
+    row = run.requests.iloc[0]
+    assert row["e2e_ms"] - row["ttft_ms"] == pytest.approx(1e3 * decode_s, rel=1e-9)
+    # Each token verified is multiplied with what it sees, which is read once for all.
+    before = roofline(lay_out(of_model(model, {})).fleets[0], 1.0).per_windowed
+    verifying = roofline(lay_out(of_model(model, drafted("ngram"))).fleets[0], 1.0).per_windowed
+    assert verifying.busy_compute_s == pytest.approx(4 * before.busy_compute_s)
+    assert verifying.busy_memory_s == pytest.approx(before.busy_memory_s)
+
+
+@pytest.mark.parametrize("model", ["deepseek-v3.2", "glm-5"])
+def test_sparse_attention_and_its_own_layer_gain_what_leviathan_says(model: str) -> None:
+    """One user, where a step is a reading of weights: experts that more tokens reach apart."""
+    engine = drafted("mtp", tokens=1, acceptance=0.85)
+    before, after = (simulate(of_model(model, made, 8000)) for made in ({}, engine))
+    length = after.summary["speculation"]["mean_acceptance_length"]
+    assert length == pytest.approx(1.85, rel=0.03)
+    speedup = before.summary["tpot_ms"]["p50"] / after.summary["tpot_ms"]["p50"]
+    plain, both = (roofline(lay_out(run.scenario).fleets[0], 1.0) for run in (before, after))
+    cost = step_at(both, 8200.0) / step_at(plain, 8200.0)
+    assert 1.0 < cost < 1.2
+    assert speedup == pytest.approx(length / cost, rel=0.02)
+
+
+def step_at(step_time: Any, context: float) -> float:
+    """Return the seconds of a step of one user with so much context, beyond the window."""
+    step_s: float = step_time.decode(1).duration_s + context * step_time.per_context.duration_s
+    return step_s + step_time.window * step_time.per_windowed.duration_s
+
+
+def test_a_layer_that_drafts_for_sparse_attention_keeps_its_indexers_keys() -> None:
+    """61 layers and one: each token keeps 576 numbers and 132 bytes of an indexer's key in each."""
+    (plain,), (both,) = (
+        lay_out(of_model("deepseek-v3.2", engine)).fleets for engine in ({}, drafted("mtp"))
+    )
+    assert plain.memory.bytes_per_token == pytest.approx(61 * (576 * 2 + 132))
+    assert both.memory.bytes_per_token == pytest.approx(62 * (576 * 2 + 132))
+
+
+def test_a_small_model_with_windows_of_the_same_length_may_draft() -> None:
+    engine = drafted("gpt-oss-20b", max_num_seqs=64)
+    (plain,), (both,) = (
+        lay_out(of_model("gpt-oss-120b", made)).fleets for made in ({"max_num_seqs": 64}, engine)
+    )
+    (small,) = lay_out(of_model("gpt-oss-20b", {"max_num_seqs": 64})).fleets
+    for name in ("window_bytes", "bytes_per_token", "weight_bytes"):
+        parts = getattr(plain.memory, name), getattr(small.memory, name)
+        assert getattr(both.memory, name) == pytest.approx(sum(parts))
+    near, far = (roofline(fleet, 1.0).per_windowed for fleet in (both, plain))
+    assert near.drafting_s == pytest.approx(
+        3 * sum(roofline(small, 1.0).per_windowed[1:5]), rel=1e-9
+    )
+    assert near.drafting_s > 0.0 and far.drafting_s == 0.0
+
+
 REFUSED = [
     (drafted("mtp"), "released without layers for multi-token prediction"),
     (drafted("ngram", tokens=16), "must be fewer than the 16 tokens of a KV block, not 16"),
     (drafted("llama-3.1-70b"), "is no smaller than llama-3.1-8b"),
     (drafted("qwen3-4b"), "a draft must share it"),
+    (
+        drafted("gemma-2-2b"),
+        "gemma-2-2b attends to 4,096 tokens in some of its layers, and llama-3.1",
+    ),
     (drafted("nonsense"), "unknown model 'nonsense'"),
     (drafted(acceptance=1.5), "acceptance"),
     (drafted(acceptance={"mean": 0.9, "deviation": 0.4}), "deviation must be below 0.3"),
@@ -242,18 +341,15 @@ def test_what_is_not_modelled_with_drafts_is_refused() -> None:
     (spec,) = base.deployments.values()
     for update, message in (
         ({"step_time": "aiconfigurator"}, "has no steps that verify drafts"),
-        ({"engine": drafted() | {"scheduling": "fair"}}, "'fair' counts a token of each"),
-        ({"engine": drafted() | {"preemption": "swap"}}, "compute victims again, so far"),
-        ({"engine": drafted() | {"host_cache": "4 GB"}}, "no tier in host memory or on drives yet"),
         ({"parallelism": {"pp": 2}}, "with parallelism.pp do not draft yet"),
         ({"prefill": {"replicas": 1, "parallelism": {"pp": 2}}}, r"with prefill\.parallelism\.pp"),
         ({"prefill": {"replicas": 1, "parallelism": {"cp": 2}}}, r"with prefill\.parallelism\.cp"),
     ):
         with pytest.raises(InputError, match=message):
             validate(Deployment, spec.model_dump(exclude_none=True) | update)
-    windowed = spec.model_copy(update={"model": "gpt-oss-20b"})
-    with pytest.raises(InputError, match="gpt-oss-20b has sliding windows"):
-        lay_out(base.model_copy(update={"deployments": {"d": windowed}}))
+    linear = spec.model_copy(update={"model": "qwen3-next-80b-a3b", "precision": "fp8"})
+    with pytest.raises(InputError, match="linear attention, whose states would have to be kept"):
+        lay_out(base.model_copy(update={"deployments": {"d": linear}}))
 
 
 def test_a_failed_replica_forgets_its_drafts() -> None:

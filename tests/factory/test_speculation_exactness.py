@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,13 +25,11 @@ from tests.factory.test_exactness import (
     cases,
 )
 
-UNWINDOWED = ("constant", "binary", "linear", "steep")
-
 
 @st.composite
 def drafted(draw: st.DrawFn) -> Case:
     """Draw a case of any policy, and how its answers are drafted."""
-    case = draw(cases(toys=UNWINDOWED))
+    case = draw(cases())
     block_tokens = draw(st.sampled_from([16, 16, 8, 4]))
     tokens = draw(st.integers(1, min(7, block_tokens - 1)))
     drafts = Drafts(
@@ -52,11 +50,18 @@ def drafted(draw: st.DrawFn) -> Case:
     )
 
 
+REAL = {"llama-3.1-8b": "eagle", "gpt-oss-20b": "ngram"}
+"""Models, one of them with windows of 128 tokens, and who drafts three tokens for them."""
+
+
 @cache
-def real_speed(clock: float) -> Speed:
-    """Return an H100's with an 8B model that an EAGLE layer drafts three tokens for."""
-    speculation = {"num_speculative_tokens": 3, "acceptance": 0.7, "draft": "eagle"}
-    (fleet,) = lay_out(small_scenario(engine={"speculation": speculation})).fleets
+def real_speed(model: str, clock: float) -> Speed:
+    """Return an H100's with a model of `REAL`."""
+    speculation = {"num_speculative_tokens": 3, "acceptance": 0.7, "draft": REAL[model]}
+    base = small_scenario(engine={"speculation": speculation})
+    (spec,) = base.deployments.values()
+    deployments = {"d": spec.model_copy(update={"model": model})}
+    (fleet,) = lay_out(base.model_copy(update={"deployments": deployments})).fleets
     return Speed(roofline(fleet, clock), fleet.power.at(clock))
 
 
@@ -67,8 +72,8 @@ def test_macro_steps_with_drafts_equal_single_steps(case: Case) -> None:
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
-@given(drafted())
-def test_the_same_of_a_real_model(case: Case) -> None:
+@given(drafted(), st.sampled_from(list(REAL)))
+def test_the_same_of_real_models(case: Case, model: str) -> None:
     assert case.drafts is not None
     tokens = case.max_num_seqs * 4 + 60
     drafts = Drafts(3, 0.7, 0.1, case.drafts.tokens)
@@ -76,7 +81,7 @@ def test_the_same_of_a_real_model(case: Case) -> None:
     assert_same(
         replace(
             case,
-            speed_at=real_speed,
+            speed_at=partial(real_speed, model),
             drafts=drafts,
             blocks=blocks,
             max_num_batched_tokens=tokens,

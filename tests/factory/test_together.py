@@ -200,14 +200,17 @@ def test_each_refusal_says_what_to_do() -> None:
 
 
 def test_most_of_them_at_once() -> None:
-    """Disaggregated pools of ranks, with prefixes, routing by them, drafts and an order."""
+    """Disaggregated pools of ranks, scaled, with prefixes in tiers, routing by them, drafts and an
+    order."""
     run = run_of(
         "disaggregated prefill",
         "data-parallel attention",
         "prefix cache",
         "cache-aware routing",
+        "tier in host memory",
         "speculative decoding",
         "order by priority",
+        "autoscaling",
     )
     assert run.summary["prefix_cache"]["hit_rate"] > 0.2
     assert run.summary["speculation"]["mean_acceptance_length"] > 1.5

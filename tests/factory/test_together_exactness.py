@@ -17,9 +17,9 @@ from tests.factory.side_by_side import Case, engine, reference
 from tests.factory.test_exactness import SAME, assert_same, speed_of
 from tests.factory.test_ranks import assert_same as assert_same_ranks
 from tests.factory.test_ranks import ranked
-from tests.factory.test_speculation_exactness import UNWINDOWED, drafted
 from tests.factory.test_speculation_exactness import assert_same as assert_same_drafted
-from tests.reference import Order, ReferenceRequest
+from tests.factory.test_speculation_exactness import drafted
+from tests.reference import ReferenceRequest
 
 tries = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 
@@ -73,7 +73,8 @@ def kept_and_sent(draw: st.DrawFn) -> Case:
 
 @st.composite
 def kept_and_drafted(draw: st.DrawFn) -> Case:
-    return drafting(draw, draw(prefixes.cases(toys=("constant", "linear")).filter(in_blocks)))
+    case = draw(prefixes.cases().filter(in_blocks))
+    return drafting(draw, replace(case, shelves=draw(st.just(()) | prefixes.shelves())))
 
 
 @st.composite
@@ -84,16 +85,13 @@ def ordered_and_sent(draw: st.DrawFn) -> Case:
 
 @st.composite
 def come_and_drafted(draw: st.DrawFn) -> Case:
-    return drafting(draw, draw(pools.cases("decodes", toys=UNWINDOWED).filter(in_blocks)))
+    return drafting(draw, draw(pools.cases("decodes").filter(in_blocks)))
 
 
 @st.composite
 def ordered_and_drafted(draw: st.DrawFn) -> Case:
     hashed = draw(st.booleans())
-    case = draw(schedules.cases(hashed, toys=UNWINDOWED).filter(in_blocks))
-    if case.order.policy == "fair":
-        case = replace(case, order=Order(draw(st.sampled_from(["priority", "edf"]))))
-    return drafting(draw, replace(case, host_blocks=0))
+    return drafting(draw, draw(schedules.cases(hashed).filter(in_blocks)))
 
 
 @tries
@@ -104,7 +102,7 @@ def test_prefixes_kept_by_a_pool_that_computes_prompts(case: Case) -> None:
 
 @tries
 @given(kept_and_drafted())
-def test_prefixes_and_drafts(case: Case) -> None:
+def test_prefixes_tiers_and_drafts(case: Case) -> None:
     assert_same_drafted(case)
 
 
@@ -131,6 +129,23 @@ def test_who_comes_with_its_kv_cache_needs_room_for_its_drafts_too() -> None:
     assert fast.batch.recomputed_tokens == 0
 
 
+@st.composite
+def short_and_drafted(draw: st.DrawFn) -> Case:
+    """The same where memory is short, so that some are swapped out and heads change meanwhile."""
+    case = replace(draw(schedules.tight_cases()), block_tokens=draw(st.sampled_from([2, 4])))
+    case = drafting(draw, case)
+    assert case.drafts is not None
+    longest = max(r.prompt + r.output - 1 for r in case.requests) + case.drafts.tokens
+    blocks = -(-longest // case.block_tokens) * draw(st.sampled_from([10, 11, 13, 16])) // 10
+    return replace(case, blocks=blocks)
+
+
+@settings(tries, max_examples=25)
+@given(short_and_drafted())
+def test_orders_swapping_and_drafts_where_memory_is_short(case: Case) -> None:
+    assert_same_drafted(case)
+
+
 @tries
 @given(ordered_and_sent())
 def test_orders_of_a_pool_that_computes_prompts(case: Case) -> None:
@@ -139,7 +154,7 @@ def test_orders_of_a_pool_that_computes_prompts(case: Case) -> None:
 
 @tries
 @given(ordered_and_drafted())
-def test_orders_and_drafts(case: Case) -> None:
+def test_orders_swapping_and_drafts(case: Case) -> None:
     assert_same_drafted(case)
 
 
@@ -149,12 +164,14 @@ def test_orders_and_swapping_of_ranks(case: Case) -> None:
     assert_same_ranks(case)
 
 
+@pytest.mark.slow
 @tries
 @given(ranked(prefixes.cases()), st.just(()) | prefixes.shelves())
 def test_prefixes_of_ranks(case: Case, tiers: prefixes.Shelves) -> None:
     assert_same_ranks(replace(case, shelves=tiers))
 
 
+@pytest.mark.slow
 @tries
 @given(ranked(drafted()))
 def test_drafts_of_ranks(case: Case) -> None:

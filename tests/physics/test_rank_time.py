@@ -16,7 +16,11 @@ from factory_sim.scenario.scenario import Scenario
 
 
 def fleet_of(
-    parallelism: dict[str, object], model: str = "deepseek-v3", system: str = "dgx-h200"
+    parallelism: dict[str, object],
+    model: str = "deepseek-v3",
+    system: str = "dgx-h200",
+    precision: str = "fp8",
+    **more: object,
 ) -> Fleet:
     scenario = validate(
         Scenario,
@@ -28,7 +32,8 @@ def fleet_of(
             "deployments": {
                 "d": {
                     "model": model,
-                    "precision": "fp8",
+                    "precision": precision,
+                    **more,
                     "parallelism": parallelism,
                     "replicas": 1,
                     "engine": {"profile": "sglang", "max_num_seqs": 256},
@@ -84,6 +89,33 @@ def test_a_token_travels_to_as_many_gpus_as_hold_its_experts() -> None:
     more_s = rank.together(0, 1_008_000, 0).network_s - rank.together(0, 8_000, 0).network_s
     reached = 1.0 - (1.0 - 1.0 / 8) ** model.moe.active  # of the other seven GPUs, each
     taken_in = 1_000_000 * reached * 7 / 8 * model.hidden * (1 + 2)  # there in fp8, back in bf16
+    expected = work.moe_layers(model) * taken_in / (chip.link * chip.network)
+    assert more_s == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("precision", "system", "bytes_out"),
+    [
+        ("fp8", "dgx-h200", 1),
+        ("nvfp4", "dgx-b200", 1),
+        ("bf16", "dgx-b300", 2),
+        ("int4", "dgx-h200", 2),
+        ("int4", "dgx-b200", 2),
+        ("nvfp4", "dgx-h200", 2),
+    ],
+)
+def test_tokens_travel_as_experts_multiply_them(
+    precision: str, system: str, bytes_out: int
+) -> None:
+    """Weights that are unpacked to bf16 ask for tokens in 16 bits, however narrow they are."""
+    fallback = bytes_out == 2 and precision != "bf16"
+    more: dict[str, object] = {"precision_fallback": True} if fallback else {}
+    fleet = fleet_of({"tp": 1, "dp": 8, "ep": 8}, "qwen3-235b-a22b", system, precision, **more)
+    rank, model, chip = rank_of(fleet), fleet.model, fleet.chip
+    assert model.moe is not None
+    more_s = rank.together(0, 1_008_000, 0).network_s - rank.together(0, 8_000, 0).network_s
+    reached = 1.0 - (1.0 - 1.0 / 8) ** model.moe.active
+    taken_in = 1_000_000 * reached * 7 / 8 * model.hidden * (bytes_out + 2)
     expected = work.moe_layers(model) * taken_in / (chip.link * chip.network)
     assert more_s == pytest.approx(expected, rel=1e-9)
 

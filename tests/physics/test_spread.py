@@ -369,16 +369,6 @@ def test_an_indexer_keeps_keys_beside_the_cache() -> None:
     ("more", "path", "words"),
     [
         ({"parallelism": {"tp": 8, "cp": 2}}, "parallelism.cp", "from the whole context"),
-        (
-            {
-                "parallelism": {"tp": 8},
-                "engine": {
-                    "speculation": {"draft": "mtp", "num_speculative_tokens": 1, "acceptance": 0.8}
-                },
-            },
-            "engine.speculation",
-            "sparse attention, for which drafts are not modelled yet",
-        ),
     ],
 )
 def test_what_sparse_attention_cannot_do_yet_is_said(

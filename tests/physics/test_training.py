@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from factory_sim.physics.training import (
     CHECKPOINT_BYTES,
     Rhythm,
-    all_reduce_s,
     bubble_share,
     compute_optimal,
     daly_interval_s,
+    exchange_s,
     expected_s,
     state_bytes,
     training_flops,
@@ -48,7 +48,7 @@ def test_a_budget_spent_best() -> None:
 def test_a_pipelines_bubble() -> None:
     assert bubble_share(1, 8) == 0.0
     assert bubble_share(4, 12) == 3 / 15
-    assert all_reduce_s(1e9, 4, 1e9) == 1.5
+    assert [exchange_s(1e9, 4, 1e9, zero) for zero in range(4)] == [1.5, 1.5, 1.5, 2.25]
 
 
 def test_states_are_dealt_out_by_zero() -> None:

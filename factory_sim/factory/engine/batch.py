@@ -310,8 +310,7 @@ class Batch:
         if windows is None:
             stretch.decode(steps, n, self.context + n)
         else:
-            attended = windows.context + windows.filling
-            stretch.decode(steps, n, self.context + n, attended, windows.filling)
+            stretch.decode(steps, n, self.context + n, windows.attended, windows.filling)
         if self.due:
             stretch.cut(self.next_due_s())
         return True
@@ -383,7 +382,7 @@ class Batch:
         self._decodes = True
         self.kv.clear()
         if self.windows is not None:
-            self.windows = Windows(self.windows.tokens)
+            self.windows.clear()
         if self.answers is not None:
             self.answers = Answers()
         return sorted(lost, key=lambda request: request.number)
@@ -478,11 +477,11 @@ class Batch:
     def _plan_mixed(self, n: int) -> None:
         """Plan a step with prompt chunks and `n` decoding sequences, all or none."""
         stretch, chunks, tokens = self.stretch, self.chunks, n + self._completing
-        context, windowed = 0.0, 0
+        context = windowed = 0.0
         if n:
             context = self.context + n
             if self.windows is not None:
-                windowed = self.windows.context + self.windows.filling
+                windowed = self.windows.attended
         cost = stretch.prompt_time.mixed(n, context, windowed, chunks, tokens)
         if self.sees:
             cost = with_images(cost, stretch.prompt_time, self._owners)  # type: ignore[arg-type]

@@ -29,9 +29,7 @@ class WaitingStretch(Stretch):
     Then it is one step. The pause is time of the step, booked as communication.
     """
 
-    __slots__ = ("pause_s",)
-
-    pause_s: float
+    pause_s = 0.0
 
     def one(self, cost: Cost, sequences: int, tokens: float) -> None:
         """Make it one step with prompt chunks."""
@@ -42,7 +40,7 @@ class WaitingStretch(Stretch):
         super().one(cost, sequences, tokens)
 
     def decode(
-        self, steps: int, n: int, context: float, windowed: int = 0, filling: int = 0
+        self, steps: int, n: int, context: float, windowed: float = 0, filling: float = 0
     ) -> None:
         """Make it `steps` decode steps of `n` sequences, or one that waits."""
         super().decode(1 if self.pause_s else steps, n, context, windowed, filling)
@@ -55,3 +53,14 @@ class WaitingStretch(Stretch):
         super().book(ledger, steps)
         if self.pause_s and not self.mixed and not self.kv_blocked:
             ledger.network_s += steps * self.pause_s
+
+
+def that_waits(stretch: Stretch) -> WaitingStretch:
+    """Return a stretch like this one, that may wait besides: a layer over it, as over batches."""
+    kind = type(stretch)
+    layers = (WaitingStretch,) if kind is Stretch else (WaitingStretch, kind)
+    made: WaitingStretch = object.__new__(type("Waiting" + kind.__name__, layers, {}))
+    for each in kind.__mro__[:-1]:
+        for name in each.__slots__:  # type: ignore[attr-defined]
+            setattr(made, name, getattr(stretch, name))
+    return made

@@ -37,6 +37,7 @@ class ScheduledBatch(Batch):
     def __init__(self, *batch: Any, queue: Queue, **more: Any) -> None:
         super().__init__(*batch, **more)
         self.waiting, self.barred = queue, False
+        queue.attach(self._emitted)
 
     def settle(self) -> None:
         """Put those in order whom this plan may know."""
@@ -77,6 +78,10 @@ class ScheduledBatch(Batch):
         assert busy or not self.waiting or self.barred, "a queue stands still"
 
     # -- inside ------------------------------------------------------------------------
+
+    def _emitted(self, request: Request) -> int:
+        """Return the tokens that a request which decodes has made."""
+        return self._stored(request) - request.prompt + 1
 
     def _victim(self) -> Request:
         self.barred = True

@@ -14,6 +14,7 @@ from typing import Any
 
 from factory_sim.factory.engine.batch import Batch
 from factory_sim.factory.engine.drafted_kv import DraftedBlocks, Stay
+from factory_sim.factory.engine.drafted_windows import DraftedWindows
 from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
@@ -37,15 +38,18 @@ class DraftedStretch(Stretch):
         self.drafts, self.rate, self.verifying = drafts, 0.0, 0
 
     def decode(
-        self, steps: int, n: int, context: float, windowed: int = 0, filling: int = 0
+        self, steps: int, n: int, context: float, windowed: float = 0, filling: float = 0
     ) -> None:
         """Make it `steps` decode steps of `n` sequences.
 
         context: with a token of each sequence; of k + 1 tokens the mean one sees k / 2 more.
+        windowed: what that one sees of windows, which grow by `filling`.
         """
-        super().decode(steps, n, context + n * self.drafts / 2)
+        super().decode(steps, n, context + n * self.drafts / 2, windowed, filling)
         self.tokens, self.verifying = self.rate, n
-        self.growth_s = growth_s = self.step_time.per_context[0] * self.rate
+        step_time = self.step_time
+        growth_s = step_time.per_context[0] * self.rate + step_time.per_windowed[0] * filling
+        self.growth_s = growth_s
         self.end_s = self.start_s + steps * (self.first_s + growth_s * (steps - 1) / 2)
 
     def book(self, ledger: Ledger, steps: float) -> None:
@@ -86,6 +90,7 @@ class DraftedLedger(Ledger):
         """Return the sums by cause. step_time: of any clock; causes are at the reference."""
         found = super().totals(step_time)
         drafting_s = self.drafting_s + self.context * step_time.per_context.drafting_s
+        drafting_s += self.windowed * step_time.per_windowed.drafting_s
         drafting_s += sum(
             count * step_time.decode(sequences).drafting_s
             for sequences, count in self.steps.items()
@@ -99,19 +104,18 @@ class DraftedLedger(Ledger):
 
 
 class SpeculatingBatch(Batch):
-    """The batch of a replica with speculative decoding. drafts: draws how it fares.
-
-    Sliding windows and a prefix cache are others' business: `step_time` has no window.
-    """
+    """The batch of a replica with speculative decoding. drafts: draws how it fares."""
 
     kv: DraftedBlocks
+    windows: DraftedWindows | None
     stretch: DraftedStretch
     ledger: DraftedLedger
 
     def __init__(self, *batch: Any, drafts: Drafts, **more: Any) -> None:
         super().__init__(*batch, **more)
-        assert self.windows is None and isinstance(self.kv, DraftedBlocks)
-        assert self.kv.drafts == drafts.tokens
+        assert isinstance(self.kv, DraftedBlocks) and self.kv.drafts == drafts.tokens
+        if self.windows is not None:
+            self.windows = DraftedWindows(self.windows.tokens, drafts.tokens)
         self.drafts = drafts
         self.tokens_each = drafts.tokens + 1
         self.ledger = DraftedLedger()
@@ -157,6 +161,8 @@ class SpeculatingBatch(Batch):
         self.kv.forget(step, self._step)
         if not self.decoding:
             self.context = self._rate = 0.0  # and no rounding
+            if self.windows is not None:
+                self.windows.clear()
         return done
 
     def abandon(self, now: float, stepping: bool) -> list[Request]:
@@ -175,6 +181,12 @@ class SpeculatingBatch(Batch):
         assert math.isclose(context, self.context, rel_tol=1e-9, abs_tol=1e-6), "context is lost"
         rate = sum(stays[request].rate for request in decoding)
         assert math.isclose(rate, self._rate, rel_tol=1e-9, abs_tol=1e-9), "tokens are lost"
+        windows = self.windows
+        if windows is not None:
+            inside = sum(windows.inside(stays[request], step) for request in decoding)
+            assert math.isclose(inside, windows.context, rel_tol=1e-9, abs_tol=1e-6), (
+                "window tokens are lost"
+            )
 
     def _stored(self, request: Request, ahead: int = 0) -> int:
         stay = self._stays[request]
@@ -201,6 +213,8 @@ class SpeculatingBatch(Batch):
         self.decoding -= 1
         self.context -= position
         self._rate -= stay.rate
+        if self.windows is not None:
+            self.windows.end(request, stay, step)
         # The last of its tokens was booked in part, and is out as a whole.
         rest = stay.stored + made - position
         self.ledger.output_tokens += rest
@@ -219,15 +233,21 @@ class SpeculatingBatch(Batch):
         self.decoding += 1
         self.context += stay.stored
         self._rate += stay.rate
+        if self.windows is not None:
+            self.windows.begin(request, stay)
         if self.answers is not None and request.emitted <= request.reasoning:
             self.answers.expect(request, stay.step_of(request.reasoning + 1 - request.emitted))
 
     def _plan_mixed(self, n: int) -> None:
         stretch = self.stretch
         stretch.rate, stretch.verifying = (self._rate, n) if n else (0.0, 0)
-        context = self.context + n * (1.0 + stretch.drafts / 2) if n else 0.0
+        context = windowed = 0.0
+        if n:
+            context = self.context + n * (1.0 + stretch.drafts / 2)
+            if self.windows is not None:
+                windowed = self.windows.attended
         sampled = n + self._completing
-        cost = stretch.prompt_time.mixed(n, context, 0, self.chunks, sampled)
+        cost = stretch.prompt_time.mixed(n, context, windowed, self.chunks, sampled)
         stretch.one(cost, n + len(self.chunks), stretch.rate + self._completing)
 
     def _steps_ahead(self, n: int) -> int:

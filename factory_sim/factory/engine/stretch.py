@@ -24,7 +24,7 @@ class Stretch:
     with a chunk. prompt_time, prompt_power: of steps with chunks, where these run at a clock of
     their own. tokens: made in each step, by which the context of decode steps grows. context,
     windowed: tokens attended to in the first decode step, in layers with full attention and in
-    those with a sliding window, of which `filling` windows grow. kv_blocked: work waits for
+    those with a sliding window, which grow by `filling` tokens a step. kv_blocked: work waits for
     blocks.
     """
 
@@ -55,7 +55,8 @@ class Stretch:
         self.steps = self.sequences = 0
         self.tokens: float = 0
         self.context: float = 0
-        self.windowed = self.filling = 0
+        self.windowed: float = 0
+        self.filling: float = 0
         self.cost = Cost(0.0)
         self.mixed = self.kv_blocked = False
 
@@ -68,7 +69,7 @@ class Stretch:
         self.sequences, self.tokens = sequences, tokens
 
     def decode(
-        self, steps: int, n: int, context: float, windowed: int = 0, filling: int = 0
+        self, steps: int, n: int, context: float, windowed: float = 0, filling: float = 0
     ) -> None:
         """Make it `steps` decode steps of `n` sequences."""
         self.mixed = False

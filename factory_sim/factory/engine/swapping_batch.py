@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from factory_sim.factory.engine.host_memory import HostMemory, WaitingStretch
+from factory_sim.factory.engine.host_memory import HostMemory, WaitingStretch, that_waits
 from factory_sim.factory.engine.joining_batch import JoiningBatch
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.scheduled_batch import ScheduledBatch
@@ -28,8 +28,7 @@ class SwappingBatch(ScheduledBatch, JoiningBatch):
         super().__init__(*batch, **more)
         self.host = host
         self._keeps = False  # the victim has all its prompt in the KV cache
-        self.stretch = WaitingStretch(self.stretch.step_time, self.stretch.power)
-        self.stretch.pause_s = 0.0
+        self.stretch = that_waits(self.stretch)
 
     @property
     def moved_blocks(self) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from factory_sim.factory.engine.host_memory import WaitingStretch
+from factory_sim.factory.engine.host_memory import WaitingStretch, that_waits
 from factory_sim.factory.engine.prefix_batch import PrefixBatch
 from factory_sim.factory.engine.prefix_cache import Hashes, PrefixCache
 from factory_sim.factory.engine.request import Request
@@ -88,8 +88,11 @@ class TieredCache(PrefixCache):
         while self.idle > free:
             key = next(iter(self._unused))
             moved = min(self._entries[key][0], self.idle - free)
-            PrefixCache.forget_to(self, self.idle - moved)
-            self._put_away(key, moved)
+            if moved:
+                PrefixCache.forget_to(self, self.idle - moved)
+                self._put_away(key, moved)
+            else:  # a session that has gone on without all that was known of it
+                del self._unused[key], self._entries[key]
 
     def _put_away(self, key: int, blocks: int, tier: int = 0) -> None:
         """Move blocks to a tier, and others out of there to the next if it is full."""
@@ -158,8 +161,7 @@ class TieredBatch(PrefixBatch):
         super().__init__(*batch, prefix=cache, **more)
         self._tiers = tuple(tiers)
         self._loaded = [0] * len(tiers)
-        self.stretch = WaitingStretch(self.stretch.step_time, self.stretch.power)
-        self.stretch.pause_s = 0.0
+        self.stretch = that_waits(self.stretch)
 
     @property
     def loaded_blocks(self) -> tuple[int, ...]:

@@ -18,9 +18,18 @@ class Windows:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-        self.filling = 0
-        self.context = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        self.filling: float = 0
+        self.context: float = 0
         self._fills: list[tuple[int, int, int, Request]] = []
+
+    @property
+    def attended(self) -> float:
+        """Return the tokens attended to in the next decode step."""
+        return self.context + self.filling
 
     def join(self, request: Request, stored: int, step: int) -> None:
         """A sequence with `stored` tokens starts to decode at `step`."""
@@ -39,7 +48,7 @@ class Windows:
     def next_fill(self) -> float:
         """Return the step at which the next window fills; infinity when none is filling."""
         fills = self._fills
-        while fills and not _current(fills[0]):
+        while fills and not current(fills[0]):
             heappop(fills)
         return fills[0][0] if fills else float("inf")
 
@@ -48,11 +57,11 @@ class Windows:
         self.context += steps * self.filling
         fills = self._fills
         while fills and fills[0][0] <= now:
-            if _current(heappop(fills)):
+            if current(heappop(fills)):
                 self.filling -= 1
 
 
-def _current(fill: tuple[int, int, int, Request]) -> bool:
+def current(fill: tuple[int, int, int, Request]) -> bool:
     """Tell whether the sequence still decodes, and has not left and come back since."""
     _, _, preemptions, request = fill
     return request.finish_step >= 0 and request.preemptions == preemptions

@@ -9,7 +9,7 @@ from factory_sim.catalog import Catalog, Model
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
-from factory_sim.physics.memory import KvMemory, prompt_cache_bytes
+from factory_sim.physics.memory import KvMemory, kv_memory, prompt_cache_bytes
 from factory_sim.physics.rank_time import RankHead, RankRoofline, RankVerification
 from factory_sim.physics.speculation import (
     EAGLE3_VOCAB,
@@ -66,15 +66,18 @@ class Drafting:
         Weights and KV cache of the draft, and logits of the tokens that are verified.
         """
         weights, per_token = self.share * memory.weight_bytes, self.share * memory.bytes_per_token
+        windows = self.share * memory.window_bytes
         if self.shard is not None:
             own = self.shard
             weights = own.weight_bytes
             if self.head:
                 weights = head_weight_bytes(own, own.model.vocab != shard.model.vocab)
-            per_token = own.kv_bytes_per_token_layer * own.model.attention_layers
+            kept = kv_memory(own, 0.0, 0.0, 0.0, max_num_seqs, 0, memory.block_tokens)
+            per_token, windows = kept.bytes_per_token, kept.window_bytes
         return replace(
             memory,
             weight_bytes=memory.weight_bytes + weights,
+            window_bytes=memory.window_bytes + windows,
             bytes_per_token=memory.bytes_per_token + per_token,
             activation_bytes=memory.activation_bytes
             + 4.0 * max_num_seqs * self.tokens * shard.model.vocab,
@@ -130,11 +133,11 @@ def drafting_of(
 
 
 def _of_model(path: str, spec: Speculation, model: Model, block_tokens: int) -> Iterator[Problem]:
-    if model.window is not None or model.linear is not None or model.sparse is not None:
-        kind = "sliding windows" if model.window else "linear attention"
-        kind = "sparse attention" if model.sparse else kind
+    if model.linear is not None:
         yield Problem(
-            path, f"{model.name} has {kind}, for which drafts are not modelled yet; leave it out"
+            path,
+            f"{model.name} has linear attention, whose states would have to be kept for each draft "
+            "token, which is not modelled yet; leave it out",
         )
     if spec.num_speculative_tokens >= block_tokens:
         yield Problem(
@@ -162,9 +165,15 @@ def _of_head(path: str, draft: str, model: Model) -> Iterator[Problem]:
 
 def _of_small(path: str, small: Model, shard: Shard) -> Iterator[Problem]:
     model = shard.model
-    if small.window is not None or small.linear is not None:
-        kind = "sliding windows" if small.window else "linear attention"
-        yield Problem(path, f"{small.name} has {kind}, which a draft may not have yet")
+    if small.linear is not None:
+        yield Problem(path, f"{small.name} has linear attention, which a draft may not have yet")
+    if _reach(small) not in (0, _reach(model)):
+        yield Problem(
+            path,
+            f"{small.name} attends to {_reach(small):,} tokens in some of its layers, and "
+            f"{model.name} to {_reach(model) or 'all'}; a draft may have windows of the model's "
+            "length, or none",
+        )
     if small.vocab != model.vocab:
         yield Problem(
             path,
@@ -177,3 +186,9 @@ def _of_small(path: str, small: Model, shard: Shard) -> Iterator[Problem]:
         )
     if work.layer_weights(small) >= work.layer_weights(model):
         yield Problem(path, f"{small.name} is no smaller than {model.name}; name one that is")
+
+
+def _reach(model: Model) -> int:
+    """Return the tokens of a window, or of those chosen, that a token attends to; 0 for all."""
+    kind = model.window or model.sparse
+    return kind.tokens if kind else 0

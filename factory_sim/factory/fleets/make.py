@@ -93,6 +93,14 @@ def make_fleet(
     if spec.autoscaling is not None:
         check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
     replicas, like = simulated(spec, where, placed)
+    if spec.router.pods > len(replicas):
+        raise InputError(
+            Problem(
+                f"{where}.router.pods",
+                f"{spec.router.pods} pods have only {len(replicas)} replicas among them; ask for "
+                "fewer pods",
+            )
+        )
     return Fleet(
         name=name,
         where=where,
@@ -206,6 +214,7 @@ def chip_of(
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
         memory_clock=curve.memory_clock.value,
+        operand_bytes=work.BYTES_PER_WEIGHT[arithmetic],
         domain=domain if far else maxsize,
         scaleout=accelerator.need("scaleout_bandwidth") if far else inf,
         hop_s=HOP_S if far else 0.0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.scheduling.queue import Hooks
@@ -154,3 +154,47 @@ class Fair(Hooks):
                 passes = -(-ahead // closing) if other < head else ahead // closing + 1
                 steps = min(steps, passes)
         return steps
+
+
+class CountedFair(Fair):
+    """The same where a step makes several tokens of a sequence, now more and now fewer.
+
+    Counters are no straight lines then: tokens are counted when the planner looks, and while
+    several tenants wait whom it could let in it looks at every step.
+    """
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._counted: dict[Request, int] = {}  # tokens counted of those who decode
+
+    def attach(self, emitted: Callable[[Request], int]) -> None:
+        """Learn whom to ask how many tokens a request that decodes has made by now."""
+        self._emitted = emitted
+
+    def counter(self, tenant: int) -> int:
+        """Return the counter of a tenant, as of the step last settled."""
+        return self._base[tenant]
+
+    def settle(self, step: int, known_s: float) -> None:
+        """Bring counters up to date; see the newcomers who were queued by `known_s`."""
+        for request in self._counted:
+            self._count(request, self._emitted(request))
+        super().settle(step, known_s)
+
+    def began(self, request: Request, step: int) -> None:
+        """Count a request among those of its tenant that decode."""
+        self._counted[request] = request.emitted
+
+    def ended(self, request: Request, step: int) -> None:
+        """Count it no more."""
+        self._count(request, request.emitted)
+        del self._counted[request]
+
+    def steps_to_new_head(self) -> float:
+        """Return after how many decode steps to look again."""
+        return 1 if len(self._waiting) > 1 else math.inf
+
+    def _count(self, request: Request, emitted: int) -> None:
+        more = emitted - self._counted[request]
+        self._base[request.tenant] += self.output_weight * more
+        self._counted[request] = emitted

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ class Queue(Protocol):
     def __getitem__(self, place: int, /) -> Request: ...
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Request]: ...
+
+    def attach(self, emitted: Callable[[Request], int]) -> None:
+        """Learn whom to ask how many tokens a request that decodes has made by now."""
 
     def settle(self, step: int, known_s: float) -> None:
         """At a boundary before decode step `step`: put in order who was queued by `known_s`."""
@@ -67,6 +70,9 @@ class Hooks:
     """A policy that needs none of the hooks."""
 
     lifts = False
+
+    def attach(self, emitted: Callable[[Request], int]) -> None:
+        """Nobody is asked."""
 
     def settle(self, step: int, known_s: float) -> None:
         """Newcomers are in order already."""
