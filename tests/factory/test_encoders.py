@@ -298,6 +298,46 @@ def test_embeddings_cross_the_fabric() -> None:
     assert told["Fabric"]["images of d"] == "450.00 GB/s alone, from any replica to any"
 
 
+@pytest.mark.parametrize("bandwidth", [0.5e9, 2e9, 10e9])
+def test_a_kv_cache_crosses_by_layers_behind_the_embeddings_of_its_images(
+    bandwidth: float,
+) -> None:
+    """Embeddings are on the link before the prompt begins, its 36 layers while it is computed."""
+    link = {"bandwidth": f"{bandwidth!r} byte/s", "latency": "3 ms"}
+    prefill = {"replicas": 1, "kv_link": "images", "overlap": True}
+    scenario = encoding({}, {"count": 2}, link, prefill=prefill, **ONE)
+    (row,) = simulate(scenario, debug=True).requests.itertuples()
+    fleets = {fleet.name: fleet for fleet in lay_out(scenario).fleets}
+    decodes, layers = fleets["d"], fleets["d"].model.layers
+    prompt_s = roofline(fleets["d/prefill"], 1.0).mixed(0, 0, 0, [Chunk(0, 2100)], 1).duration_s
+    whole_s = decodes.prompt_bytes(2100) / bandwidth
+    remains_s = max(whole_s / layers, prompt_s / layers - prompt_s + whole_s) + 3e-3
+    assert row.transfer_ms == pytest.approx(1e3 * remains_s, rel=1e-9)
+    given = scenario.model_dump(mode="json", by_alias=True, exclude_none=True)
+    given["deployments"]["d"]["prefill"]["overlap"] = False
+    (apart,) = simulate(validate(Scenario, given), debug=True).requests.itertuples()
+    assert apart.transfer_ms == pytest.approx(1e3 * (whole_s + 3e-3), rel=1e-9)
+    for name in ("ttft_ms", "encoding_ms"):  # what comes before is untouched
+        assert getattr(row, name) == pytest.approx(getattr(apart, name), rel=1e-9)
+
+
+def test_a_shared_link_carries_each_embedding_and_each_layer_once() -> None:
+    """At four fifths of what the link carries, so that images and KV caches slow each other."""
+    prefill = {"replicas": 2, "kv_link": "images", "overlap": True}
+    load: dict[str, Any] = {"rate": "8 /s", "replicas": 2, "duration": "20 s"}
+    scenario = encoding({"replicas": 2}, {}, {"bandwidth": "2 GB/s"}, prefill=prefill, **load)
+    run = simulate(scenario, debug=True)
+    assert run.summary["requests_completed"] == len(run.requests)
+    decodes = lay_out(scenario).fleets[0]
+    each = decodes.prompt_bytes(1100) + IMAGE_BYTES
+    factory = Factory(lay_out(scenario), debug=True)
+    factory.env.run(until=600.0)
+    carried = factory.links["images"].carried_bytes()
+    assert carried == pytest.approx(len(run.requests) * each, rel=1e-9)
+    alone_ms = 1e3 * decodes.prompt_bytes(1100) / 2e9
+    assert run.requests["transfer_ms"].max() > alone_ms
+
+
 def test_prompts_without_images_go_straight_on() -> None:
     load: dict[str, Any] = {"rate": "10 /s", "duration": "20 s"}
     run = simulate(encoding({}, {"share": 0.3}, **load), debug=True)
@@ -360,7 +400,7 @@ def troubled(draw: st.DrawFn) -> Scenario:
     ]
     own: dict[str, Any] = {"failures": {"schedule": strikes}} if strikes else {}
     if draw(st.booleans()):
-        own["prefill"] = {"replicas": 2, "kv_link": "images"}
+        own["prefill"] = {"replicas": 2, "kv_link": "images", "overlap": draw(st.booleans())}
     if draw(st.booleans()):
         own["timeout"] = draw(st.sampled_from(["100 ms", "300 ms", "2 s"]))
     engine = {"max_queue": draw(st.none() | st.integers(1, 3)), "max_num_seqs": 4}
@@ -381,6 +421,7 @@ def troubled(draw: st.DrawFn) -> Scenario:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(troubled())
 def test_nothing_is_lost_between_the_pools(scenario: Scenario) -> None:
@@ -405,6 +446,7 @@ def test_nothing_is_lost_between_the_pools(scenario: Scenario) -> None:
         assert not gateway.inside
         assert not gateway.stranded
         assert not getattr(gateway, "transit", None)
+        assert not getattr(gateway, "early", None)
         assert not getattr(gateway, "kept", None)
         assert not getattr(gateway, "_since_s", None)
         assert not getattr(gateway, "_encoding", 0)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import factory_sim as fs
 from factory_sim.errors import InputError
+from factory_sim.factory.check import check
 from factory_sim.factory.layout import lay_out, lay_out_sites
 from factory_sim.factory.network.fabric import Fabric as Carrier
 from factory_sim.factory.network.flows import Way
@@ -18,6 +19,7 @@ from factory_sim.factory.network.wiring import Wiring, seconds_per_byte
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.frozen import validate
+from factory_sim.report.pools import pools
 from factory_sim.report.summary import lines
 from factory_sim.scenario.network import Fabric
 from factory_sim.scenario.scenario import Scenario
@@ -395,6 +397,15 @@ def test_nothing_is_said_of_nics_that_nobody_uses() -> None:
     given["network"] = {"fabric": {}}
     run = simulate(validate(Scenario, given))
     assert set(run.summary["fabric"]) == {"nvlink"}
+    given["racks"][0]["system"] = "l40s-8"
+    plain = validate(Scenario, given)
+    run = simulate(plain)
+    assert set(run.summary["fabric"]) == {"pcie"}
+    assert "pcie" in run.summary["fabric"]["pcie"]["fullest"]["link"]
+    text = [*check(plain).sections["Fabric"], *pools(run.summary)]
+    assert "PCIe, in and out" in text
+    assert any(line.startswith("  PCIe ") for line in text)
+    assert not any("NVLink" in line for line in text)
     given["network"] = {"fabric": {"nic": "1 GB/s"}}
     with pytest.raises(InputError, match="every transfer stays inside a scale-up domain"):
         lay_out(validate(Scenario, given))

@@ -56,6 +56,18 @@ def test_what_one_cannot_take_goes_to_the_others(env: Timetable) -> None:
     assert log == [("slow", 5.0), ("fast", 5.0)]
 
 
+def test_without_a_sender_each_has_a_line_of_its_own(env: Timetable) -> None:
+    log: Log = []
+    pipe = Pipe(env, 10.0)
+    for name in ("a", "b"):
+        pipe.send(10.0, 2.0, noting(log, env, name))
+    pipe.send(30.0, FREE, noting(log, env, "fast"))
+    at(env, 4.0, lambda: pipe.send(2.0, 2.0, noting(log, env, "late")))
+    env.run()
+    # 2, 2 and 6; with a third slow one 2, 2, 2 and 4, of the 6 that are left.
+    assert log == [("a", 5.0), ("b", 5.0), ("late", 5.0), ("fast", pytest.approx(5.0 + 2.0 / 10.0))]
+
+
 def test_an_unbounded_pipe_leaves_each_its_own_limit(env: Timetable) -> None:
     log: Log = []
     pipe = Pipe(env, FREE)

@@ -7,7 +7,7 @@ when each of them is back home.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -62,14 +62,25 @@ class Counter:
         return float(self._site.carbon.at(now))
 
 
+class Answer(NamedTuple):
+    """A whole answer that did not do. leg: the request there; asked: deployments by then."""
+
+    leg: Request
+    asked: int
+    end_s: float
+    upload_s: float
+
+
 class Trip:
     """A request on its way to an answer. It stands for the client at every deployment asked.
 
     leg: the request as the deployment that is asked now has it. asked: places of all so far.
-    earlier: tokens that others than the last have made for it.
+    earlier: tokens that others than the last have made for it. upload_s: how long it took to send
+    to the last. answer: the last whole one so far that a judge sent on.
     """
 
     __slots__ = (
+        "answer",
         "asked",
         "client",
         "deadline_s",
@@ -79,6 +90,7 @@ class Trip:
         "leg",
         "region",
         "sent_s",
+        "upload_s",
     )
 
     def __init__(self, door: FrontDoor, request: Request, region: int) -> None:
@@ -87,6 +99,8 @@ class Trip:
         self.deadline_s = request.deadline_s
         self.asked: list[int] = []
         self.earlier = 0
+        self.answer: Answer | None = None
+        self.upload_s = NAN
         request.client = self
 
     def succeed(self, outcome: str) -> None:
@@ -141,11 +155,17 @@ class FrontDoor:
         if now < trip.due_s and outcome != "unfinished":
             onward = self._policy.then(self._ask(trip), trip.asked, outcome)
         if onward is None:
-            self._home(trip, outcome)
+            if outcome == "rejected" and trip.answer is not None:
+                self._stands(trip, trip.answer)
+            else:
+                self._home(trip, outcome)
             return
+        if outcome == "completed":
+            trip.answer = Answer(trip.leg, len(trip.asked), now, trip.upload_s)
         trip.earlier += trip.leg.emitted
         trip.leg = trip.leg.again()
         trip.leg.client = trip
+        trip.upload_s = NAN
         self._under_way[trip] = None
         back_s = self._lines[trip.asked[-1]][trip.region].round_trip_s / 2.0
         self._choose(trip, onward)
@@ -156,7 +176,7 @@ class FrontDoor:
         for trip in list(self._under_way):
             del self._under_way[trip]
             trip.leg.arrival_s = self.env.now
-            self._counters[trip.asked[-1]].gateway.never_came(trip.leg)
+            self._counters[trip.asked[-1]].gateway.never_came(trip.leg, NAN, "unfinished")
 
     def table(self) -> np.ndarray:
         """Return a row for every request that has ended (dtype `TRIP`)."""
@@ -179,21 +199,30 @@ class FrontDoor:
     def _ask(self, trip: Trip) -> Ask:
         return Ask(trip.leg.number, trip.region, self.env.now)
 
-    def _chance(self, trip: Trip, line: Line, way: int) -> np.random.Generator | None:
-        """Return what draws the luck of one way (0: in, 1: back) of a request."""
+    def _chance(self, trip: Trip, line: Line, way: int, asked: int) -> np.random.Generator | None:
+        """Return what draws the luck of one way (0: in, 1: back) to the last of so many `asked`."""
         if not line.chancy:
             return None
-        return np.random.default_rng((self._seed, trip.leg.number, len(trip.asked), way))
+        return np.random.default_rng((self._seed, trip.leg.number, asked, way))
 
     def _send(self, trip: Trip) -> None:
         at = trip.asked[-1]
-        leg, counter, now = trip.leg, self._counters[at], self.env.now
-        line = self._lines[at][trip.region]
-        come_s = now + way_in_s(line, self._chance(trip, line, 0)) + counter.host_s
-        leg.due_s = min(trip.due_s, now + self._policy.patience_s(at))
+        leg, line = trip.leg, self._lines[at][trip.region]
+        leg.due_s = min(trip.due_s, self.env.now + self._policy.patience_s(at))
         leg.deadline_s = trip.deadline_s - line.round_trip_s / 2.0
         self._under_way[trip] = None
-        counter.travelling += 1
+        self._counters[at].travelling += 1
+        self._travel(trip)
+
+    def _travel(self, trip: Trip) -> None:
+        """Bring a request, as one packet, to the deployment that is asked."""
+        at = trip.asked[-1]
+        leg, counter, line = trip.leg, self._counters[at], self._lines[at][trip.region]
+        come_s = (
+            self.env.now
+            + way_in_s(line, self._chance(trip, line, 0, len(trip.asked)))
+            + counter.host_s
+        )
 
         def come(_: int) -> None:
             del self._under_way[trip]
@@ -203,6 +232,14 @@ class FrontDoor:
 
         self.env.call(come_s, ARRIVAL, come)
 
+    def _lost(self, trip: Trip) -> None:
+        """Give up a request that is on its way to a deployment."""
+        counter, now = self._counters[trip.asked[-1]], self.env.now
+        del self._under_way[trip]
+        counter.travelling -= 1
+        trip.leg.arrival_s = now
+        counter.gateway.never_came(trip.leg, now, "timed_out")
+
     def _home(self, trip: Trip, outcome: str) -> None:
         """Bring an answer, or the news that there is none, to the user."""
         leg, at = trip.leg, trip.asked[-1]
@@ -210,23 +247,40 @@ class FrontDoor:
         first_s = last_s = line.round_trip_s / 2.0
         gap_s = NAN
         if outcome == "completed":
-            seen = deliver(line, leg.first_token_s, now, leg.emitted, self._chance(trip, line, 1))
+            luck = self._chance(trip, line, 1, len(trip.asked))
+            seen = deliver(line, leg.first_token_s, now, leg.emitted, luck)
             first_s, last_s = seen.first_s - leg.first_token_s, seen.last_s - now
             gap_s = seen.longest_gap_s
-        self._rows.append(
-            (
-                leg.number,
-                self._counters[at].number,
-                trip.region,
-                len(trip.asked),
-                trip.earlier,
-                trip.sent_s,
-                first_s,
-                last_s,
-                gap_s,
-            )
-        )
-        home_s = now + last_s
+        self._note(trip, at, trip.earlier, (first_s, last_s, gap_s, trip.upload_s), False)
+        self._tell(trip, outcome, now + last_s)
+
+    def _stands(self, trip: Trip, answer: Answer) -> None:
+        """Let the user keep an answer that was sent on, as nobody takes the request from there.
+
+        Its tokens were seen as they were made; it is whole when the refusal is known.
+        """
+        leg, end_s, refused_at = answer.leg, answer.end_s, trip.asked[-1]
+        at = trip.asked[answer.asked - 1]
+        line, now = self._lines[at][trip.region], self.env.now
+        luck = self._chance(trip, line, 1, answer.asked)
+        seen = deliver(line, leg.first_token_s, end_s, leg.emitted, luck)
+        known_s = now + self._lines[refused_at][trip.region].round_trip_s / 2.0
+        home_s = max(seen.last_s, known_s)
+        late = (seen.first_s - leg.first_token_s, home_s - end_s, seen.longest_gap_s)
+        self._note(trip, at, trip.earlier - leg.emitted, (*late, answer.upload_s), True)
+        self._tell(trip, "completed", home_s)
+
+    def _note(
+        self, trip: Trip, at: int, earlier: int, seconds: tuple[float, ...], stands: bool
+    ) -> None:
+        """Note a request that has ended: at which counter, and what delivery took (see `TRIP`)."""
+        number, asked = self._counters[at].number, len(trip.asked)
+        known = (trip.leg.number, number, trip.region, asked, earlier, trip.sent_s)
+        self._rows.append((*known, *seconds, stands))
+
+    def _tell(self, trip: Trip, outcome: str, home_s: float) -> None:
+        """Tell the client, if it waits for that, how a request ended."""
+        now = self.env.now
         if outcome == "completed" and home_s > trip.due_s:
             outcome, home_s = "timed_out", max(now, trip.due_s)
         client = trip.client

@@ -44,6 +44,20 @@ class Port:
         self._left = 0
         self._routes: list[_Route] = []
 
+    def room(self, transfers: int) -> float:
+        """Return the bytes/s that so many transfers of a way may have of it, with all others."""
+        return self.bytes_per_s if self.is_open else 0.0
+
+
+class Lane(Port):
+    """A line that each transfer has for itself: `bytes_per_s` of every one. Of one way only."""
+
+    __slots__ = ()
+
+    def room(self, transfers: int) -> float:
+        """Return what all their lines carry."""
+        return self.bytes_per_s * transfers
+
 
 Way = tuple[tuple[Port, float], ...]
 """Every port that a transfer crosses, and the share of its bytes that does."""
@@ -175,7 +189,7 @@ class Flows:
             for port, share in route.way:
                 if port._found != self._searches:
                     port._found, port._left, port._load = self._searches, 0, 0.0
-                    port._room = port.bytes_per_s if port.is_open else 0.0
+                    port._room = port.room(route.count)
                     port._routes = []
                     if port._room < inf:
                         bounds.append(port)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from math import inf
 
-from factory_sim.factory.network.flows import Done, Flows, Port, Way
+from factory_sim.factory.network.flows import Done, Flows, Lane, Port, Way
 from factory_sim.factory.timetable import Timetable
 
 
@@ -37,10 +37,9 @@ class Pipe:
     def _way(self, sender: Hashable, most: float) -> Way:
         if most == inf:
             return self._free
-        if sender is None:
-            return ((Port(most), 1.0), *self._free)
         if (sender, most) not in self._ways:
-            self._ways[sender, most] = ((Port(most), 1.0), *self._free)
+            own = Lane(most) if sender is None else Port(most)
+            self._ways[sender, most] = ((own, 1.0), *self._free)
         return self._ways[sender, most]
 
     def drop(self, number: int) -> None:

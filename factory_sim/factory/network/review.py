@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from factory_sim.catalog.entries import SCALEUP_LINKS
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.fleet import ENCODE, PREFILL, Fleet, entrances
 from factory_sim.factory.network.flows import Way
@@ -31,7 +32,7 @@ def check_fabric(scenario: Scenario, sites: Sequence[tuple[Wiring, Sequence[Flee
     problems = [
         Problem(
             f"network.fabric.{field}",
-            "every transfer stays inside a scale-up domain, on NVLink; leave it out, or place the "
+            "every transfer stays inside a scale-up domain; leave it out, or place the "
             "pools in domains of their own",
         )
         for field in OF_NICS
@@ -68,8 +69,8 @@ def fabric_section(wiring: Wiring, fleets: Sequence[Fleet]) -> dict[str, str]:
     return rows
 
 
-WORDS = {
-    "nvlink": "NVLink, in and out",
+WORDS: dict[str, str] = {
+    **{name: f"{title}, in and out" for name, title in SCALEUP_LINKS.items()},
     "nic": "NICs, in and out",
     "leaf": "leaves, up and down",
     "spine": "spine",

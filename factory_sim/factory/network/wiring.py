@@ -2,7 +2,7 @@
 
 A GPU sends through its NIC to the leaf switch that this is plugged into, from there, unless the
 receiver's NIC is on the same leaf, over the spine to another leaf, and down to the receiver's NIC.
-GPUs of one scale-up domain send to each other by NVLink.
+GPUs of one scale-up domain send to each other by NVLink, or whatever joins them there.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.network.flows import Port, Way
 from factory_sim.factory.site import Gpu, Rack
 from factory_sim.scenario.network import Fabric
-
-GROUPS = ("nvlink", "nic", "leaf", "spine", "storage")
 
 
 class _Pair(NamedTuple):
@@ -47,13 +45,15 @@ class Wiring:
         tapering = spec.oversubscription or kind.oversubscription.value
         each = spec.servers_per_leaf or kind.servers_per_leaf.value
         self._nic_of: dict[int, _Nic] = {}
-        self._nvlink_of: dict[int, _Pair] = {}
+        self._inside: dict[int, _Pair] = {}  # of each GPU, into its scale-up domain
+        joined: dict[str, list[Port]] = {}
         nics: list[_Nic] = []
         count = 0
         for rack in racks:
             nic_bytes_per_s = _nic_bytes_per_s(spec, rack)
             many = _nics(spec, rack)
-            nvlink = rack.accelerator.need("scaleup_bandwidth")
+            kind_of_link = rack.accelerator.scaleup_link
+            inside_bytes_per_s = rack.accelerator.need("scaleup_bandwidth")
             for server in rack.servers:
                 unit, count = count // each, count + 1
                 here = [
@@ -66,7 +66,9 @@ class Wiring:
                 nics += here
                 for slot, gpu in enumerate(server.gpus):
                     self._nic_of[gpu.index] = here[slot * many // len(server.gpus)]
-                    self._nvlink_of[gpu.index] = _pair(f"{gpu.name}/nvlink", nvlink)
+                    own = _pair(f"{gpu.name}/{kind_of_link}", inside_bytes_per_s)
+                    self._inside[gpu.index] = own
+                    joined.setdefault(kind_of_link, []).extend(own)
         below: dict[str, float] = {}
         for nic in nics:
             below[nic.leaf] = below.get(nic.leaf, 0.0) + nic.ports.out.bytes_per_s
@@ -77,7 +79,7 @@ class Wiring:
         self.storage = None if spec.storage is None else Port(spec.storage, "storage")
         self._nics = {port for nic in nics for port in nic.ports}
         self.ports: dict[str, list[Port]] = {
-            "nvlink": [port for pair in self._nvlink_of.values() for port in pair],
+            **joined,
             "nic": [port for nic in nics for port in nic.ports],
             "leaf": [port for pair in self._leaves.values() for port in pair],
             "spine": [self._spine],
@@ -108,7 +110,7 @@ class Wiring:
         return tuple(way.items())
 
     def delay_s(self, way: Way) -> float:
-        """Return how long after its last byte is sent a transfer arrives: at once by NVLink."""
+        """Return how long after its last byte a transfer arrives: at once inside a domain."""
         return 0.0 if self.stays_inside(way) else self.latency_s
 
     def stays_inside(self, way: Way) -> bool:
@@ -121,8 +123,8 @@ class Wiring:
 
     def _hops(self, sender: Gpu, receiver: Gpu) -> Iterator[Port]:
         if sender.domain == receiver.domain:
-            yield self._nvlink_of[sender.index].out
-            yield self._nvlink_of[receiver.index].into
+            yield self._inside[sender.index].out
+            yield self._inside[receiver.index].into
             return
         first, last = self._nic_of[sender.index], self._nic_of[receiver.index]
         yield first.ports.out
