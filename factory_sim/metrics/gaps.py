@@ -55,6 +55,18 @@ class GapHistogram:
         """Count a single gap."""
         self.steps(1, 1, gap_s, 0.0)
 
+    def bins(self) -> NDArray[np.int64]:
+        """Return empty bins like its own, for who counts elsewhere and adds it here."""
+        return np.zeros_like(self._bins)
+
+    def add(self, count: int, sum_s: float, sum_squares: float, bins: NDArray[np.int64]) -> None:
+        """Add gaps counted elsewhere, and empty the bins that they were counted in."""
+        self._count += count
+        self._sum_s += sum_s
+        self._sum_squares += sum_squares
+        self._bins += bins
+        bins[:] = 0
+
     @property
     def count(self) -> int:
         """Return the number of gaps."""

@@ -5,31 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
+from factory_sim.metrics.answers import Answers, Sums
 
 
-def reasoning_summary(requests: pd.DataFrame) -> dict[str, Any]:
+def reasoning_summary(requests: Answers) -> dict[str, Any]:
     """Return how much was reasoned, of completed requests that arrived after the warm-up.
 
-    Empty where the table has no reasoning, or nothing was completed.
+    Empty where nothing reasons, or nothing was completed.
     """
     done = _done(requests)
-    if not len(done):
+    if not done.requests:
         return {}
-    reasoning, output = done["reasoning_tokens"], done["output_tokens"]
     return {
         "reasoning": {
-            "share_of_requests": float((reasoning > 0).mean()),
-            "share_of_output_tokens": float(reasoning.sum() / output.sum()),
+            "share_of_requests": done.reasoned / done.requests,
+            "share_of_output_tokens": done.reasoning / done.output,
         },
         "per_answer": {
-            "output_tokens": float(output.mean()),
-            "reasoning_tokens": float(reasoning.mean()),
+            "output_tokens": done.output / done.requests,
+            "reasoning_tokens": done.reasoning / done.requests,
         },
     }
 
 
-def with_costs(summary: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, Any]:
+def with_costs(summary: Mapping[str, Any], requests: Answers) -> dict[str, Any]:
     """Return `summary` with what an answer costs: its output tokens at the mean cost of one.
 
     What prompts cost is in that mean, and tokens that deployments asked before have made for it
@@ -39,9 +38,7 @@ def with_costs(summary: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, 
         return dict(summary)
     answer = dict(summary["per_answer"])
     done = _done(requests)
-    tokens = answer["output_tokens"]
-    if "earlier_tokens" in done:
-        tokens += float(done["earlier_tokens"].mean())
+    tokens = answer["output_tokens"] + done.earlier / done.requests
     for key, of, share in (
         ("energy_j", "energy_per_output_token_j", 1.0),
         ("gpu_energy_j", "gpu_energy_per_output_token_j", 1.0),
@@ -50,11 +47,9 @@ def with_costs(summary: Mapping[str, Any], requests: pd.DataFrame) -> dict[str, 
         if of in summary:
             answer[key] = tokens * summary[of] * share
     if "revenue_usd" in summary:
-        answer["revenue_usd"] = summary["revenue_usd"] / len(done)
+        answer["revenue_usd"] = summary["revenue_usd"] / done.requests
     return {**summary, "per_answer": answer}
 
 
-def _done(requests: pd.DataFrame) -> pd.DataFrame:
-    if "reasoning_tokens" not in requests:
-        return requests[:0]
-    return requests[requests["measured"] & (requests["outcome"] == "completed")]
+def _done(requests: Answers) -> Sums:
+    return requests.sums("done") if requests.has("reasoning_tokens") else Sums()

@@ -41,79 +41,130 @@ class Tier(NamedTuple):
     output_usd: float = 0.0
 
 
+class Terms(NamedTuple):
+    """What a run says of its requests, whoever they are.
+
+    streams: names of the workloads by stream number; back_s: seconds from replica to client of
+    each. warmup_s: who is sent earlier is not measured. promises: by deployment. disaggregated:
+    deployments with a pool that computes prompts; if there are any, transfers are told of.
+    encoding: those with a pool that encodes images, of which it is told likewise. tiers: by stream
+    number, where workloads have classes; tenants: by number, where they have tenants. reasoning:
+    whether any request reasons before it answers; images: whether any prompt has images.
+    timeouts_s: how long clients of each stream wait; an answer that they do not see by then is
+    timed out.
+    """
+
+    streams: Sequence[str]
+    back_s: Sequence[float]
+    warmup_s: float
+    promises: Mapping[str, Promise]
+    disaggregated: Collection[str] = ()
+    encoding: Collection[str] = ()
+    tiers: Sequence[Tier] = ()
+    tenants: Sequence[str] = ()
+    reasoning: bool = False
+    images: bool = False
+    timeouts_s: Sequence[float] = ()
+
+    @property
+    def classes(self) -> list[str]:
+        """Return the names of all classes, in the order in which workloads name them."""
+        return list(dict.fromkeys(tier.name for tier in self.tiers))
+
+    def promised(self, deployment: str) -> list[Promise]:
+        """Return what a deployment promises the requests of each stream."""
+        own = self.promises.get(deployment, Promise(np.inf, np.inf, np.inf))
+        return [tier.promise or own for tier in self.tiers] or [own] * len(self.streams)
+
+
+class Seen(NamedTuple):
+    """What clients saw of requests: rows (of those who waited too long: timed out), when they sent
+    them, and latencies in seconds, NaN for none; ttfo_s where any reason. met: completed, within
+    every limit of what was promised, by the class or the deployment."""
+
+    rows: np.ndarray
+    sent_s: np.ndarray
+    ttft_s: np.ndarray
+    tpot_s: np.ndarray
+    e2e_s: np.ndarray
+    ttfo_s: np.ndarray | None
+    met: np.ndarray
+
+
+def seen(
+    rows: np.ndarray,
+    terms: Terms,
+    deployment: str,
+    sent_s: np.ndarray,
+    first_late_s: np.ndarray,
+    last_late_s: np.ndarray,
+) -> Seen:
+    """Return what clients saw of a deployment's rows (the gateway's, structured).
+
+    first_late_s, last_late_s: from making the first and the last token to its being seen.
+    """
+    if len(terms.timeouts_s):
+        waited_s = np.asarray(terms.timeouts_s)[rows["stream"]]
+        rows = _without_the_late(rows, sent_s + waited_s - last_late_s)
+    done = rows["outcome"] == 0
+    ttft, tpot, e2e = _latencies(rows, sent_s, first_late_s, last_late_s)
+    several = done & (rows["emitted"] > 1)
+    limits = np.array(terms.promised(deployment))
+    alike = (limits == limits[0]).all()
+    ttft_s, tpot_s, e2e_s, ttfo_s = limits[0] if alike else limits[rows["stream"]].T
+    met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
+    met &= ~several | (np.nan_to_num(tpot) <= tpot_s)
+    ttfo = None
+    if terms.reasoning:
+        ttfo = _seen_to_answer_s(rows, first_late_s, last_late_s) - sent_s
+        met &= ttfo <= ttfo_s
+    return Seen(rows, sent_s, ttft, tpot, e2e, ttfo, met)
+
+
 def request_table(
-    raw: Mapping[str, np.ndarray],
-    streams: Sequence[str],
-    back_s: Sequence[float],
-    warmup_s: float,
-    promises: Mapping[str, Promise],
-    disaggregated: Collection[str] = (),
-    encoding: Collection[str] = (),
-    tiers: Sequence[Tier] = (),
-    tenants: Sequence[str] = (),
-    reasoning: bool = False,
-    images: bool = False,
-    trips: Trips | None = None,
-    timeouts_s: Sequence[float] = (),
+    raw: Mapping[str, np.ndarray], terms: Terms, trips: Trips | None = None
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
-    raw: per deployment, the gateway's structured rows. streams: names of the workloads by
-    stream number; back_s: seconds from replica to client of each. A latency that a request
-    never had is NaN. disaggregated: deployments with a pool that computes prompts; if there are
-    any, the table tells of transfers. encoding: those with a pool that encodes images, of which it
-    tells likewise. tiers: by stream number, where workloads have classes;
-    tenants: by number, where they have tenants. reasoning: whether any request reasons before it
-    answers; images: whether any prompt has images. trips: where front doors sent requests; one that
-    asked several deployments is a row of the last. timeouts_s: how long clients of each stream
-    wait; an answer that they do not see by then is timed out. slo_met: completed, within every
-    limit of what it was promised, by its class or its deployment.
+    raw: per deployment, the gateway's structured rows. A latency that a request never had is NaN.
+    trips: where front doors sent requests; one that asked several deployments is a row of the last.
     """
     parts = []
-    names = list(raw)
-    for place, (deployment, rows) in enumerate(raw.items()):
+    names, tenants = list(raw), terms.tenants
+    for place, (deployment, unsorted) in enumerate(raw.items()):
+        # The rows, not the table of twice their size; they are nearly in order.
+        rows = unsorted[np.argsort(unsorted["number"], kind="stable")]
         travelled: dict[str, Any] = {}
         if trips is None:
-            first_late = last_late = np.asarray(back_s)[rows["stream"]]
+            first_late = last_late = np.asarray(terms.back_s)[rows["stream"]]
             sent_s = rows["arrival_s"]
         else:
             rows, own = trips.of(rows, place)
             first_late, last_late = own["first_late_s"], own["last_late_s"]
             sent_s = own["sent_s"]
-        if len(timeouts_s):
-            waited_s = np.asarray(timeouts_s)[rows["stream"]]
-            rows = _without_the_late(rows, sent_s + waited_s - last_late)
+        told = seen(rows, terms, deployment, sent_s, first_late, last_late)
+        rows, stream = told.rows, told.rows["stream"]
         if trips is not None:
             travelled = _travelled(trips, rows, own)
-        stream, done = rows["stream"], rows["outcome"] == 0
-        ttft, tpot, e2e = _latencies(rows, sent_s, first_late, last_late)
-        several = done & (rows["emitted"] > 1)
-        promise = promises.get(deployment, Promise(np.inf, np.inf, np.inf))
-        by_stream = [tier.promise or promise for tier in tiers] or [promise] * len(streams)
-        ttft_s, tpot_s, e2e_s, ttfo_s = np.array(by_stream)[stream].T
-        met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
-        met &= ~several | (np.nan_to_num(tpot) <= tpot_s)
         thought: dict[str, Any] = {}
         answered: dict[str, Any] = {}
-        if reasoning:
-            ttfo = _seen_to_answer_s(rows, first_late, last_late) - sent_s
-            met &= ttfo <= ttfo_s
-            answered["ttfo_ms"] = ttfo * 1e3
+        if told.ttfo_s is not None:
+            answered["ttfo_ms"] = told.ttfo_s * 1e3
             thought["reasoning_tokens"] = np.minimum(rows["reasoning"], rows["emitted"])
         served: dict[str, Any] = {}
-        if tiers:
-            names_of = list(dict.fromkeys(tier.name for tier in tiers))
-            numbers = np.array([names_of.index(tier.name) for tier in tiers])
+        if terms.tiers:
+            names_of = terms.classes
+            numbers = np.array([names_of.index(tier.name) for tier in terms.tiers])
             served["class"] = _named(numbers[stream], names_of)
         if tenants:
             served["tenant"] = _named(rows["tenant"], tenants)
         crossed: dict[str, Any] = {}
-        if disaggregated:
+        if terms.disaggregated:
             crossed = {
                 "prefill_replica": rows["prefill_replica"],
                 "transfer_ms": rows["transfer_s"] * 1e3,
             }
-        if encoding:
+        if terms.encoding:
             crossed |= {
                 "encode_replica": rows["encode_replica"],
                 "encoding_ms": rows["encoding_s"] * 1e3,
@@ -122,7 +173,7 @@ def request_table(
             pd.DataFrame(
                 {
                     "request_id": rows["number"],
-                    "workload": _named(stream, streams),
+                    "workload": _named(stream, terms.streams),
                     **served,
                     "deployment": _named(np.full(len(rows), names.index(deployment)), names),
                     **travelled,
@@ -130,25 +181,28 @@ def request_table(
                     "archetype": rows["archetype"],
                     "arrival_s": sent_s,
                     "admitted_s": rows["admitted_s"],
-                    "ttft_ms": ttft * 1e3,
+                    "ttft_ms": told.ttft_s * 1e3,
                     **answered,
-                    "tpot_ms": tpot * 1e3,
-                    "e2e_ms": e2e * 1e3,
+                    "tpot_ms": told.tpot_s * 1e3,
+                    "e2e_ms": told.e2e_s * 1e3,
                     **crossed,
                     "prompt_tokens": rows["prompt"],
-                    **({"images": rows["images"]} if images else {}),
+                    **({"images": rows["images"]} if terms.images else {}),
                     "output_tokens": rows["emitted"],
                     **thought,
                     "cached_tokens": rows["cached"],
                     "preemptions": rows["preemptions"],
                     "retries": rows["retries"],
                     "outcome": _named(rows["outcome"], OUTCOMES),
-                    "slo_met": met,
-                    "measured": sent_s >= warmup_s,
-                }
+                    "slo_met": told.met,
+                    "measured": sent_s >= terms.warmup_s,
+                },
+                copy=False,
             )
         )
-    table = parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    if len(parts) == 1:
+        return parts[0]
+    table = pd.concat(parts, ignore_index=True)
     return table.sort_values("request_id", kind="stable", ignore_index=True)
 
 
@@ -207,6 +261,10 @@ def _travelled(trips: Trips, rows: np.ndarray, own: np.ndarray) -> dict[str, Any
         for name, values in zip(("ttft", "tpot", "e2e"), at_server, strict=True):
             found[f"server_{name}_ms"] = values * 1e3
         found["longest_gap_ms"] = own["longest_gap_s"] * 1e3
+    if trips.cascades:
+        found["escalation_refused"] = own["stands"]
+    if trips.uploads:
+        found["upload_ms"] = own["upload_s"] * 1e3
     return found
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.answers import LATENCIES, Answers
 from factory_sim.metrics.reasoning import reasoning_summary, with_costs
 from factory_sim.metrics.requests import Promise, Tier
 from factory_sim.metrics.scaling import scaling_summary
 from factory_sim.metrics.service import by_tenant, revenue
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Window, power_of_site, uses_of
-from factory_sim.metrics.statistics import describe, half_widths
 from factory_sim.metrics.training import TrainingShare, training_joules, training_summary
 
 CAUSES = {
@@ -45,22 +45,22 @@ Summary = dict[str, Any]
 
 
 def summarise(
-    requests: pd.DataFrame,
+    requests: Answers,
     timeseries: pd.DataFrame,
     window: Window,
     shares: Sequence[Share],
     tiers: Mapping[str, Tier] | None = None,
     jobs: Sequence[TrainingShare] = (),
 ) -> Summary:
-    """Return the summary of a run from its tables and what its deployments did.
+    """Return the summary of a run from its requests and what its deployments did.
 
-    tiers: of every workload, by its name, where workloads have classes. jobs: of training.
+    requests: with a row each, or counted only; what counting cannot tell is left out. tiers: of
+    every workload, by its name, where workloads have classes. jobs: of training.
     """
     parts = _by_deployment(shares)
     tiers = tiers or {}
     services = {
-        name: _service(requests[requests["deployment"] == name], window, pools, tiers)
-        for name, pools in parts.items()
+        name: _service(requests.of([name]), window, pools, tiers) for name, pools in parts.items()
     }
     site = next(iter(services.values()))
     if len(parts) > 1:
@@ -74,23 +74,20 @@ def summarise(
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
-        name: with_costs(
-            services[name] | _own(timeseries, window, pools),
-            requests[requests["deployment"] == name],
-        )
+        name: with_costs(services[name] | _own(timeseries, window, pools), requests.of([name]))
         for name, pools in parts.items()
     }
-    if tiers or requests["workload"].nunique() > 1:
+    if tiers or len(requests.workloads) > 1:
         summary["classes"] = _by_class(requests, window, shares, tiers)
     if jobs:
         summary["training"] = {job.name: training_summary(job) for job in jobs}
-    if "tenant" in requests:
+    if requests.has("tenant"):
         summary["tenants"] = by_tenant(requests)
     return summary
 
 
 def _by_class(
-    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
 ) -> dict[str, Summary]:
     """Return how each class was served; without classes, each workload.
 
@@ -98,22 +95,20 @@ def _by_class(
     """
     found: dict[str, Summary] = {}
     parts = _by_deployment(shares)
-    column = "class" if tiers else "workload"
-    for name, own in requests.groupby(column, sort=bool(tiers), observed=True):
-        used = set(own["deployment"])
+    for name, own in requests.by("class" if tiers else "workload"):
+        used = own.deployments
         pools = [share for share in shares if share.deployment in used]
         summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools, tiers)
         summary |= revenue(own, pools, tiers) | reasoning_summary(own)
         summary = with_costs(summary, own)
         for deployment in parts:
-            there = requests["deployment"] == deployment
-            made = float(requests.loc[there, "output_tokens"].sum())
+            made = requests.of([deployment]).sums("all").output
             held = _held_back(parts[deployment], window.seconds) if made else {}
-            mine = float(own.loc[own["deployment"] == deployment, "output_tokens"].sum())
+            mine = own.of([deployment]).sums("all").output
             for key, tokens in held.items():
                 if deployment in used:
                     summary[key] = summary.get(key, 0.0) + tokens * mine / made
-        found[str(name)] = summary
+        found[name] = summary
     return found
 
 
@@ -126,7 +121,7 @@ def _by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
 
 
 def _service(
-    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
 ) -> Summary:
     """Return how the requests of these deployments were served, and what they cost in time."""
     output = sum(share.totals.output_tokens for share in shares) / window.seconds
@@ -151,15 +146,14 @@ def _service(
     return summary | _absences(shares, window.seconds) | _held_back(shares, window.seconds)
 
 
-def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
+def _prefix_cache(requests: Answers, shares: Sequence[Share]) -> Summary:
     """Return what prompts that came in the window, and got into a batch, found of themselves."""
     asked = found = 0.0
-    admitted = requests[requests["measured"] & requests["admitted_s"].notna()]
     for share in shares:
         if share.prefix_caching:
-            own = admitted[admitted["deployment"] == share.deployment]
-            asked += share.scale * float(own["prompt_tokens"].sum())
-            found += share.scale * float(own["cached_tokens"].sum())
+            admitted = requests.of([share.deployment]).sums("admitted")
+            asked += share.scale * admitted.prompt
+            found += share.scale * admitted.cached
     if not asked:
         return {}
     return {
@@ -171,17 +165,15 @@ def _prefix_cache(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
     }
 
 
-def _images(requests: pd.DataFrame) -> Summary:
+def _images(requests: Answers) -> Summary:
     """Return the images of requests that came in the window."""
-    if "images" not in requests:
-        return {}
-    images = requests.loc[requests["measured"], "images"]
-    if not images.any():
+    measured = requests.sums("measured")
+    if not measured.images:
         return {}
     return {
         "images": {
-            "share_of_requests": float((images > 0).mean()),
-            "per_request": float(images.mean()),
+            "share_of_requests": measured.pictured / measured.requests,
+            "per_request": measured.images / measured.requests,
         }
     }
 
@@ -287,35 +279,27 @@ def _pool(timeseries: pd.DataFrame, window: Window, share: Share) -> Summary:
     return summary
 
 
-def _counts(requests: pd.DataFrame) -> Summary:
-    counts = requests["outcome"].value_counts()
-    failed = int(counts["timed_out"] + counts["rejected"])
+def _counts(requests: Answers) -> Summary:
+    counts = requests.outcomes()
+    refused = {outcome: counts.get(outcome, 0) for outcome in ("timed_out", "rejected")}
     found = {
-        "requests_arrived": len(requests),
-        "requests_completed": int(counts["completed"]),
-        "requests_failed": failed,
-        "requests_unfinished": int(counts["unfinished"]),
+        "requests_arrived": sum(counts.values()),
+        "requests_completed": counts.get("completed", 0),
+        "requests_failed": sum(refused.values()),
+        "requests_unfinished": counts.get("unfinished", 0),
     }
-    for outcome in ("timed_out", "rejected"):
-        if counts[outcome]:
-            found[f"requests_{outcome}"] = int(counts[outcome])
-    return found
+    return found | {f"requests_{outcome}": many for outcome, many in refused.items() if many}
 
 
-def _latencies(requests: pd.DataFrame, shares: Sequence[Share]) -> Summary:
-    measured = requests[requests["measured"]]
+def _latencies(requests: Answers, shares: Sequence[Share]) -> Summary:
     found: Summary = {}
     confidence: Summary = {}
-    for name in ("ttft_ms", "ttfo_ms", "tpot_ms", "e2e_ms", "transfer_ms", "encoding_ms"):
-        if name not in measured:
-            continue
-        values = measured[name].to_numpy()
-        values = values[~np.isnan(values)]
-        if len(values):
-            found[name] = describe(values)
-            widths = half_widths(values)
-            if widths:
-                confidence[name] = widths
+    for name in LATENCIES:
+        spread = requests.spread(name)
+        if spread is not None:
+            found[name] = spread.figures
+            if spread.half_widths:
+                confidence[name] = spread.half_widths
     # The first pool is the one that decodes; gaps are not told apart by workload.
     gaps = shares[0].gaps if len(_by_deployment(shares)) == 1 else None
     if gaps is not None and gaps.count:
@@ -339,20 +323,17 @@ def rates(output: float, total: float, gpus: float) -> Summary:
 
 
 def _goodput(
-    requests: pd.DataFrame, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
 ) -> Summary:
     """Return goodput and the verdict on the promises, where anything is promised."""
-    measured = requests[requests["measured"]]
-    verdicts = _verdicts(requests, measured, shares, tiers)
+    verdicts = _verdicts(requests, shares, tiers)
     if not verdicts:
         return {}
-    good = measured[measured["slo_met"]]
-    own = [(share.scale, good[good["deployment"] == share.name]) for share in shares]
+    own = [(share.scale, requests.of([share.name]).sums("good")) for share in shares]
     found: Summary = {
-        "goodput_requests_per_s": sum(scale * len(rows) for scale, rows in own) / window.seconds,
-        "goodput_output_tokens_per_s": sum(
-            scale * float(rows["output_tokens"].sum()) for scale, rows in own
-        )
+        "goodput_requests_per_s": sum(scale * good.requests for scale, good in own)
+        / window.seconds,
+        "goodput_output_tokens_per_s": sum(scale * good.output for scale, good in own)
         / window.seconds,
     }
     if len(verdicts) == 1 and (tiers or len(_by_deployment(shares)) == 1):
@@ -363,53 +344,41 @@ def _goodput(
 
 
 def _verdicts(
-    requests: pd.DataFrame,
-    measured: pd.DataFrame,
-    shares: Sequence[Share],
-    tiers: Mapping[str, Tier],
+    requests: Answers, shares: Sequence[Share], tiers: Mapping[str, Tier]
 ) -> list[Summary]:
     """Return the verdict on each promise: of classes, and of deployments to all other requests."""
-    here = set(requests["workload"])
+    here = requests.workloads
     alike: dict[tuple[str, Promise, float], list[str]] = {}
     for workload, tier in tiers.items():
         if workload in here and tier.promise is not None:
             alike.setdefault((tier.name, tier.promise, tier.percentile), []).append(workload)
     found = [
-        _verdict(measured[measured["workload"].isin(workloads)], promise, percentile)
+        _verdict(requests.of(workloads=workloads), promise, percentile)
         for (_, promise, percentile), workloads in alike.items()
     ]
-    others = here - {workload for workload, tier in tiers.items() if tier.promise is not None}
-    rest = measured[measured["workload"].isin(others)]
-    asked = set(requests.loc[requests["workload"].isin(others), "deployment"])
+    promised = {workload for workload, tier in tiers.items() if tier.promise is not None}
+    rest = requests.of(workloads=set(here) - promised)
     return found + [
-        _verdict(rest[rest["deployment"] == share.name], share.promise, share.percentile)
+        _verdict(rest.of([share.name]), share.promise, share.percentile)
         for share in shares
-        if min(share.promise) < np.inf and (not tiers or share.name in asked)
+        if min(share.promise) < np.inf and (not tiers or share.name in rest.deployments)
     ]
 
 
-def _verdict(own: pd.DataFrame, promise: Promise, percentile: float) -> Summary:
+def _verdict(own: Answers, promise: Promise, percentile: float) -> Summary:
     """Return whether a promise is kept to these requests; one without answer breaks it."""
     limits = zip(("ttft", "tpot", "e2e", "ttfo"), promise, strict=True)
     verdict: Summary = {"met": True, "percentile": percentile}
-    if len(own):
-        verdict["share_of_requests_met"] = float(own["slo_met"].mean())
+    measured = own.sums("measured").requests
+    if measured:
+        verdict["share_of_requests_met"] = own.sums("good").requests / measured
     for name, limit_s in limits:
         if limit_s == np.inf:
             continue
-        values = own[f"{name}_ms"]
-        single = own["output_tokens"] == 1
-        completed = own["outcome"] == "completed"
-        if name == "tpot":
-            values = values[~(completed & single)]
-            completed = completed[~(completed & single)]
-        waited = values.where(completed, np.inf).to_numpy()
-        entry: Summary = {"limit_ms": limit_s * 1e3, "met": True}
-        if len(waited):
-            value = float(np.quantile(waited, percentile / 100, method="higher"))
-            entry["met"] = value <= limit_s * 1e3
-            if value < np.inf:
-                entry["value_ms"] = value
+        kept = own.kept(name, limit_s, percentile)
+        entry: Summary = {"limit_ms": limit_s * 1e3, "met": kept.met}
+        if kept.value_ms is not None:
+            entry["value_ms"] = kept.value_ms
         verdict[name] = entry
         verdict["met"] = verdict["met"] and entry["met"]
     return verdict

@@ -56,6 +56,9 @@ def _service(requests: pd.DataFrame, use: ServiceUse, shares: Sequence[Share]) -
             for name, many in use.asked.items()
         },
     }
+    refused = own.get("escalation_refused")
+    if refused is not None and refused.any():
+        found["escalations_refused"] = int(refused.sum())
     measured = done[done["measured"]]
     if len(measured):
         tokens = measured["output_tokens"] + measured["earlier_tokens"]

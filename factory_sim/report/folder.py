@@ -4,7 +4,7 @@ runs/quickstart/
     scenario.yaml        the resolved scenario
     run.json             schema version, seed, versions, wall time: what differs between runs
     summary.json         the figures of the run; same seed, same bytes
-    requests.parquet     one row per request; same seed, same bytes
+    requests.parquet     one row per request that is recorded; same seed, same bytes
     timeseries.parquet   one row per control period; same seed, same bytes
     plots/*.png          drawn last: losing one never costs a table
 """
@@ -28,7 +28,7 @@ import yaml
 from factory_sim.errors import InputError, Problem
 from factory_sim.metrics import SCHEMA_VERSION
 from factory_sim.report.atomic import recover, replacing, sync
-from factory_sim.report.saved import SavedRun
+from factory_sim.report.saved import SavedRun, keeps_rows
 
 
 class Described(Protocol):
@@ -159,7 +159,7 @@ def read(path: Path) -> SavedRun:
         )
     return SavedRun(
         summary=_load(path / "summary.json", json.loads),
-        requests=_load_table(path / "requests.parquet"),
+        requests=_load_table(path / "requests.parquet") if keeps_rows(record) else None,
         timeseries=_load_table(path / "timeseries.parquet"),
         scenario=_load(path / "scenario.yaml", yaml.safe_load),
         record=record,
@@ -193,7 +193,8 @@ def _write_tables(run: Result, folder: Path) -> None:
     )
     _write_text(folder / "scenario.yaml", scenario)
     _write_text(folder / "summary.json", to_json(run.summary))
-    _write_table(folder / "requests.parquet", run.requests)
+    if keeps_rows(run.record):
+        _write_table(folder / "requests.parquet", run.requests)
     _write_table(folder / "timeseries.parquet", run.timeseries)
     _write_text(folder / "run.json", to_json(run.record))
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from factory_sim.catalog.entries import SCALEUP_LINKS
 from factory_sim.report.causes import words
 from factory_sim.report.layout import entry, table
 from factory_sim.report.text import number, percent
 
 Figures = Mapping[str, Any]
 
-GROUPS = {
-    "nvlink": "NVLink",
+GROUPS: dict[str, str] = {
+    **SCALEUP_LINKS,
     "nic": "NICs",
     "leaf": "leaf to spine",
     "spine": "spine",

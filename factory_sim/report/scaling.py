@@ -12,13 +12,17 @@ Figures = Mapping[str, Any]
 
 
 def scaled(summary: Figures) -> dict[str, Figures]:
-    """Return the deployments that are scaled, by name."""
-    parts = summary.get("deployments", {})
-    return {name: part for name, part in parts.items() if "autoscaling" in part}
+    """Return the deployments, or pools of them, that are scaled, by name."""
+    found = {}
+    for name, part in summary.get("deployments", {}).items():
+        found[name] = part
+        for role, pool in part.get("pools", {}).items():
+            found[f"{name}/prefill" if role == "prefill" else name] = pool
+    return {name: part for name, part in found.items() if "autoscaling" in part}
 
 
 def autoscaling(summary: Figures) -> Iterator[str]:
-    """Yield a row for each deployment that is scaled."""
+    """Yield a row for each deployment, or pool, that is scaled."""
     parts = scaled(summary)
     if not parts:
         return

@@ -17,6 +17,7 @@ from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.classes import classes
 from factory_sim.report.layout import entry, table
 from factory_sim.report.pools import pools
+from factory_sim.report.saved import keeps_rows, sampled
 from factory_sim.report.scaling import autoscaling
 from factory_sim.report.sites import buildings, sites
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
@@ -29,6 +30,7 @@ LATENCIES = {
     "tpot": "time per output token",
     "itl": "between tokens (ITL)",
     "e2e": "end to end",
+    "upload": "request being sent",
     "transfer": "KV cache on its way",
     "encoding": "images encoded",
 }
@@ -66,9 +68,9 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
     """
     yield _title(name, summary, record)
     sections = {
-        f"Latency in {_unit(summary)[0]}": _latency(summary),
+        f"Latency in {_unit(summary)[0]}": _latency(summary, record),
         "Promises (SLO)": _promises(summary),
-        "Requests": _requests(summary),
+        "Requests": _requests(summary, record),
         "By class or workload": classes(summary),
         "Services": services(summary),
         "Users by region (medians of answers; longest gap between tokens)": regions(summary),
@@ -122,7 +124,7 @@ def _known(summary: Figures) -> list[str]:
     return [key for key in LATENCIES if f"{key}_ms" in summary]
 
 
-def _latency(summary: Figures) -> Iterator[str]:
+def _latency(summary: Figures, record: Figures) -> Iterator[str]:
     known = _known(summary)
     if known:
         _, unit_ms = _unit(summary)
@@ -137,6 +139,11 @@ def _latency(summary: Figures) -> Iterator[str]:
         yield from table(rows)
         if sure:
             yield from entry("±", "half width of the 95 % confidence interval")
+        error = record.get("recording", {}).get("quantile_error")
+        if error is not None:
+            yield from entry(
+                "percentiles", f"within {100 * error:g} % of their value, of all requests"
+            )
     if "interactivity_tokens_per_s_per_user" in summary:
         speed = number(summary["interactivity_tokens_per_s_per_user"])
         yield from entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
@@ -177,7 +184,7 @@ def promises_of(summary: Figures) -> dict[str, Figures]:
     return {name: part["slo"] for name, part in parts.items() if "slo" in part}
 
 
-def _requests(summary: Figures) -> Iterator[str]:
+def _requests(summary: Figures, record: Figures) -> Iterator[str]:
     counts = {what: summary.get(f"requests_{what}") for what in _OUTCOMES}
     told = [
         f"{count:,} {what.replace('_', ' ')}"
@@ -186,6 +193,11 @@ def _requests(summary: Figures) -> Iterator[str]:
     ]
     if told:
         yield from entry("in all", ", ".join(told))
+    share = sampled(record)
+    if share is not None:
+        yield from entry("rows kept", f"of {percent(share)} of requests, drawn by the seed")
+    elif not keeps_rows(record):
+        yield from entry("rows kept", "none: requests were counted as they left")
     if "goodput_requests_per_s" in summary:
         requests = f"{number(summary['goodput_requests_per_s'])} requests/s"
         tokens = summary.get("goodput_output_tokens_per_s")

@@ -20,6 +20,9 @@ def services(summary: Figures) -> Iterator[str]:
             for deployment, counts in part["deployments"].items()
         ]
         yield from table(rows)
+        if "escalations_refused" in part:
+            many = f"{part['escalations_refused']:,}"
+            yield from entry("refused further on", f"{many}, whose answer so far stands")
         if "output_tokens_made_per_answer" in part:
             cost = f"{number(part['output_tokens_made_per_answer'])} output tokens made"
             if "gpu_seconds_per_answer" in part:
@@ -32,7 +35,7 @@ def services(summary: Figures) -> Iterator[str]:
 
 def regions(summary: Figures) -> Iterator[str]:
     """Yield a line for each region: at the server, and as its users see it."""
-    rows = [["", "completed", "TTFT p50", "(server)", "tokens/s", "(server)", "gap p50", "gap p99"]]
+    rows = [["", "answers", "TTFT p50", "server", "tokens/s", "server", "gap p99"]]
     for name, part in summary.get("regions", {}).items():
         row = [name, f"{part['requests_completed']:,}"]
         row += [
@@ -44,7 +47,6 @@ def regions(summary: Figures) -> Iterator[str]:
             for key in ("answer_tokens_per_s", "server_answer_tokens_per_s")
         ]
         gaps = part.get("longest_gap_ms", {})
-        row += [duration(gaps[p] / 1e3) if p in gaps else "" for p in ("p50", "p99")]
-        rows.append(row)
+        rows.append([*row, duration(gaps["p99"] / 1e3) if gaps else ""])
     if len(rows) > 1:
         yield from table(rows)

@@ -20,11 +20,15 @@ TTFT_LIMIT_MS, TPOT_LIMIT_MS = 2000.0, 50.0
 class Scenario:
     """The little of a scenario that a run folder asks for."""
 
-    name = "synthetic"
+    name, kernel = "synthetic", "simpy"
+
+    def __init__(self, **more: Any) -> None:
+        self._more = more
 
     def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]:
         assert mode == "json" and exclude_none
-        return {"name": self.name, "seed": 1, "duration": "600.0 s", "warmup": "60.0 s"}
+        own = {"name": self.name, "seed": 1, "duration": "600.0 s", "warmup": "60.0 s"}
+        return own | self._more
 
 
 @dataclass
@@ -49,7 +53,7 @@ def record() -> dict[str, Any]:
         "schema_version": 1,
         "version": "0.1.0",
         "seed": 1,
-        "engine": "simpy",
+        "engine": {"chat": "compiled"},
         "versions": {"python": "3.11.0", "numpy": "2.0.0", "simpy": "4.1.1"},
         "wall_s": 3.2,
         "kinds": {"datasheet": 14, "estimate": 9, "calibrated": 6},
@@ -327,6 +331,54 @@ def scaled(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 
         "replicas_mean": 4.0,
         "requests_waited_for_start": 1234,
         "cold_start_s": {"mean": 100.0},
+    }
+    return found
+
+
+def served(
+    requests: int = 400,
+    battery_kw: float = 0.0,
+    generation_kw: float = 0.0,
+    refused: float = 0.0,
+) -> Run:
+    """Return the run of `scaled` with two regions and a service of two deployments.
+
+    A third of the requests come from far, a quarter are answered by `large`, and the share
+    `refused` by nobody.
+    """
+    found = scaled(requests, battery_kw, generation_kw)
+    users = {"chat": {"deployment": "ask"}, "apart": {"deployment": "chat"}}
+    found.scenario = Scenario(workload=users)
+    number = np.arange(len(found.requests))
+    far = number % 3 == 0
+    found.requests = table = found.requests.assign(
+        workload="chat",
+        deployment=np.where(number % 4 == 0, "large", "chat"),
+        outcome=np.where(number < refused * requests, "rejected", "completed"),
+        measured=True,
+        region=np.where(far, "far", "near"),
+        output_tokens=100,
+        ttft_ms=np.where(far, 400.0, 60.0),
+        server_ttft_ms=50.0,
+        e2e_ms=np.where(far, 4000.0, 1010.0),
+        server_e2e_ms=1000.0,
+        longest_gap_ms=np.where(far, 900.0, 20.0),
+    )
+    done = table[table["outcome"] == "completed"]
+    found.summary["services"] = {
+        "ask": {
+            "requests_arrived": len(table),
+            "requests_completed": len(done),
+            "requests_sent_on": 7,
+            "deployments": {
+                name: {"asked": 1, "answered": int((done["deployment"] == name).sum())}
+                for name in ("chat", "large")
+            },
+        }
+    }
+    found.summary["regions"] = {
+        name: {"answer_tokens_per_s": {"p50": pace}, "server_answer_tokens_per_s": {"p50": 100.0}}
+        for name, pace in (("near", 99.0), ("far", 25.0))
     }
     return found
 

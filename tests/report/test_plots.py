@@ -19,7 +19,8 @@ from tests.report import synthetic
 
 
 def saved(run: synthetic.Run) -> folder.SavedRun:
-    return folder.SavedRun(run.summary, run.requests, run.timeseries, {}, run.record)
+    scenario = run.scenario.model_dump(mode="json", exclude_none=True)
+    return folder.SavedRun(run.summary, run.requests, run.timeseries, scenario, run.record)
 
 
 def words_of(figure: Figure) -> str:
@@ -90,7 +91,7 @@ def building(request: pytest.FixtureRequest) -> synthetic.Run:
 
 @pytest.mark.parametrize("name", plots.PLOTS)
 def test_a_plot_is_a_picture_with_ink_on_it(name, tmp_path):
-    run = synthetic.scaled(4000)
+    run = synthetic.served(4000)
     picture = imread(plots.write(plots.PLOTS[name], saved(run), tmp_path / "plot.png"))
     height, width, _ = picture.shape
     assert width == 1920 and height >= 600
@@ -102,7 +103,7 @@ def test_a_plot_is_a_picture_with_ink_on_it(name, tmp_path):
 def test_the_same_run_is_the_same_picture(name, tmp_path, monkeypatch):
     import matplotlib
 
-    run = synthetic.scaled(battery_kw=-10.0, generation_kw=30.0)
+    run = synthetic.served(battery_kw=-10.0, generation_kw=30.0)
 
     first = plots.write(plots.PLOTS[name], saved(run), tmp_path / "a.png").read_bytes()
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 40.0)  # a user's own matplotlibrc
@@ -114,7 +115,7 @@ def test_the_same_run_is_the_same_picture(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", plots.PLOTS)
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_requests_are_no_trouble(name, count):
-    run = synthetic.scaled(50)
+    run = synthetic.served(50)
     run.requests = run.requests.iloc[20 : 20 + count]
     run.timeseries = run.timeseries.iloc[:count]
     with warnings.catch_warnings():
@@ -140,10 +141,10 @@ def test_every_building_can_be_drawn(name, building):
 def test_a_run_has_the_plots_that_apply_to_it(run):
     everywhere = ["latency", "power", "flow", "gpu_time"]
     assert list(plots.plots_of(saved(run))) == [*everywhere, "load_duration"]
-    full = synthetic.scaled(50)
+    full = synthetic.served(50)
     assert plots.plots_of(saved(full)) == plots.PLOTS
     del full.summary["deployments"]["chat"]["autoscaling"]
-    del full.summary["power_chain"]
+    del full.summary["power_chain"], full.summary["services"], full.summary["regions"]
     full.timeseries = full.timeseries.drop(columns="dry_bulb_c")
     assert list(plots.plots_of(saved(full))) == [*everywhere, "energy", "load_duration"]
     del full.summary["window_s"]
@@ -156,6 +157,7 @@ def test_a_run_has_the_plots_that_apply_to_it(run):
         ("energy", "this run kept no account of them"),
         ("one_line", "this run knows no power chain"),
         ("cooling", "this run has no weather"),
+        ("services", "this run has no services"),
     ],
 )
 def test_a_plot_that_does_not_apply_says_why_it_is_empty(run, name, reason):
@@ -617,7 +619,7 @@ def test_time_is_told_in_the_unit_of_its_span(span_s, unit):
 
 
 def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(tmp_path, monkeypatch):
-    run = synthetic.scaled()
+    run = synthetic.served()
 
     def broken(_: folder.SavedRun) -> Figure:
         raise RuntimeError("no ink")
@@ -628,6 +630,35 @@ def test_a_plot_that_fails_is_a_warning_and_the_others_are_kept(tmp_path, monkey
     drawn = sorted(path.name for path in Path(out / "plots").iterdir())
     assert drawn == sorted(f"{name}.png" for name in plots.PLOTS if name != "power")
     assert len(folder.read(out).requests) == len(run.requests)
+
+
+def test_regions_show_what_servers_give_beside_what_users_have() -> None:
+    figure = draw("regions", synthetic.served(600), 50)
+    first, pace, gap = figure.axes
+    assert [label.get_text() for label in first.get_yticklabels()] == ["near", "far"]
+    # Near: the server above, the user below; then far.
+    assert [text.get_text() for text in first.texts] == ["50 ms", "60 ms", "50 ms", "400 ms"]
+    assert [text.get_text() for text in pace.texts] == ["100", "99.0", "100", "25.0"]
+    assert [text.get_text() for text in gap.texts] == ["20 ms", "900 ms"]
+    assert not crowded(figure) and not cut_off(figure)
+    words = words_of(figure)
+    assert "Fastest: near, 99.0 tokens/s, 1.0 % less than servers give." in words
+    assert "Slowest: far, 25.0 tokens/s, 75 % less than servers give." in words
+    assert all(axes.get_title(loc="left") for axes in figure.axes)
+
+
+def test_services_stack_who_answered_and_whom_nobody_did() -> None:
+    run = synthetic.served(600, refused=0.25)
+    figure = draw("services", run, 50)
+    (axes,) = figure.axes
+    assert legend_of(figure) == ["nobody", "large", "chat"]
+    heights = {bars.get_label(): sum(bar.get_height() for bar in bars) for bars in axes.containers}
+    width_s = run.requests["arrival_s"].max() / 60
+    counts = {name: round(total * width_s) for name, total in heights.items()}
+    assert counts == {"chat": 338, "large": 112, "nobody": 150}  # 450 of 600, a quarter by large
+    told = "ask: of 600 requests chat 56 %, large 19 %, nobody 25 %; sent on 7 times"
+    assert told in words_of(figure)
+    assert legend_of(draw("services", synthetic.served())) == ["large", "chat"]
 
 
 def test_replicas_stand_over_the_load_they_follow():

@@ -18,17 +18,21 @@ from factory_sim.factory.build import Factory
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout
 from factory_sim.metrics import SCHEMA_VERSION
+from factory_sim.metrics.spread import ERROR
 from factory_sim.scenario.facility import PowerChainSpec
+from factory_sim.scenario.recording import Recording
 
 
 def record_of(factory: Factory, wall_s: float) -> dict[str, Any]:
     """Return what `run.json` says. wall_s: the run took."""
     layouts = [premises.layout for premises in factory.premises]
+    beyond = factory.beyond.items()
     record = {
         "schema_version": SCHEMA_VERSION,
         "version": __version__,
         "seed": factory.scenario.seed,
-        "engine": "simpy",
+        "recording": recorded_as(factory.scenario.recording),
+        "engine": {name: f"simpy ({why})" if why else "compiled" for name, why in beyond},
         "simulated_s": factory.env.now,
         "wall_s": wall_s,
         "versions": {
@@ -48,6 +52,14 @@ def record_of(factory: Factory, wall_s: float) -> dict[str, Any]:
             for layout in layouts
         }
     return record
+
+
+def recorded_as(recording: Recording) -> dict[str, Any]:
+    """Return what was kept of requests, and how far percentiles may be off where rows were not."""
+    if recording.keep == "full":
+        return {"keep": "full"}
+    drawn = {"share": recording.sampled} if recording.sampled else {}
+    return {"keep": recording.keep, **drawn, "quantile_error": ERROR}
 
 
 def _weight_only(fleets: Sequence[Fleet]) -> dict[str, Any]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from factory_sim.factory.build import Factory
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.results.reading import Reading
+from factory_sim.factory.results.stays import Stays
 from factory_sim.factory.training.job import Job
-from factory_sim.metrics.requests import OUTCOMES, Promise, Tier
+from factory_sim.metrics.requests import Promise, Tier
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingShare, TrainingTotals
 from factory_sim.metrics.trips import Trips, ordered
 from factory_sim.metrics.trips_summary import ServiceUse
 from factory_sim.scenario.deployment import Slo
+from factory_sim.scenario.dispatch import Cascade
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.uploads import uploads_timed
 
 
 def tiers_of(scenario: Scenario) -> dict[str, Tier]:
@@ -41,7 +46,10 @@ def trips_of(factory: Factory) -> Trips | None:
         return None
     scenario = factory.scenario
     rows = ordered([door.table() for door in factory.doors.values()])
-    return Trips(rows, list(scenario.regions or ()), scenario.services is not None)
+    uploads = any(uploads_timed(scenario, name) for name in scenario.workload)
+    cascades = any(isinstance(service, Cascade) for service in (scenario.services or {}).values())
+    several = scenario.services is not None
+    return Trips(rows, list(scenario.regions or ()), several, uploads, cascades)
 
 
 def services_of(factory: Factory) -> list[ServiceUse]:
@@ -74,13 +82,9 @@ def share_of(
     fleet: Fleet,
     before: Reading,
     after: Reading,
-    raw: dict[str, np.ndarray],
-    lags: np.ndarray,
+    stays: Mapping[str, Stays],
 ) -> Share:
-    """Return what a pool did between two readings.
-
-    raw: rows of requests by deployment (dtype `ROW`). lags: of the way in of each stream, in s.
-    """
+    """Return what a pool did between two readings. stays: of requests, by deployment."""
     scenario = factory.scenario
     name, seconds = fleet.name, scenario.duration - scenario.warmup
     totals = Totals()
@@ -93,11 +97,7 @@ def share_of(
     gpu_j = fleet.gpus_per_replica * (totals.energy_j + fleet.power.idle_w * idle_s)
     front = factory.gateways[name]
     serves = factory.fronts[fleet.deployment] is front  # clients see it, with what is behind it
-    rows = raw[fleet.deployment][: None if serves else 0]
-    ends = np.where(np.isnan(rows["end_s"]), factory.env.now, rows["end_s"])
-    inside_s = ends - rows["arrival_s"] - lags[rows["stream"]]
-    # Who is refused on arrival was never inside; who was lost with a replica first, was.
-    accepted = inside_s[(rows["outcome"] != OUTCOMES.index("rejected")) | (inside_s > 1e-6)]
+    stayed = stays[fleet.deployment] if serves else Stays()
     scaling = None
     lost = after.lost_tokens[name] - before.lost_tokens[name]
     if name in after.scaling:
@@ -118,8 +118,8 @@ def share_of(
         promise=promise_of(fleet.spec.slo),
         percentile=fleet.spec.slo.percentile if fleet.spec.slo else 99.0,
         request_seconds=front.request_seconds(),
-        system_seconds=float(accepted.sum()),
-        accepted=len(accepted),
+        system_seconds=stayed.seconds,
+        accepted=stayed.accepted,
         prefix_caching=name in factory.caching,
         lost_tokens=scale * lost,
         scaling=scaling,

@@ -20,7 +20,9 @@ from factory_sim.report.plots import (
     load_duration,
     one_line,
     power,
+    regions,
     replicas,
+    services,
     style,
 )
 from factory_sim.report.saved import SavedRun
@@ -36,16 +38,21 @@ PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "cooling": cooling.draw,
     "load_duration": load_duration.draw,
     "replicas": replicas.draw,
+    "services": services.draw,
+    "regions": regions.draw,
 }
 
 _OF_A_SITE = ("power", "energy", "one_line", "cooling", "load_duration")
 
 _ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
+    "latency": latency.applies,
     "energy": energy.applies,
     "one_line": one_line.applies,
     "cooling": cooling.applies,
     "load_duration": load_duration.applies,
     "replicas": replicas.applies,
+    "services": services.applies,
+    "regions": regions.applies,
 }
 
 

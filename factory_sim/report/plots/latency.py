@@ -13,9 +13,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from factory_sim.report.plots import style
-from factory_sim.report.saved import SavedRun
+from factory_sim.report.saved import SavedRun, sampled
 from factory_sim.report.summary import promises_of
-from factory_sim.report.text import duration
+from factory_sim.report.text import duration, percent
 
 LATENCIES = {
     "ttft": "Time to first token",
@@ -30,11 +30,19 @@ _LOG_FROM = 6.0
 Floats = NDArray[np.float64]
 
 
+def applies(run: SavedRun) -> bool:
+    """Tell whether any request has a row to draw."""
+    return run.requests is not None
+
+
 def draw(run: SavedRun) -> Figure:
     """Return one histogram per latency, a row per deployment (the busiest, if many)."""
+    assert run.requests is not None
     measured = run.requests[run.requests["measured"]]
     busiest = list(measured["deployment"].value_counts().index[:_ROWS]) or [""]
     promises = promises_of(run.summary)
+    drawn = sampled(run.record)
+    share = "" if drawn is None else percent(drawn)
     figure = style.figure(12.0, 1.6 + 3.4 * len(busiest))
     grid = figure.subplots(len(busiest), len(LATENCIES), squeeze=False)
     for name, row in zip(busiest, grid, strict=True):
@@ -43,7 +51,7 @@ def draw(run: SavedRun) -> Figure:
         for (key, title), axes in zip(LATENCIES.items(), row, strict=True):
             axes.set_title(f"{name}: {title.lower()}" if len(busiest) > 1 else title)
             _histogram(axes, _finite(own[f"{key}_ms"]), _limit(promise, key))
-        row[0].set_ylabel("share of requests")
+        row[0].set_ylabel("share of requests" + (f" ({share} sampled)" if share else ""))
     style.ask(figure, "Do requests meet the promise?", _answer(promises))
     return figure
 

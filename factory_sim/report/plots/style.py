@@ -93,6 +93,14 @@ def board(fig: Figure) -> Axes:
     return axes
 
 
+def shade(axes: Axes, start: float, end: float) -> None:
+    """Shade what is outside the measured window, on a time axis with its limits set."""
+    low, high = axes.get_xlim()
+    for left, right in ((low, min(start, high)), (end, high)):
+        if right > left:
+            axes.axvspan(left, right, color=PALE, alpha=0.35, linewidth=0, zorder=3)
+
+
 def nothing(axes: Axes, reason: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.set_axis_off()

@@ -29,9 +29,7 @@ class TimeAxis:
         self._series = series
         time_s = series["time_s"].to_numpy(dtype=float)
         span_s = float(time_s[-1] - time_s[0]) if len(time_s) > 1 else 0.0
-        self.unit, self._unit_s = next(
-            (name, size) for name, size in _UNITS if span_s >= 3 * size or size == 1.0
-        )
+        self.unit, self._unit_s = unit_of(span_s)
         self._starts = np.unique(np.linspace(0, len(time_s), POINTS, endpoint=False).astype(int))
         self.time: Floats = time_s[self._starts[self._starts < len(time_s)]] / self._unit_s
 
@@ -54,15 +52,18 @@ class TimeAxis:
         axes.set_xlim(0.0, high)
         if window_s is not None:
             start, end = window_s["start"] / self._unit_s, window_s["end"] / self._unit_s
-            for left, right in ((0.0, min(start, high)), (end, high)):
-                if right > left:
-                    axes.axvspan(left, right, color=style.PALE, alpha=0.35, linewidth=0, zorder=3)
+            style.shade(axes, start, end)
 
     def _values(self, column: str) -> Floats:
         return self._series[column].to_numpy(dtype=float)
 
 
 _UNITS = (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+
+
+def unit_of(span_s: float) -> tuple[str, float]:
+    """Return the unit in which a span of time is told, and its seconds."""
+    return next((name, size) for name, size in _UNITS if span_s >= 3 * size or size == 1.0)
 
 
 def window_of(summary: Mapping[str, Any]) -> Mapping[str, float] | None:

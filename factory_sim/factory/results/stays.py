@@ -1,0 +1,32 @@
+"""How long requests stayed in a deployment: what Little's law asks for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from factory_sim.metrics.requests import OUTCOMES
+
+
+class Stays(NamedTuple):
+    """How many requests were inside, and for how many seconds in all."""
+
+    accepted: int = 0
+    seconds: float = 0.0
+
+    def plus(self, other: Stays) -> Stays:
+        """Return both together."""
+        return Stays(self.accepted + other.accepted, self.seconds + other.seconds)
+
+
+def stays_of(rows: np.ndarray, lags_s: np.ndarray, now_s: float) -> Stays:
+    """Return the stays of requests by their rows (dtype `ROW`); unfinished ones last until now.
+
+    lags_s: of the way in of each stream.
+    """
+    ends = np.where(np.isnan(rows["end_s"]), now_s, rows["end_s"])
+    inside_s = ends - rows["arrival_s"] - lags_s[rows["stream"]]
+    # Who is refused on arrival was never inside; who was lost with a replica first, was.
+    accepted = inside_s[(rows["outcome"] != OUTCOMES.index("rejected")) | (inside_s > 1e-6)]
+    return Stays(len(accepted), float(accepted.sum()))
