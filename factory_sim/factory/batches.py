@@ -91,7 +91,7 @@ def batches_of(
             policy = Settling(policy)
             order = spec.scheduling or Scheduling()
             rate = prompt_tokens_per_s(fleet, speed.step_time)
-            own["queue"] = SCHEDULING[order.policy](order, rate)
+            own["queue"] = SCHEDULING[order.policy](order, rate, fleet.drafting is not None)
         if host is not None:
             own["host"] = HostMemory(host.total, host.seconds_per_block)
         own.setdefault("longest", fleet.longest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
@@ -113,6 +114,9 @@ def kernel_times(fleet: Fleet, clock: float) -> StepTime:
     )
 
 
+SUBSYSTEMS = 5
+"""With random streams of their own: see `_seeds`."""
+
 STEP_TIMES: dict[str, StepTimes] = {"roofline": roofline, "aiconfigurator": kernel_times}
 
 
@@ -135,12 +139,18 @@ def workload_seeds(scenario: Scenario) -> dict[str, np.random.SeedSequence]:
     return dict(zip(scenario.workload, seeds, strict=True))
 
 
+def sample_seed(scenario: Scenario, place: int) -> int:
+    """Return 64 random bits that decide which rows of a deployment a sample holds."""
+    own = np.random.SeedSequence(scenario.seed, spawn_key=(SUBSYSTEMS, place))
+    return int(own.generate_state(1, np.uint64)[0])
+
+
 def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
     """Return a seed for the workloads, for routers, for what fails, for drafts and for training.
 
     Every subsystem has its own stream, so that changing one does not reshuffle the others.
     """
-    return np.random.SeedSequence(scenario.seed).spawn(5)
+    return np.random.SeedSequence(scenario.seed).spawn(SUBSYSTEMS)
 
 
 class Factory:
@@ -148,11 +158,19 @@ class Factory:
 
     layouts: of its sites, mostly one. step_time: makes the step-time model of a fleet at a clock,
     in place of the one that its deployment names. debug: recount requests, tokens and KV blocks at
-    every boundary.
+    every boundary. kernel: as in a scenario. workers: threads that serve pods by the compiled
+    kernel.
+
+    beyond: of each pool, what of it the compiled kernel cannot do; empty where it serves it.
     """
 
     def __init__(
-        self, *layouts: Layout, step_time: StepTimes = step_time_of, debug: bool = False
+        self,
+        *layouts: Layout,
+        step_time: StepTimes = step_time_of,
+        debug: bool = False,
+        kernel: str = "simpy",
+        workers: int = 1,
     ) -> None:
         self.scenario = scenario = layouts[0].part.whole
         check_failures(layouts)
@@ -168,8 +186,19 @@ class Factory:
             if spec.reasons
             for deployment in scenario.reach(name)
         }
+        self.beyond = self._beyond(layouts, kernel, step_time, debug)
+        compiled = {name for name, why in self.beyond.items() if not why}
         pools = open_pools(
-            env, layouts, fleets, self.caching, reasoning, step_time, [routers, drafts], debug
+            env,
+            layouts,
+            fleets,
+            self.caching,
+            reasoning,
+            step_time,
+            [routers, drafts],
+            debug,
+            compiled,
+            workers,
         )
         self.gateways, self.fronts, self.links, self.fabrics, self.gaps = pools
         # All meters are read at the same times, so that their tables have the same rows.
@@ -183,7 +212,8 @@ class Factory:
             self.scalers |= premises.scalers
         drawn = any(spec.sessions for spec in scenario.workload.values())
         self.sessions = SessionBook() if drawn else None
-        self.doors = open_doors(env, scenario, fleets, self.fronts, workload_seeds(scenario))
+        own = workload_seeds(scenario)
+        self.doors = open_doors(env, scenario, fleets, self.fronts, self.links, own)
         self.streams = _streams(
             env, scenario, fleets, self.fronts, self.doors, self.caching, self.sessions
         )
@@ -193,7 +223,17 @@ class Factory:
         """Return the requests that have ended."""
         if self.doors:
             return sum(door.ended for door in self.doors.values())
-        return sum(len(g.rows) // g.row_bytes for g in self.gateways.values())
+        return sum(gateway.noted for gateway in self.gateways.values())
+
+    def _beyond(
+        self, layouts: Sequence[Layout], kernel: str, step_time: StepTimes, debug: bool
+    ) -> dict[str, str]:
+        if kernel == "simpy":
+            return {fleet.name: "as asked" for fleet in self.fleets}
+        # Here, since numba takes a second to import.
+        from factory_sim.factory.kernel.choice import beyond
+
+        return beyond(layouts, kernel, self.caching, step_time, debug)
 
     @property
     def waiting_or_running(self) -> int:
@@ -244,7 +284,10 @@ def _streams(
 ) -> list[Stream]:
     fronts = entrances(fleets)
     scales = {fleet.deployment: fleet.scale for fleet in fleets}
-    numbers = count()
+    # Who keeps all rows numbers requests as they come; else each deployment numbers its own, for
+    # the compiled kernel could not know in time how many have come to others.
+    together = scenario.recording.keep == "full"
+    numbers: dict[str, count[int]] = defaultdict(count)
     streams = []
     seeds = workload_seeds(scenario)
     for index, (name, whole) in enumerate(scenario.workload.items()):
@@ -265,7 +308,8 @@ def _streams(
                 each = WHOLE_SESSION
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
-        stream = kind(env, entry, index, lag_s, timeout_s, numbers, many, each)
+        numbered = numbers["" if together else spec.deployment]
+        stream = kind(env, entry, index, lag_s, timeout_s, numbered, many, each)
         if isinstance(stream, ServedStream):
             _tell_apart(stream, scenario, name, back_s, seeds[name])
         streams.append(stream)
@@ -286,7 +330,7 @@ def _streams(
             if sessions is not None:
                 starts = (start_s for block in blocks for start_s in block.arrival_s.tolist())
                 env.process(open_sessions(sessions, starts))
-            else:
+            elif not (isinstance(entry, Gateway) and entry.feed(stream, blocks)):
                 open_stream(stream, blocks)
             continue
         lengths_seed, think_seed = seeds[name].spawn(2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import numpy as np
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.failures.chance import check_failures
+from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import fleets_of, lay_out_sites
 from factory_sim.factory.network.review import fabric_section
 from factory_sim.factory.prefixes import caches_prefixes, sent_to
@@ -16,10 +15,8 @@ from factory_sim.factory.review import Section
 from factory_sim.factory.review.deployment import crossing, deployment, encoder, swapping
 from factory_sim.factory.review.site import power, site
 from factory_sim.factory.review.training import training
-from factory_sim.factory.review.workload import offered_per_s, workload
+from factory_sim.factory.review.workload import Asked, asked_by, together, workload
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.workload.sometimes import mean_images
-from factory_sim.workload.stream import mean_lengths
 
 
 @dataclass(frozen=True)
@@ -34,18 +31,11 @@ def check(scenario: Scenario) -> Check:
     """Return what `scenario` comes to, without running it."""
     problems: list[Problem] = []
     sections: dict[str, Section] = {}
-    lengths: dict[str, tuple[float, float, float]] = {}
-    for name, spec in scenario.workload.items():
+    asked: dict[str, Asked] = {}
+    for name in scenario.workload:
         try:
-            lengths[name] = mean_lengths(
-                spec,
-                scenario.facts,
-                Path(),
-                f"workload.{name}",
-                scenario.duration,
-                keeps=_keeps_prefixes(scenario, name),
-            )
-            sections[f"Workload {name}"] = workload(scenario, name, lengths[name])
+            asked[name] = asked_by(scenario, name, _keeps_prefixes(scenario, name))
+            sections[f"Workload {name}"] = workload(scenario, name, asked[name])
         except InputError as error:
             problems += error.problems
     try:
@@ -64,65 +54,56 @@ def check(scenario: Scenario) -> Check:
         if wiring is not None:
             found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)
     for fleet in fleets_of(layouts):
-        sent = [n for n in lengths if fleet.deployment in scenario.reach(n)]
-        if fleet.encodes:
-            found[f"Deployment {fleet.deployment}, encoder"] = encoder(scenario, fleet)
-            continue
-        own = [lengths[n] for n in sent]
-        mean, offered, images = _asked(scenario, sent, lengths)
         heading = f"Deployment {fleet.deployment}"
+        if fleet.encodes:
+            found[f"{heading}, encoder"] = encoder(scenario, fleet)
+            continue
         if fleet.computes_prompts:
             heading += ", prefill"
-        found[heading] = deployment(fleet, mean, offered, images)
-        if fleet.spec.prefill is not None:
-            found[heading] |= crossing(scenario, fleet, mean)
         try:
-            found[heading] |= swapping(fleet)
+            found[heading] = _pool(scenario, fleet, asked)
         except InputError as error:
             problems += error.problems
-        if len(own) == len(list(sent_to(scenario, fleet))):  # all of them can be read
-            try:
-                if caches_prefixes(scenario, fleet):
-                    sessions = any(spec.sessions for _, spec in sent_to(scenario, fleet))
-                    known = "sessions go on from what was said" if sessions else ""
-                    found[heading]["prefix cache"] = f"on: {known or 'prompts carry hashes'}"
-            except InputError as error:
-                problems += error.problems
-        for name in sent:
-            prompt, output, _ = lengths[name]
-            if prompt + (1 if fleet.computes_prompts else output) > fleet.longest:
-                problems.append(
-                    Problem(
-                        f"workload.{name}",
-                        f"a mean request has {prompt + output:,.0f} tokens, and {fleet.name} takes "
-                        f"at most {fleet.longest:,}: nearly all would be rejected; shorten them, "
-                        "or give the replicas more memory or another model",
-                    )
-                )
+        problems += _too_long(scenario, fleet, asked)
     for holding in (holding for layout in layouts for holding in layout.holdings):
         found[f"Training {holding.name}"] = training(holding)
     return Check(found | sections, tuple(problems))
 
 
-def _asked(
-    scenario: Scenario, sent: list[str], lengths: dict[str, tuple[float, float, float]]
-) -> tuple[tuple[float, float, float] | None, float | None, float]:
-    """Return the mean lengths of what comes to a deployment, how many requests a second, and images
-    of one in the mean.
+def _pool(scenario: Scenario, fleet: Fleet, asked: Mapping[str, Asked]) -> Section:
+    """Return what a pool comes to. asked: by those workloads that can be read."""
+    sent = dict(sent_to(scenario, fleet))
+    whole = [
+        # Whom a service will ask is not known.
+        asked[name] if len(scenario.reach(name)) == 1 else asked[name]._replace(per_s=None)
+        for name in sent
+        if name in asked
+    ]
+    mean = together(whole)
+    rows = deployment(fleet, mean)
+    if fleet.spec.prefill is not None:
+        rows |= crossing(scenario, fleet, mean)
+    rows |= swapping(fleet)
+    if len(whole) == len(sent) and caches_prefixes(scenario, fleet):
+        sessions = any(spec.sessions for spec in sent.values())
+        rows["prefix cache"] = (
+            f"on: {'sessions go on from what was said' if sessions else 'prompts carry hashes'}"
+        )
+    return rows
 
-    The rate is None where a closed loop or a service, which asks whom it likes, has a part in it;
-    lengths are then those of the first workload.
-    """
-    if not sent:
-        return None, None, 0.0
-    shown = [mean_images(scenario.workload[n].images) for n in sent]
-    rates = [offered_per_s(scenario, n) if len(scenario.reach(n)) == 1 else None for n in sent]
-    known = [rate for rate in rates if rate is not None]
-    if len(known) < len(rates) or not sum(known):
-        return lengths[sent[0]], None, shown[0]
-    means = np.average([lengths[n] for n in sent], axis=0, weights=known)
-    images = float(np.average(shown, weights=known))
-    return (float(means[0]), float(means[1]), float(means[2])), sum(known), images
+
+def _too_long(scenario: Scenario, fleet: Fleet, asked: Mapping[str, Asked]) -> Iterator[Problem]:
+    """Yield workloads whose mean request is longer than a pool takes."""
+    for name, each in asked.items():
+        if fleet.deployment not in scenario.reach(name):
+            continue
+        if each.prompt + (1 if fleet.computes_prompts else each.output) > fleet.longest:
+            yield Problem(
+                f"workload.{name}",
+                f"a mean request has {each.prompt + each.output:,.0f} tokens, and {fleet.name} "
+                f"takes at most {fleet.longest:,}: nearly all would be rejected; shorten them, or "
+                "give the replicas more memory or another model",
+            )
 
 
 def _keeps_prefixes(scenario: Scenario, workload: str) -> bool:

@@ -66,7 +66,9 @@ class CrossingGateway(Gateway, ABC):
         """Give up a request that was on its way, or waited to be: what it brought is lost."""
         self.stranded.pop(request, None)
         if request in self.transit:
-            self.outstanding[self._drop(request).to] -= 1
+            number = self._drop(request).to
+            self.outstanding[number] -= 1
+            self._relieved(number)
 
     def close(self) -> None:
         """Note the requests that are still here or on their way as unfinished."""

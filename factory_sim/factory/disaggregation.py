@@ -114,6 +114,7 @@ class PromptGateway(Gateway):
         number = request.prefill_replica
         self._batch_of(request).release(request)
         self.outstanding[number] -= 1
+        self._relieved(number)
         linked(self.replicas[number]).wake()
 
     def lose(self, request: Request) -> None:

@@ -7,14 +7,18 @@ how it was.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.metrics.totals import Totals
+from factory_sim.workload.stream import Block
 
 ROW = np.dtype(
     [
@@ -44,8 +48,27 @@ ROW = np.dtype(
 )
 _PACK = struct.Struct("<qiiddddddiiiiiiiiiiiid").pack
 
+Counter = Callable[[np.ndarray], None]
+"""Counts the rows (dtype `ROW`) of requests that have left, and keeps what it likes of them."""
+
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+
+
+class AtOnce(NamedTuple):
+    """What all replicas of a deployment show at one moment.
+
+    drawn: float64[replicas, 3], as `Replica.drawn`. clocks: float64[replicas]. fullest: running
+    sequences of the fullest. The rest are sums.
+    """
+
+    drawn: NDArray[np.float64]
+    clocks: NDArray[np.float64]
+    waiting: int
+    running: int
+    fullest: int
+    free: int
+    input_tokens: int
 
 
 class Gateway:
@@ -65,11 +88,39 @@ class Gateway:
         self._open: list[int] | None = None  # numbers of the open replicas; None: all
         self.rows = bytearray()
         self.row_bytes = ROW.itemsize
+        self._counter: Counter | None = None
+        self._handed = 0
         self._staleness_s = staleness_s
         self._seen: list[int] = []
         self._seen_s = -float("inf")
         self._request_s = 0.0
         self._last_s = 0.0
+
+    @property
+    def noted(self) -> int:
+        """Return how many requests have left."""
+        return self._handed + len(self.rows) // self.row_bytes
+
+    def count_by(self, make: Callable[[], Counter]) -> None:
+        """Keep no rows from now on but hand them over, to what `make` makes."""
+        self._counter = make()
+
+    def hand_over(self, least: int) -> None:
+        """Hand over the rows of those who have left since the last time, if so many have."""
+        assert self._counter is not None
+        many = len(self.rows) // self.row_bytes
+        if many >= least:
+            rows, self.rows = self.rows, bytearray()
+            self._handed += many
+            self._counter(np.frombuffer(rows, dtype=ROW))
+
+    def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
+        """Take in a whole stream of requests, if it can; here they come one by one."""
+        return False
+
+    def at_once(self) -> AtOnce | None:
+        """Return what all replicas show now, if that is known; else each has to be asked."""
+        return None
 
     def adopt(self, replica: Replica) -> None:
         """Add a replica to those that requests are sent to."""
@@ -80,6 +131,11 @@ class Gateway:
     @property
     def open(self) -> bool:
         """Tell whether some replica takes requests."""
+        return self.staffed
+
+    @property
+    def staffed(self) -> bool:
+        """Tell whether some replica takes requests now, and not only once one has been started."""
         return self._open is None or bool(self._open)
 
     def arrive(self, request: Request) -> None:
@@ -123,6 +179,9 @@ class Gateway:
         request.replica = number
         return self.replicas[number].submit(request)
 
+    def _relieved(self, number: int) -> None:
+        """A replica has fewer requests than before, of which none left by itself."""
+
     def _keep(self, request: Request) -> None:
         """Keep a request while no replica is open."""
         self.stranded[request] = None
@@ -164,9 +223,9 @@ class Gateway:
         self.outstanding[replica.number] -= 1
         self._gone(request, time, outcome)
 
-    def never_came(self, request: Request) -> None:
-        """Note a request as unfinished that was still on its way here when the run ended."""
-        self._note(request, float("nan"), "unfinished")
+    def never_came(self, request: Request, end_s: float, outcome: str) -> None:
+        """Note how a request ended that was still on its way here."""
+        self._note(request, end_s, outcome)
 
     def close(self) -> None:
         """Note the requests that are still here as unfinished."""

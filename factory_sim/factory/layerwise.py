@@ -23,7 +23,11 @@ from factory_sim.physics.step_time import Chunk
 class LayerwiseReplica(LinkedReplica):
     """Tells as a step begins whose prompts it computes: `computing(request, chunk, start, end)`."""
 
-    computing: Callable[[Request, Chunk, float, float], None]
+    def __init__(
+        self, *replica: Any, computing: Callable[[Request, Chunk, float, float], None]
+    ) -> None:
+        super().__init__(*replica)
+        self.computing = computing
 
     def _plan(self) -> None:
         super()._plan()
@@ -55,7 +59,7 @@ class LayerwiseGateway(DecodeGateway):
         each = bytes_of(prompt) - bytes_of(prompt - 1)
         transfer = self.early.get(request)
         if transfer is None:
-            if not self.open:
+            if not self.staffed:
                 return
             self._sent(request)
             transfer = self.early[request]
@@ -108,6 +112,7 @@ class LayerwiseGateway(DecodeGateway):
         if transfer is not None:
             transfer.stream.drop()
             self.outstanding[transfer.to] -= 1
+            self._relieved(transfer.to)
 
     def _hand(self, number: int, request: Request) -> bool:
         """Begin the transfer to a replica, of a prompt that is being computed or is."""

@@ -14,7 +14,7 @@ from simpy import Environment
 from factory_sim.factory.facility.building import IT_PARTS, PARTS
 from factory_sim.factory.facility.facility import BATTERY, Facility, Limit
 from factory_sim.factory.fleets.fleet import Fleet
-from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.gateway import AtOnce, Gateway
 from factory_sim.factory.replica import Replica
 from factory_sim.factory.training.job import Job
 
@@ -142,6 +142,11 @@ def census(replicas: Sequence[Replica]) -> tuple[int, int, int]:
     return up, starting, draining
 
 
+def _add(sums: list[float], others: list[float]) -> None:
+    for place, other in enumerate(others):
+        sums[place] += other
+
+
 class Meter:
     """Reads the site by its facility's books. allowance: the watts that the meter's limit allows,
     by time.
@@ -193,7 +198,11 @@ class Meter:
     def account(self) -> None:
         """Have the facility book everything until now."""
         bay_j = [0.0] * len(self._bay_j)
-        for _, _, looks in self._looks:
+        for (_, _, looks), line in zip(self._looks, self.lines, strict=True):
+            together = line.gateway.at_once()
+            if together is not None:
+                _add(bay_j, self._above_rest_j(line, together))
+                continue
             for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, _ = replica.drawn()
                 bay_j[bay] += gpus * (energy_j - idle_w * busy_s)
@@ -212,11 +221,22 @@ class Meter:
         clocks = fullest = 0.0
         present = 0
         floors: list[float] = []
-        for (slots, scale, looks), (_, gateway, _) in zip(self._looks, self.lines, strict=True):
+        for (slots, scale, looks), line in zip(self._looks, self.lines, strict=True):
+            gateway = line.gateway
             waiting = running = free = prompts = most = 0
             made = 0.0
             # A line alone is all there is: one list for both.
             own_j = [0.0] * len(bay_j) if several else bay_j
+            together = gateway.at_once()
+            if together is not None:
+                own_j = self._above_rest_j(line, together)
+                _add(bay_j, own_j)
+                here_now = [not replica.absence.state for replica in gateway.replicas]
+                clocks += float(together.clocks[here_now].sum())
+                present += sum(here_now)
+                waiting, running, most = together.waiting, together.running, together.fullest
+                free, prompts = together.free, together.input_tokens
+                made, looks = float(together.drawn[:, 2].sum()), []
             for replica, gpus, idle_w, bay in looks:
                 busy_s, energy_j, tokens = replica.drawn()
                 joules = gpus * (energy_j - idle_w * busy_s)
@@ -276,6 +296,15 @@ class Meter:
         self._last_line_j = line_j
         return readings
 
+    def _above_rest_j(self, line: Line, together: AtOnce) -> list[float]:
+        """Return the joules above rest of a line's replicas, by bay."""
+        fleet = line.fleet
+        joules = together.drawn[:, 1] - fleet.power.idle_w * together.drawn[:, 0]
+        many = len(self._bay_j)
+        by_bay = np.bincount(line.bays, fleet.gpus_per_replica * joules, many)
+        found: list[float] = by_bay.tolist()
+        return found
+
     def _readings(self, now: float, line_j: list[list[float]], fullest: float) -> list[Reading]:
         facility, before_j = self.facility, self._last_line_j
         seconds, counts = now - self._last_s, facility.building.counts
@@ -315,10 +344,10 @@ class Meter:
 
     def _clocks(self, bays: tuple[int, ...]) -> list[tuple[float, float]]:
         """Return, of each line, the mean clocks of its replicas in some bays that are up."""
-        found = []
+        found, behind = [], frozenset(bays)
         for line in self.lines:
             pairs = zip(line.replicas, line.bays, strict=True)
-            here = [r for r, bay in pairs if bay in bays and not r.absence.state]
+            here = [r for r, bay in pairs if bay in behind and not r.absence.state]
             many = len(here)
             decode = sum(r.clock for r in here) / many if here else 1.0
             found.append((decode, sum(r.prompt_clock for r in here) / many if here else 1.0))

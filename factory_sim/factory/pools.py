@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache, partial
 from math import inf
 from typing import Any, NamedTuple
 
@@ -23,12 +23,14 @@ from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.fabric import Fabric
 from factory_sim.factory.network.kv import KvOverFabric, KvOverLink, KvRoad
 from factory_sim.factory.network.link import Link
+from factory_sim.factory.pods import Pod, Pods, sizes_of
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
-from factory_sim.factory.scaling.gateway import ScaledGateway
+from factory_sim.factory.scaling.gateway import Kind, scaled
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.physics.step_time import StepTime
+from factory_sim.scenario.deployment import Deployment
 
 StepTimes = Callable[[Fleet, float], StepTime]
 
@@ -53,12 +55,14 @@ def open_pools(
     step_time: StepTimes,
     seeds: Sequence[np.random.SeedSequence],
     debug: bool,
+    compiled: Collection[str] = (),
+    workers: int = 1,
 ) -> Pools:
     """Open every pool of a factory.
 
     layouts: of its sites; all_fleets: of all these. caching: those with a prefix cache. reasoning:
-    deployments with requests that reason. seeds: of
-    the routers and of drafts. debug: recount at every boundary.
+    deployments with requests that reason. seeds: of the routers and of drafts. debug: recount at
+    every boundary. compiled: those that the compiled kernel serves, with so many workers.
     """
     network = layouts[0].part.whole.network
     wirings = {layout.part.name: layout.wiring() for layout in layouts}
@@ -67,82 +71,132 @@ def open_pools(
         name: Link(env, name, spec.bandwidth, spec.latency)
         for name, spec in (network.links if network else {}).items()
     }
-    fleets = {fleet.name: fleet for fleet in all_fleets}
-    gaps = {name: GapHistogram() for name in fleets}
-    gateways: dict[str, Gateway] = {}
-    entered = entrances(all_fleets)
+    gaps = {fleet.name: GapHistogram() for fleet in all_fleets}
+    opening = _Opening(
+        env, all_fleets, _Roads(links, fabrics), gaps, caching, step_time, debug, compiled, workers
+    )
+    routing, drafting = (seed.spawn(len(all_fleets)) for seed in seeds)
     # A pool that computes prompts comes after the one that decodes, which it sends to, and after
     # the one that encodes images, which it asks.
-    routing, drafting = (seed.spawn(len(fleets)) for seed in seeds)
-    drawn_for = list(zip(all_fleets, routing, drafting, strict=True))
-    for fleet, own, drawn in sorted(drawn_for, key=lambda each: not each[0].encodes):
-        spec = fleet.spec
-        router = ROUTING[spec.router.policy](np.random.default_rng(own))
-        if fleet.encodes:
-            gateways[fleet.name] = encoders = EncodeGateway(env, router, spec.router.staleness)
-            goes_on = (entered[fleet.deployment], fleets[fleet.deployment])
-            encodes = encode_batches_of(fleet, *goes_on, gaps[fleet.name])
-            _staff(encoders, Replica, encodes, fleet, step_time, debug)
-            continue
-        kind: type[Replica] = LinkedReplica
-        decoding = None
-        images: dict[str, Any] = {}
-        if fleet is entered[fleet.deployment] and fleet.spec.encoder is not None:
-            eyes = fleets[fleet.deployment + ENCODE]
-            images["encoders"] = gateways[eyes.name]
-            images["image_bytes"] = eyes.image_bytes
-            link = fleet.spec.encoder.named_link
-            images["road"] = _road(link, inf, eyes, fleet, links, fabrics)
-        if fleet.computes_prompts:
-            decoding = fleets[fleet.deployment]
-            decodes = gateways[fleet.deployment]
-            assert isinstance(decodes, DecodeGateway)
-            kind = LayerwiseReplica if isinstance(decodes, LayerwiseGateway) else kind
-            prompts = (env, router, spec.router.staleness, decodes)
-            gateway: Gateway
-            gateway = ImagePromptGateway(*prompts, **images) if images else PromptGateway(*prompts)
-        elif spec.prefill is not None:
-            way = (spec.prefill.link, spec.prefill.per_replica or inf)
-            road = _road(*way, fleets[fleet.name + PREFILL], fleet, links, fabrics)
-            gateway = _decode_gateway(env, router, fleet, road)
-        elif images:
-            gateway = ImageGateway(env, router, spec.router.staleness, **images)
-        else:
-            opened = Gateway if spec.autoscaling is None else ScaledGateway
-            gateway = opened(env, router, spec.router.staleness)
-            kind = Replica
-        batch = batches_of(fleet, fleet.name in caching, decoding, drawn, gaps[fleet.name])
-        _staff(gateway, kind, batch, fleet, step_time, debug)
-        for replica in gateway.replicas:
-            if isinstance(replica, LayerwiseReplica):
-                assert isinstance(decodes, LayerwiseGateway)
-                replica.computing = decodes.computing
-        if fleet.deployment in reasoning:
-            for replica in gateway.replicas:
+    drawn_for = zip(all_fleets, routing, drafting, strict=True)
+    for fleet, routed, drafted in sorted(drawn_for, key=lambda each: not each[0].encodes):
+        opening.open(fleet, routed, drafted)
+        if fleet.deployment in reasoning and not fleet.encodes:
+            for replica in opening.gateways[fleet.name].replicas:
                 replica.batch.note_answers()
-        if fleet.vision is not None:
-            for replica in gateway.replicas:
-                assert isinstance(replica.batch, Batch)
-                replica.batch.sees = True
-        gateways[fleet.name] = gateway
-    fronts = {name: gateways[fleet.name] for name, fleet in entered.items()}
-    gateways = {name: gateways[name] for name in fleets}
+    gateways = {fleet.name: opening.gateways[fleet.name] for fleet in all_fleets}
+    fronts = {name: gateways[fleet.name] for name, fleet in opening.entered.items()}
     return Pools(gateways, fronts, links, fabrics, gaps)
 
 
-def _road(
-    link: str | None,
-    per_replica: float,
-    senders: Fleet,
-    receivers: Fleet,
-    links: dict[str, Link],
-    fabrics: dict[str, Fabric],
-) -> KvRoad:
-    """Return what crosses from pool to pool on: the link that a deployment names, or the fabric."""
-    if link is not None:
-        return KvOverLink(links[link], senders.name, per_replica)
-    fabric = fabrics[receivers.spec.site or ""]
-    return KvOverFabric(fabric, senders.replicas, receivers.replicas)
+class _Roads(NamedTuple):
+    """What pools send to each other on: links by name, and fabrics by site."""
+
+    links: dict[str, Link]
+    fabrics: dict[str, Fabric]
+
+    def between(self, senders: Fleet, receivers: Fleet, link: str | None, most: float) -> KvRoad:
+        """Return the link of that name, else the fabric. most: bytes/s of one sender on a link."""
+        if link is not None:
+            return KvOverLink(self.links[link], senders.name, most)
+        fabric = self.fabrics[receivers.spec.site or ""]
+        return KvOverFabric(fabric, senders.replicas, receivers.replicas)
+
+
+class _Opening:
+    """Opens one pool after the other; each may need those that were opened before."""
+
+    def __init__(
+        self,
+        env: Timetable,
+        fleets: Sequence[Fleet],
+        roads: _Roads,
+        gaps: Mapping[str, GapHistogram],
+        caching: Collection[str],
+        step_time: StepTimes,
+        debug: bool,
+        compiled: Collection[str],
+        workers: int,
+    ) -> None:
+        self.gateways: dict[str, Gateway] = {}
+        self.entered = entrances(fleets)
+        self._env, self._roads, self._gaps, self._caching = env, roads, gaps, caching
+        self._fleets = {fleet.name: fleet for fleet in fleets}
+        self._step_time, self._debug = step_time, debug
+        self._compiled, self._workers = compiled, workers
+
+    def open(
+        self, fleet: Fleet, routed: np.random.SeedSequence, drafted: np.random.SeedSequence
+    ) -> None:
+        """Open a pool. routed, drafted: seeds of its routers and of its drafts."""
+        gaps = self._gaps[fleet.name]
+        if fleet.name in self._compiled:
+            speed = _speeds(fleet, self._step_time)
+            gateway = _compiled(self._env, fleet, speed, gaps, routed, self._workers)
+        else:
+            gateway = self._gateway(fleet, routed)
+            if fleet.encodes:
+                goes_on = (self.entered[fleet.deployment], self._fleets[fleet.deployment])
+                batches = encode_batches_of(fleet, *goes_on, gaps)
+            else:
+                decoding = self._fleets[fleet.deployment] if fleet.computes_prompts else None
+                caches = fleet.name in self._caching
+                batches = batches_of(fleet, caches, decoding, drafted, gaps)
+            kind = self._kind_of_replica(fleet, gateway)
+            _staff(gateway, kind, batches, fleet, self._step_time, self._debug)
+            if fleet.vision is not None and not fleet.encodes:
+                for replica in gateway.replicas:
+                    assert isinstance(replica.batch, Batch)
+                    replica.batch.sees = True
+        self.gateways[fleet.name] = gateway
+
+    def _gateway(self, fleet: Fleet, seed: np.random.SeedSequence) -> Gateway:
+        spec = fleet.spec
+        if spec.router.pods > 1:
+            return _pods(self._env, fleet, seed)
+        router = ROUTING[spec.router.policy](np.random.default_rng(seed))
+        given = (self._env, router, spec.router.staleness)
+        images = self._images(fleet)
+        if fleet.encodes:
+            return EncodeGateway(*given)
+        if fleet.computes_prompts:
+            decodes = self.gateways[fleet.deployment]
+            assert isinstance(decodes, DecodeGateway)
+            if images:
+                return ImagePromptGateway(*given, decodes, **images)
+            return _kind(PromptGateway, spec)(*given, decodes)
+        if spec.prefill is not None:
+            prompts = self._fleets[fleet.name + PREFILL]
+            most = spec.prefill.per_replica or inf
+            road = self._roads.between(prompts, fleet, spec.prefill.link, most)
+            return _decode_gateway(self._env, router, fleet, road)
+        return ImageGateway(*given, **images) if images else _kind(Gateway, spec)(*given)
+
+    def _images(self, fleet: Fleet) -> dict[str, Any]:
+        """Return what the pool that requests come to knows of the one that encodes images."""
+        encoder = fleet.spec.encoder
+        if encoder is None or fleet is not self.entered[fleet.deployment]:
+            return {}
+        eyes = self._fleets[fleet.deployment + ENCODE]
+        return {
+            "encoders": self.gateways[eyes.name],
+            "image_bytes": eyes.image_bytes,
+            "road": self._roads.between(eyes, fleet, encoder.named_link, inf),
+        }
+
+    def _kind_of_replica(self, fleet: Fleet, gateway: Gateway) -> Callable[..., Replica]:
+        """Return what makes a replica, by what its requests wait for beside its batch."""
+        if fleet.computes_prompts:
+            decodes = self.gateways[fleet.deployment]
+            if isinstance(decodes, LayerwiseGateway):
+                return partial(LayerwiseReplica, computing=decodes.computing)
+        linked = isinstance(gateway, DecodeGateway | PromptGateway | ImageGateway)
+        return LinkedReplica if linked else Replica
+
+
+def _kind(kind: type[Kind], spec: Deployment) -> type[Kind]:
+    """Return the class of a pool's gateway: of that kind, scaled or not."""
+    return kind if spec.autoscaling is None else scaled(kind)
 
 
 def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) -> DecodeGateway:
@@ -155,29 +209,67 @@ def _decode_gateway(env: Timetable, router: Router, fleet: Fleet, road: KvRoad) 
     )
     given = (env, router, fleet.spec.router.staleness, crossing)
     if prefill.overlap:
-        return LayerwiseGateway(*given, layers=fleet.model.layers)
-    return DecodeGateway(*given)
+        return _kind(LayerwiseGateway, fleet.spec)(*given, layers=fleet.model.layers)
+    return _kind(DecodeGateway, fleet.spec)(*given)
 
 
 def _staff(
     gateway: Gateway,
-    kind: type[Replica],
+    kind: Callable[..., Replica],
     batch_of: Callable[[Speed], Batch],
     fleet: Fleet,
     step_time: StepTimes,
     debug: bool,
 ) -> None:
     """Give a gateway its replicas."""
-    speeds: dict[float, Speed] = {}
-
-    def speed_at(clock: float) -> Speed:
-        if clock not in speeds:
-            speeds[clock] = Speed(step_time(fleet, clock), fleet.power.at(clock))
-        return speeds[clock]
-
+    speed_at = _speeds(fleet, step_time)
     for number, gpus in enumerate(fleet.replicas):
         make = partial(batch_of, speed_at(1.0))
         stages = len(fleet.stages)
         batch = in_lockstep(fleet.ranks, make) if stages == 1 else in_turns(stages, make)
         indices = [gpu.index for gpu in gpus]
         gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))
+
+
+def _speeds(fleet: Fleet, step_time: StepTimes) -> Callable[[float], Speed]:
+    """Return what tells the speed of a fleet at a clock, each worked out once."""
+    return cache(lambda clock: Speed(step_time(fleet, clock), fleet.power.at(clock)))
+
+
+def _compiled(
+    env: Timetable,
+    fleet: Fleet,
+    speed_at: Callable[[float], Speed],
+    gaps: GapHistogram,
+    seed: np.random.SeedSequence,
+    workers: int,
+) -> Gateway:
+    # Here, since numba takes a second to import.
+    from factory_sim.factory.kernel.desk import Desk
+    from factory_sim.factory.kernel.gateway import CompiledGateway
+    from factory_sim.factory.kernel.pods import CompiledPods
+
+    gpus = [[gpu.index for gpu in each] for each in fleet.replicas]
+    if fleet.spec.router.pods == 1:
+        desk = Desk(env, fleet, len(gpus), speed_at, gaps, np.random.PCG64(seed))
+        return CompiledGateway(env, desk, gpus)
+    sizes = sizes_of(len(gpus), fleet.spec.router.pods)
+    pods, first = [], 0
+    dealt, *routed = seed.spawn(1 + len(sizes))
+    for size, own in zip(sizes, routed, strict=True):
+        desk = Desk(env, fleet, size, speed_at, gaps, np.random.PCG64(own), first)
+        pods.append(CompiledGateway(env, desk, gpus[first : first + size], first))
+        first += size
+    return CompiledPods(env, pods, sizes, dealt, workers)
+
+
+def _pods(env: Timetable, fleet: Fleet, seed: np.random.SeedSequence) -> Gateway:
+    spec = fleet.spec.router
+    sizes = sizes_of(len(fleet.replicas), spec.pods)
+    dealt, *routed = seed.spawn(1 + len(sizes))
+    pods, first = [], 0
+    for size, own in zip(sizes, routed, strict=True):
+        router = ROUTING[spec.policy](np.random.default_rng(own))
+        pods.append(Pod(env, router, spec.staleness, first))
+        first += size
+    return Pods(env, pods, sizes, dealt)

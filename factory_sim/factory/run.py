@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
+from factory_sim.factory.results.numbers import numbered
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import record_of
+from factory_sim.factory.results.recorder import Recorder
 from factory_sim.factory.results.shares import (
     promise_of,
     services_of,
@@ -23,12 +27,17 @@ from factory_sim.factory.results.shares import (
     training_share,
     trips_of,
 )
+from factory_sim.factory.results.stays import Stays, stays_of
 from factory_sim.factory.results.window import window_of
-from factory_sim.metrics.requests import request_table
+from factory_sim.metrics.answers import Answers
+from factory_sim.metrics.requests import Terms, Tier, request_table
+from factory_sim.metrics.rows import Rows
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.site import Floats, Window
 from factory_sim.metrics.sites import joined_table, joined_window, site_summary
 from factory_sim.metrics.summary import Summary, summarise
+from factory_sim.metrics.tally import AT_ONCE
+from factory_sim.metrics.trips import Trips
 from factory_sim.metrics.trips_summary import trips_summary
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
@@ -36,13 +45,26 @@ from factory_sim.scenario.service import tenants_of
 
 @dataclass(frozen=True)
 class Run:
-    """What a run gives. requests and timeseries are pandas frames; record is `run.json`."""
+    """What a run gives. timeseries is a pandas frame, as is rows, with one row per request that is
+    recorded, or None where none is; record is `run.json`."""
 
     scenario: Scenario
     summary: Summary
-    requests: pd.DataFrame
+    rows: pd.DataFrame | None
     timeseries: pd.DataFrame
     record: dict[str, Any]
+
+    @property
+    def requests(self) -> pd.DataFrame:
+        """Return one row per request that is recorded; InputError where none is."""
+        if self.rows is None:
+            raise InputError(
+                Problem(
+                    "recording",
+                    "'aggregate' keeps no rows of requests; say 'sample' or 'full' to have some",
+                )
+            )
+        return self.rows
 
 
 class Progress(NamedTuple):
@@ -63,45 +85,37 @@ def simulate(
     *,
     step_time: StepTimes = step_time_of,
     debug: bool = False,
+    workers: int | None = None,
 ) -> Run:
     """Run the factory that `scenario` describes and return what it recorded.
 
     progress: called a few hundred times in a run. step_time: makes the step-time model of a
     fleet at a clock, in place of the one that its deployment names. debug: recount
-    requests, tokens and KV blocks at every boundary.
+    requests, tokens and KV blocks at every boundary. workers: threads that serve the pods of a
+    deployment (`router.pods`) where the compiled kernel does, one for each core without; they
+    change no result.
     Raises InputError, before anything runs, for a scenario that cannot be built.
     """
     started = time.perf_counter()
-    factory = Factory(*lay_out_sites(scenario), step_time=step_time, debug=debug)
-    before, after = _play(factory, scenario, progress)
-    raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
-    streams, tiers = list(scenario.workload), tiers_of(scenario)
+    layouts, kernel = lay_out_sites(scenario), scenario.kernel
+    crew = workers or os.cpu_count() or 1
+    factory = Factory(*layouts, step_time=step_time, debug=debug, kernel=kernel, workers=crew)
+    tiers = tiers_of(scenario)
+    terms = _terms(factory, list(tiers.values()))
+    recorder = None if scenario.recording.keep == "full" else Recorder(factory, terms)
+    before, after = _play(factory, scenario, progress, recorder)
     trips = trips_of(factory)
-    requests = request_table(
-        raw,
-        streams,
-        [spec.round_trip / 2 for spec in scenario.workload.values()],
-        scenario.warmup,
-        {fleet.name: promise_of(fleet.spec.slo) for fleet in factory.fleets},
-        {name for name, spec in scenario.deployments.items() if spec.prefill is not None},
-        {name for name, spec in scenario.deployments.items() if spec.encoder is not None},
-        list(tiers.values()),
-        tenants_of(scenario.workload) if any(w.tenants for w in scenario.workload.values()) else [],
-        any(spec.reasons for spec in scenario.workload.values()),
-        any(spec.pictures for spec in scenario.workload.values()),
-        trips,
-        [stream.timeout_s for stream in factory.streams],
-    )
+    table, answers, stays = _recorded(factory, terms, trips, recorder)
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:
-        requests = with_sessions(requests, sessions)
-    lags = np.array([stream.lag_s for stream in factory.streams])
-    shares = [share_of(factory, fleet, before, after, raw, lags) for fleet in factory.fleets]
+        assert table is not None
+        table = with_sessions(table, sessions)
+    shares = [share_of(factory, fleet, before, after, stays) for fleet in factory.fleets]
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [training_share(scenario, *each) for each in sums]
     tables, windows = _sites(factory, before, after)
     timeseries = pd.DataFrame(joined_table(tables))
-    summary = summarise(requests, timeseries, joined_window(windows), shares, tiers, jobs)
+    summary = summarise(answers, timeseries, joined_window(windows), shares, tiers, jobs)
     if scenario.sites is not None:
         summary["sites"] = {
             name: site_summary(
@@ -112,11 +126,51 @@ def simulate(
             )
             for name in scenario.sites
         }
-    summary |= trips_summary(requests, services_of(factory), shares, scenario.regions or ())
+    if trips is not None:
+        assert table is not None
+        summary |= trips_summary(table, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
     record = record_of(factory, time.perf_counter() - started)
-    return Run(scenario, summary, requests, timeseries, record)
+    return Run(scenario, summary, table, timeseries, record)
+
+
+def _terms(factory: Factory, tiers: Sequence[Tier]) -> Terms:
+    """Return what a run says of its requests."""
+    scenario = factory.scenario
+    deployments, workload = scenario.deployments, scenario.workload
+    return Terms(
+        list(workload),
+        [spec.round_trip / 2 for spec in workload.values()],
+        scenario.warmup,
+        {fleet.name: promise_of(fleet.spec.slo) for fleet in factory.fleets},
+        {name for name, spec in deployments.items() if spec.prefill is not None},
+        {name for name, spec in deployments.items() if spec.encoder is not None},
+        tiers,
+        tenants_of(workload) if any(w.tenants for w in workload.values()) else [],
+        any(spec.reasons for spec in workload.values()),
+        any(spec.pictures for spec in workload.values()),
+        [stream.timeout_s for stream in factory.streams],
+    )
+
+
+def _recorded(
+    factory: Factory, terms: Terms, trips: Trips | None, recorder: Recorder | None
+) -> tuple[pd.DataFrame | None, Answers, Mapping[str, Stays]]:
+    """Return the table of requests, if rows were kept; what the summary asks; and how long they
+    stayed in each deployment."""
+    if recorder is not None:
+        keeps = factory.scenario.recording.sampled
+        table = request_table(recorder.drawn(), terms) if keeps else None
+        return table, recorder.tally(), recorder.stays()
+    raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
+    lags = np.array([stream.lag_s for stream in factory.streams])
+    pods = max(fleet.spec.router.pods for fleet in factory.fleets)
+    if max(len(raw), pods) > 1 and not all(factory.beyond.values()):
+        raw = numbered(raw, lags)
+    table = request_table(raw, terms, trips)
+    now_s = factory.env.now
+    return table, Rows(table), {name: stays_of(rows, lags, now_s) for name, rows in raw.items()}
 
 
 def _sites(
@@ -133,13 +187,18 @@ def _sites(
 
 
 def _play(
-    factory: Factory, scenario: Scenario, progress: Callable[[Progress], None] | None
+    factory: Factory,
+    scenario: Scenario,
+    progress: Callable[[Progress], None] | None,
+    recorder: Recorder | None,
 ) -> tuple[Reading, Reading]:
     """Run the clock; return the counters at the end of the warm-up and of the arrivals."""
     env = factory.env
     limit_s = scenario.duration + scenario.drain
 
     def tell() -> None:
+        if recorder is not None:
+            recorder.hand_over(AT_ONCE)
         if progress is not None:
             done = factory.ended
             sent = sum(stream.sent for stream in factory.streams)
@@ -169,6 +228,8 @@ def _play(
         gateway.close()
     for door in factory.doors.values():
         door.close()
+    if recorder is not None:
+        recorder.hand_over()
     return before, after
 
 

@@ -60,7 +60,7 @@ def timeouts_per_request(
         rounds=rounds,
         warmup_rounds=1,
     )
-    requests, least_s = len(run.requests), benchmark.stats.stats.min
+    requests, least_s = run.summary["requests_arrived"], benchmark.stats.stats.min
     ratio = least_s / requests / min(bare)
     benchmark.extra_info["bare timeouts a request"] = ratio
     print(
@@ -104,6 +104,37 @@ def test_an_hour_of_conversations_costs_few_timeouts(
     assert len(run.requests) == 19_366
     assert run.summary["requests_completed"] == 19_366
     assert ratio <= (90 if overrides else 80)
+
+
+@pytest.mark.slow
+@needs_trace
+@timed
+def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
+    # The hour of 16 such services at once, tables and summary included. Measured with other work on
+    # the cores: 2.3 to 2.6, of which the kernel 1.0; with 64 services 2.4, with 640 an aim of 5 is
+    # still met (about 4), as what is kept of so many replicas leaves the caches.
+    pytest.importorskip("numba")
+    many = ("kernel=compiled", "workload.chat.arrivals.superpose=16", "site.grid_limit=320 kW")
+    sixteen = ("deployments.chat.replicas=16", "racks.0.servers_per_rack=16")
+    scenario = azure(*many, *sixteen, "deployments.chat.router=least-outstanding")
+    ratio, run = timeouts_per_request(benchmark, scenario, rounds=3)
+    assert len(run.requests) == 16 * 19_366
+    assert run.record["engine"] == {"chat": "compiled"}
+    assert ratio <= 5
+
+
+@pytest.mark.slow
+@timed
+def test_counting_without_rows_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
+    # A million requests on 640 replicas, drawn, not from a trace. Measured with other work on the
+    # cores: 1.5 to 2.7, of which the kernel two thirds; the aim is 1.
+    pytest.importorskip("numba")
+    path = Path(__file__).parents[2] / "configs" / "million_requests.yaml"
+    scenario = fs.load(path, ["kernel=compiled"])
+    ratio, run = timeouts_per_request(benchmark, scenario, rounds=3)
+    assert run.summary["requests_completed"] > 1_000_000
+    assert run.rows is None
+    assert ratio <= 4
 
 
 @needs_trace
@@ -194,6 +225,7 @@ def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixtur
     assert ratio <= 120
 
 
+@pytest.mark.slow
 def test_memory_per_request_is_a_row() -> None:
     small, large = synthetic(5.0, 2_000), synthetic(5.0, 12_000)
     fs.simulate(small)

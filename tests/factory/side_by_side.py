@@ -30,7 +30,7 @@ from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.scheduled_batch import ScheduledBatch, Settling
 from factory_sim.factory.engine.scheduling import Queue
 from factory_sim.factory.engine.scheduling.edf import Edf
-from factory_sim.factory.engine.scheduling.fair import Fair
+from factory_sim.factory.engine.scheduling.fair import CountedFair, Fair
 from factory_sim.factory.engine.scheduling.fcfs import Fcfs
 from factory_sim.factory.engine.scheduling.priority import Priority
 from factory_sim.factory.engine.speculating_batch import SpeculatingBatch
@@ -96,7 +96,7 @@ class Toy:
         return self.mixed(sequences, 0, 0, [], sequences)
 
     def mixed(
-        self, sequences: int, context: float, windowed: int, chunks: Sequence[Chunk], sampled: int
+        self, sequences: int, context: float, windowed: float, chunks: Sequence[Chunk], sampled: int
     ) -> Cost:
         tokens = sequences + sum(chunk.length for chunk in chunks)
         pairs = sum(chunk.length * (chunk.start + chunk.length / 2) for chunk in chunks)
@@ -263,13 +263,13 @@ def hashes_of(asked: ReferenceRequest) -> Hashes | None:
     return Hashes(asked.hashes, asked.hash_blocks) if asked.hashes else None
 
 
-def queue_of(order: Order) -> Queue:
+def queue_of(order: Order, drafts: bool = False) -> Queue:
     """Return the engine's queue in this order."""
     made: dict[str, Callable[[], Queue]] = {
         "fcfs": Fcfs,
         "priority": Priority,
         "edf": lambda: Edf(order.refuse_rate),
-        "fair": lambda: Fair(*order.weights),
+        "fair": lambda: (CountedFair if drafts else Fair)(*order.weights),
     }
     return made[order.policy]()
 
@@ -315,7 +315,7 @@ def engine(case: Case) -> EngineRun:
             policy = Joining(policy)
         if ordered:
             policy = Settling(policy)
-            own["queue"] = queue_of(case.order)
+            own["queue"] = queue_of(case.order, case.drafts is not None)
         if case.host_blocks:
             own["host"] = HostMemory(case.host_blocks, case.move_s)
         return kind(

@@ -121,12 +121,11 @@ def serving(
             longest=400,
             most_prompt=400,
         )
-        kind = LayerwiseReplica if layers else LinkedReplica
-        replica = kind(env, number, [0], batch, one_second, front.leave, True)
-        if isinstance(replica, LayerwiseReplica):
-            assert isinstance(behind, LayerwiseGateway)
-            replica.computing = behind.computing
-        front.adopt(replica)
+        made: Any = (env, number, [0], batch, one_second, front.leave, True)
+        if isinstance(behind, LayerwiseGateway):
+            front.adopt(LayerwiseReplica(*made, computing=behind.computing))
+        else:
+            front.adopt(LinkedReplica(*made))
     return Service(front, behind, link, gaps)
 
 

@@ -375,6 +375,7 @@ def conserving(schedule: list[tuple[float, str, float]], debug: bool) -> Run:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
 @given(SCHEDULES)
 def test_whatever_fails_requests_time_and_energy_are_conserved(

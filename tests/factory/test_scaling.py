@@ -78,8 +78,13 @@ def scaled(
     return validate(Scenario, given | changes)
 
 
-def acts(scenario: Scenario, until_s: float, *requests: tuple[float, int]) -> list[Any]:
-    """Return what the scaler does, with steps of a second; requests: (arrival, output tokens)."""
+def acts(
+    scenario: Scenario, until_s: float, *requests: tuple[float, int], pool: str = "d"
+) -> list[Any]:
+    """Return what the scaler of a pool does, with steps of a second.
+
+    requests: (arrival, output tokens).
+    """
     factory = Factory(lay_out(scenario), step_time=lambda fleet, clock: Toy(base=1.0), debug=True)
     stream = factory.streams[0]
     for at_s, output in requests:
@@ -91,7 +96,7 @@ def acts(scenario: Scenario, until_s: float, *requests: tuple[float, int]) -> li
             ),
         )
     factory.env.run(until=until_s)
-    return [(round(act.at_s, 6), act.number, act.what) for act in factory.scalers["d"].acts]
+    return [(round(act.at_s, 6), act.number, act.what) for act in factory.scalers[pool].acts]
 
 
 def timetable(*steps: tuple[str, int], **more: Any) -> dict[str, Any]:
@@ -664,11 +669,6 @@ def test_whatever_happens_requests_time_and_energy_are_conserved(scenario: Scena
             {"policy": "scheduled", "replicas": 1},
             {"replicas": {"simulate": 8, "represent": 16}},
             "every replica is simulated",
-        ),
-        (
-            {"policy": "scheduled", "replicas": 1},
-            {"deployment": {"prefill": {"replicas": 1, "kv_link": "store"}}},
-            "not scaled yet",
         ),
     ],
 )

@@ -195,6 +195,65 @@ def test_what_a_cache_held_is_not_found_where_there_is_none() -> None:
     assert set(table["cached_tokens"]) == {0}
 
 
+@pytest.mark.parametrize("load", ["open", "closed"])
+def test_an_answer_stands_where_the_next_deployment_refuses(load: str) -> None:
+    full = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 1, "max_queue": 1}}
+    one = {"process": "closed", "concurrency": 12}
+    ask: dict[str, Any] = {"round_trip": "60 ms"} | ({"arrivals": one} if load == "closed" else {})
+    result, never = (
+        run({"policy": "cascade", "escalate": [p]}, True, workload=ask, deployments={"b": full})
+        for p in (1.0, 1e-9)
+    )
+    table = everyone_once(result)
+    assert (table["outcome"] == "completed").all()  # nobody is left without an answer
+    kept = table["escalation_refused"]
+    assert 0.2 < kept.mean() < 0.99
+    assert (table["deployment"] == np.where(kept, "a", "b")).all()
+    assert set(table["deployments_asked"]) == {2}
+    assert (table["earlier_tokens"] == np.where(kept, 0, table["output_tokens"])).all()
+    assert made(result) <= (table["output_tokens"] + table["earlier_tokens"]).sum()
+    own = result.summary["services"]["s"]
+    assert own["escalations_refused"] == kept.sum()
+    assert any("answer so far stands" in line for line in services(result.summary))
+    assert not never.requests["escalation_refused"].any()
+    assert "escalations_refused" not in never.summary["services"]["s"]
+    if load == "closed":  # who asks next depends on who is answered
+        return
+    # The tokens that stand were seen as they were made; the refusal comes a whole trip later.
+    first = never.requests
+    assert table.loc[kept, "ttft_ms"].to_numpy() == pytest.approx(first.loc[kept, "ttft_ms"])
+    later_ms = (table["e2e_ms"] - first["e2e_ms"])[kept].to_numpy()
+    host_ms = later_ms[0] - 60.0
+    assert later_ms == pytest.approx(60.0 + host_ms)
+    assert 0.0 <= host_ms < 20.0
+
+
+def test_of_three_stages_the_second_answer_stands_and_a_late_one_is_none() -> None:
+    each = {"model": "llama-3.1-8b", "replicas": 1}
+    never = each | {"engine": {"max_num_batched_tokens": 256, "max_num_seqs": 4, "max_queue": 1}}
+    three = {"policy": "cascade", "deployments": ["a", "b", "c"], "escalate": 1.0}
+    more: dict[str, Any] = {
+        "deployments": {"c": never},
+        "services": {"s": three},
+        "racks": [{"system": "dgx-h100", "count": 1, "servers_per_rack": 1}],
+    }
+    rush = {"arrivals": {"process": "offline", "requests": 40}}
+    table = simulate(validate(Scenario, given(workload=rush, **more)), debug=True).requests
+    kept = table["escalation_refused"]
+    assert kept.any()
+    assert set(table.loc[kept, "deployment"]) == {"b"}
+    assert set(table["deployments_asked"]) == {3}
+    tokens = table.loc[kept, "output_tokens"]
+    assert (table.loc[kept, "earlier_tokens"] == tokens).all()  # those of `a` alone
+    # Whoever has gone before it is known that an answer stands has none.
+    far = rush | {"round_trip": "2 s"}
+    patient = simulate(validate(Scenario, given(workload=far, **more))).requests
+    known_s = patient.loc[patient["escalation_refused"], "e2e_ms"].min() / 1e3
+    gone = far | {"timeout": f"{known_s - 0.1} s"}
+    hasty = simulate(validate(Scenario, given(workload=gone, **more)), debug=True).requests
+    assert set(hasty["outcome"]) == {"timed_out"}
+
+
 def test_fallback_sends_on_what_a_full_queue_refuses() -> None:
     small = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 2, "max_queue": 1}}
     alone = run(workload={"deployment": "a"}, deployments={"a": small})
@@ -234,7 +293,7 @@ def test_a_client_that_has_given_up_is_not_sent_on() -> None:
     slow = {"model": "llama-3.1-8b", "replicas": 1, "engine": {"max_num_seqs": 1}}
     table = everyone_once(
         run(
-            {"policy": "fallback", "patience": "9 s"},
+            {"policy": "fallback"},
             workload={"timeout": "2 s"},
             deployments={"a": slow},
         )
@@ -268,6 +327,22 @@ def test_a_deployment_scaled_to_zero_is_woken_by_one_request(policy: dict[str, A
     assert table.loc[early, "deployment"].tolist() == ["a"] + ["b"] * (early.sum() - 1)
     late = table.loc[table["arrival_s"] > up_s, "deployment"]
     assert (late == "a").mean() > (0.9 if policy["policy"] == "fallback" else 0.3)
+
+
+def test_who_wakes_a_deployment_need_not_wait_for_it_with_patience() -> None:
+    scaled = {"policy": "reactive", "outstanding": 4, "min": 0}
+    asleep = {"model": "llama-3.1-8b", "replicas": 2, "autoscaling": scaled}
+    calm = {"process": "poisson", "rate": "4 /s"}
+    policy = {"policy": "fallback", "patience": "3 s"}
+    result = run(policy, duration="150 s", deployments={"a": asleep}, workload={"arrivals": calm})
+    table = everyone_once(result)
+    first = table.iloc[0]
+    assert (first["deployment"], first["deployments_asked"]) == ("b", 2)
+    assert 3000.0 < first["ttft_ms"] < 3500.0
+    assert (table["outcome"] == "completed").all()
+    assert table["ttft_ms"].max() < 3500.0
+    late = table.loc[table["arrival_s"] > 120.0, "deployment"]
+    assert (late == "a").mean() > 0.9
 
 
 def test_classes_are_routed_and_unlike_deployments_share_by_weight() -> None:
@@ -554,14 +629,37 @@ CASCADE = {"policy": "cascade", "deployments": ["a", "b"], "escalate": "30 %"}
             "one for each of the 1 deployments",
         ),
         (
+            {
+                "services": {
+                    "s": {"policy": "fallback", "deployments": ["a", "b"], "patience": "9 s"}
+                },
+                "workload": {"timeout": "9 s"},
+            },
+            "services.s.patience",
+            "the longest timeout of its workloads is 9 s",
+        ),
+        (
+            {
+                "services": {
+                    "s": {
+                        "policy": "least-outstanding",
+                        "deployments": ["a", "b"],
+                        "weights": {"a": 2, "b": 2},
+                    }
+                }
+            },
+            "services.s",
+            "weights are all the same, as they are without",
+        ),
+        (
             {"services": {"s": {**CASCADE, "outstanding": 3}}},
             "services.s.outstanding",
             "unknown key",
         ),
         (
             {"services": {"s": {"policy": "best", "deployments": ["a", "b"]}}},
-            "services.s",
-            "policy must be one of 'fallback'",
+            "services.s.policy",
+            "must be one of 'fallback'",
         ),
         (
             {

@@ -85,6 +85,13 @@ def test_users_go_to_the_nearest_site() -> None:
     assert 10.0 <= seen.min() < 20.0  # the way there and back, and the host's time for a request
 
 
+@pytest.mark.parametrize(("policy", "figure"), [("cheapest", "price"), ("cleanest", "carbon")])
+def test_the_same_figure_at_all_sites_is_refused(policy: str, figure: str) -> None:
+    same = {**SOUTH, figure: NORTH[figure]}
+    with pytest.raises(InputError, match=f"policy: {figure} is the same at all its sites"):
+        two({"policy": policy}, sites={"north": NORTH, "south": same})
+
+
 def test_one_price_for_all_is_refused() -> None:
     with pytest.raises(InputError, match="all its deployments are at one site"):
         two(

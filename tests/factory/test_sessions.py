@@ -257,6 +257,13 @@ def test_what_gpu_memory_has_no_room_for_comes_back_from_host_memory() -> None:
     assert 480 < memory.tokens < 900
     plain = simulate(small_scenario(engine=few, **given), step_time=even, debug=True)
     tiered = simulate(small_scenario(engine=few | tier, **given), step_time=even, debug=True)
+    speculation = {"num_speculative_tokens": 3, "acceptance": 0.7, "draft": "ngram"}
+    few_drafted = {"gpu_memory_utilization": 0.2212, "max_num_seqs": 8, "speculation": speculation}
+    drafted = few_drafted | tier
+    assert 480 < lay_out(small_scenario(engine=drafted, **given)).fleets[0].memory.tokens < 900
+    both = simulate(small_scenario(engine=drafted, **given), debug=True)
+    assert both.requests["cached_tokens"].sum() == found_at_most(both)
+    assert both.summary["host_cache"]["loaded_tokens"] > 0
     assert plain.requests["cached_tokens"].sum() < tiered.requests["cached_tokens"].sum()
     assert tiered.requests["cached_tokens"].sum() == found_at_most(tiered)
     rows = tiered.requests

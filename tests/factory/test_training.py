@@ -107,6 +107,15 @@ class TestClosedForms:
         assert swing["amplitude_mw"] == pytest.approx(8e-6 * difference_w, rel=1e-12)
         assert swing["period_s"] == holding.rhythm.step_s
 
+    def test_weights_dealt_out_cross_once_more(self) -> None:
+        gradients = {"gradients": {"bandwidth": "25 GB/s"}}
+        exchange_s = [
+            holding_of(**gradients, parallelism={"tp": 2, "zero": zero}).rhythm.communicating_s
+            for zero in (1, 2, 3)
+        ]
+        assert exchange_s[0] == exchange_s[1]
+        assert exchange_s[2] == pytest.approx(1.5 * exchange_s[0], rel=1e-12)
+
     def test_checkpoints_take_their_time(self) -> None:
         holding = holding_of(**SAVED)
         assert holding.write_s == pytest.approx(14 * holding.parameters / 20e9, rel=1e-12)

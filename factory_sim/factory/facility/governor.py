@@ -113,12 +113,13 @@ class Governor:
         clock would leave it too hot.
         """
         warmth = self._facility.warmth
+        gpus_c = warmth.gpu_c
         for bay, (throttle_c, shutdown_c) in enumerate(self._limits):
             if bay in self._stopped:
                 if warmth.resting_c(bay) < throttle_c - RESTART_K:
                     self._stopped.remove(bay)
                     self._cooled(bay)
-            elif warmth.gpu_c[bay] > throttle_c:
+            elif gpus_c[bay] > throttle_c:
                 step = self._step_for(bay, throttle_c)
                 if step == self._last[bay] and self._hot_at(bay, step) > shutdown_c:
                     self._stopped.add(bay)

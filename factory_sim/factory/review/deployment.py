@@ -6,6 +6,7 @@ from factory_sim.factory.batches import cache_tiers, host_memory
 from factory_sim.factory.build import even_step_time, roofline
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.review import Section
+from factory_sim.factory.review.workload import Asked
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.vision import Encoding
@@ -13,17 +14,8 @@ from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
 
 
-def deployment(
-    fleet: Fleet,
-    lengths: tuple[float, float, float] | None,
-    offered: float | None,
-    images: float = 0.0,
-) -> Section:
-    """Return what a deployment comes to.
-
-    lengths: prompt, output and cached tokens of a mean request, if any is known. offered: requests
-    that come a second, where nobody waits for answers. images: of a mean request.
-    """
+def deployment(fleet: Fleet, asked: Asked | None) -> Section:
+    """Return what a deployment, or its pool that computes prompts, comes to."""
     memory, spec = fleet.memory, fleet.spec
     unit, units = ("micro-batch", "micro-batches") if fleet.ranks == 1 else ("rank", "ranks")
     of_rank = f" in each of {fleet.batches} {units}"
@@ -60,38 +52,46 @@ def deployment(
             f"{fleet.drafting.tokens} tokens drafted a step, {fleet.tokens_per_step:.2f} made in "
             "the mean"
         )
-    if lengths is None:
+    if asked is None:
         return rows
-    prompt, output, cached = lengths
-    images = images if fleet.vision else 0.0  # else a pool of encoders takes them
-    if fleet.computes_prompts:
-        step_time = even_step_time(fleet, 1.0)
-        best = ideal_prompts(step_time, prompt, cached, fleet.max_step_tokens, images)
-        rate = best.requests_per_s * fleet.batches
-        rows["ideal rate"] = (
-            f"{rate:,.1f} prompts/s a replica, {rate * fleet.represented:,.1f} in all, with steps "
-            f"of {best.step_s * 1e3:.1f} ms"
-        )
-        return rows | _load(offered, rate * fleet.represented)
-    held = memory.tokens / (prompt + output / 2)
-    most = max(1, min(fleet.max_num_seqs, int(held)))
-    step_time = even_step_time(fleet, 1.0)
-    if spec.prefill is None:
-        most_tokens, each = fleet.max_step_tokens, fleet.tokens_per_step
-        best = ideal(step_time, prompt, output, cached, most, most_tokens, each, images)
-    else:
-        best = ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
-    rows["largest batch"] = f"{most} requests of mean length{of_rank}: " + (
-        "bounded by max_num_seqs" if held >= fleet.max_num_seqs else "bounded by the KV cache"
-    )
+    # Where others encode, images cost nothing here.
+    asked = asked if fleet.vision else asked._replace(images=0.0)
+    return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
+
+
+def _ideal_of_prompts(fleet: Fleet, asked: Asked, _: str) -> Section:
+    """Return the best that a pool which computes prompts can do."""
+    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
+    best = ideal_prompts(step_time, asked.prompt, asked.cached, budget, asked.images)
     rate = best.requests_per_s * fleet.batches
-    tokens = rate * output
-    rows["ideal rate"] = (
-        f"{tokens:,.0f} output tokens/s a replica, {tokens * fleet.represented:,.0f} in all "
-        f"({rate * fleet.represented:,.1f} requests/s), with batches of "
-        f"{best.batch} and steps of {best.step_s * 1e3:.1f} ms"
+    whole = rate * fleet.represented
+    told = (
+        f"{rate:,.1f} prompts/s a replica, {whole:,.1f} in all, with steps of "
+        f"{best.step_s * 1e3:.1f} ms"
     )
-    return rows | _load(offered, rate * fleet.represented)
+    return {"ideal rate": told} | _load(asked.per_s, whole)
+
+
+def _ideal(fleet: Fleet, asked: Asked, of_rank: str) -> Section:
+    """Return the best that replicas which decode can do. of_rank: where a batch is, in words."""
+    prompt, output, cached, images, per_s, _ = asked
+    held = fleet.memory.tokens / (prompt + output / 2)
+    most = max(1, min(fleet.max_num_seqs, int(held)))
+    step_time, each = even_step_time(fleet, 1.0), fleet.tokens_per_step
+    if fleet.spec.prefill is None:
+        budget = fleet.max_step_tokens
+        best = ideal(step_time, prompt, output, cached, most, budget, each, images)
+    else:
+        best = ideal_decoding(step_time, prompt, output, most, each)
+    bound = "max_num_seqs" if held >= fleet.max_num_seqs else "the KV cache"
+    rate = best.requests_per_s * fleet.batches
+    whole = rate * fleet.represented
+    return {
+        "largest batch": f"{most} requests of mean length{of_rank}: bounded by {bound}",
+        "ideal rate": f"{rate * output:,.0f} output tokens/s a replica, {whole * output:,.0f} in "
+        f"all ({whole:,.1f} requests/s), with batches of {best.batch} and steps of "
+        f"{best.step_s * 1e3:.1f} ms",
+    } | _load(per_s, whole)
 
 
 def _load(offered: float | None, ideal_rate: float) -> Section:
@@ -132,9 +132,7 @@ def _scaling(fleet: Fleet) -> Section:
     }
 
 
-def crossing(
-    scenario: Scenario, fleet: Fleet, lengths: tuple[float, float, float] | None
-) -> Section:
+def crossing(scenario: Scenario, fleet: Fleet, asked: Asked | None) -> Section:
     """Return what crosses the link between the pools of a deployment."""
     prefill, network = fleet.spec.prefill, scenario.network
     assert prefill is not None and network is not None
@@ -142,9 +140,9 @@ def crossing(
         return {}  # the fabric, which has a section of its own
     link = network.links[prefill.link]
     told = f"{prefill.kv_link}, {link.bandwidth / 1e9:,.2f} GB/s"
-    if lengths is None:
+    if asked is None:
         return {"KV link": told}
-    size = fleet.prompt_bytes(round(lengths[0]))
+    size = fleet.prompt_bytes(round(asked.prompt))
     alone_s = size / min(link.bandwidth, prefill.per_replica or link.bandwidth) + link.latency
     return {
         "KV link": f"{told}: {size / 1e6:,.1f} MB of a mean prompt in {alone_s * 1e3:,.2f} ms "

@@ -7,6 +7,7 @@ from factory_sim.factory.review import Section
 
 
 def site(layout: Layout) -> Section:
+    """Return the racks, servers and GPUs of a site."""
     servers = sum(len(rack.servers) for rack in layout.site.racks)
     systems = ", ".join(sorted({rack.system.title for rack in layout.site.racks}))
     found = {
@@ -20,6 +21,7 @@ def site(layout: Layout) -> Section:
 
 
 def power(layout: Layout) -> Section:
+    """Return what a site may draw, at rest and at most, in the hottest weather of the run."""
     site, scenario = layout.site, layout.scenario
     limit = scenario.site.grid_limit
     low_w = limit.min_over(0.0, scenario.duration)

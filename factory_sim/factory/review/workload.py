@@ -2,72 +2,138 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 
 from factory_sim.factory.build import workload_seeds
+from factory_sim.factory.dispatch.doors import line_of, user_pace
 from factory_sim.factory.review import Section
+from factory_sim.physics.upload import upload_bytes
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.uploads import uploads_timed
 from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
 from factory_sim.workload.sessions import mean_turns
-from factory_sim.workload.stream import open_blocks, trace_reports
+from factory_sim.workload.sometimes import mean_image_bytes, mean_image_tokens
+from factory_sim.workload.stream import (
+    images_per_request,
+    mean_lengths,
+    open_blocks,
+    trace_reports,
+)
 
 ENOUGH = 1_000_000
 """Requests drawn to see the load of an open workload."""
 
 
-def workload(scenario: Scenario, name: str, means: tuple[float, float, float]) -> Section:
-    spec, where = scenario.workload[name], f"workload.{name}"
-    prompt, output, cached = means
-    most = "" if spec.sessions is None else "at most "
-    rows = {
-        "to": _to(scenario, spec),
-        "arrivals": spec.arrivals.process,
-        "mean lengths": f"{prompt:,.0f} prompt tokens"
-        + (f" ({most}{cached:,.0f} of them cached)" if cached else "")
-        + f", {output:,.0f} output tokens",
-    }
-    if scenario.regions is not None:
-        rows["from"] = _from(scenario, name)
-    for report in trace_reports(spec, Path(), where):
-        rows["trace"] = str(report)
-    if spec.sessions is not None:
-        turns = mean_turns(spec.sessions)
-        rows["sessions"] = (
-            f"{turns:,.1f} turns in the mean; the prompt of a turn is all that was said before and "
-            "what it asks"
-        )
+class Asked(NamedTuple):
+    """What is asked: tokens and images of a mean request, and how many requests come a second.
+
+    per_s: None where clients wait for answers, or nobody knows whom they will come to. sends: of a
+    workload, what it sends in the run, in words.
+    """
+
+    prompt: float
+    output: float
+    cached: float
+    images: float
+    per_s: float | None
+    sends: str = ""
+
+
+def asked_by(scenario: Scenario, name: str, keeps: bool) -> Asked:
+    """Return what a workload asks. keeps: whether replicas may keep what was said in a session.
+
+    Raises InputError for what cannot be read or drawn.
+    """
+    spec, where, seconds = scenario.workload[name], f"workload.{name}", scenario.duration
+    tokens = mean_lengths(spec, scenario.facts, Path(), where, seconds, keeps)
+    images = images_per_request(spec, where, seconds)
     if isinstance(spec.arrivals, ClosedArrivals):
-        rows["load"] = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
-        return rows
-    arrivals, seconds = _drawn(scenario, name)
-    turns = 1.0 if spec.sessions is None else mean_turns(spec.sessions)
-    rate = arrivals / seconds * turns
-    what, when = ("requests", "") if spec.sessions is None else ("sessions", ", in the long run")
-    rows["load"] = (
-        f"{arrivals:,} {what} in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
-        f"{rate * output:,.0f} output tokens/s in the mean{when}"
-    )
-    return rows
-
-
-def offered_per_s(scenario: Scenario, name: str) -> float | None:
-    """Return the requests that a workload brings a second, in the mean; None of a closed loop."""
-    spec = scenario.workload[name]
-    if isinstance(spec.arrivals, ClosedArrivals):
-        return None
-    arrivals, seconds = _drawn(scenario, name)
-    return arrivals / seconds * (1.0 if spec.sessions is None else mean_turns(spec.sessions))
-
-
-def _drawn(scenario: Scenario, name: str) -> tuple[int, float]:
-    """Return how many come in how many seconds: in the run, or until ENOUGH have come."""
-    spec, where, count = scenario.workload[name], f"workload.{name}", 0
-    seed = workload_seeds(scenario)[name]
-    for block in open_blocks(spec, scenario.facts, scenario.duration, seed, Path(), where):
+        clients = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
+        return Asked(*tokens, images, None, clients)
+    count, seed = 0, workload_seeds(scenario)[name]
+    for block in open_blocks(spec, scenario.facts, seconds, seed, Path(), where):
         count += len(block.arrival_s)
         if count >= ENOUGH:
-            return count, float(block.arrival_s[-1])
-    return count, scenario.duration
+            seconds = float(block.arrival_s[-1])
+            break
+    turns = 1.0 if spec.sessions is None else mean_turns(spec.sessions)
+    rate = count / seconds * turns
+    what, when = ("requests", "") if spec.sessions is None else ("sessions", ", in the long run")
+    sends = (
+        f"{count:,} {what} in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
+        f"{rate * tokens[1]:,.0f} output tokens/s in the mean{when}"
+    )
+    return Asked(*tokens, images, rate, sends)
+
+
+def together(parts: Sequence[Asked]) -> Asked | None:
+    """Return what all these ask as one, if there are any.
+
+    Where the rate of one is not known, that of all is not, and the first stands for the others.
+    """
+    if not parts:
+        return None
+    rates = [part.per_s for part in parts if part.per_s is not None]
+    if len(rates) < len(parts) or not sum(rates):
+        return parts[0]._replace(per_s=None)
+    means = np.average([part[:4] for part in parts], axis=0, weights=rates).tolist()
+    prompt, output, cached, images = means
+    return Asked(prompt, output, cached, images, sum(rates))
+
+
+def workload(scenario: Scenario, name: str, asked: Asked) -> Section:
+    """Return what a workload comes to."""
+    spec, most = scenario.workload[name], ""
+    rows = {"to": _to(scenario, spec), "arrivals": spec.arrivals.process}
+    if spec.sessions is not None:
+        most = "at most "
+    rows["mean lengths"] = (
+        f"{asked.prompt:,.0f} prompt tokens"
+        + (f" ({most}{asked.cached:,.0f} of them cached)" if asked.cached else "")
+        + f", {asked.output:,.0f} output tokens"
+    )
+    if scenario.regions is not None:
+        rows["from"] = _from(scenario, name)
+    for report in trace_reports(spec, Path(), f"workload.{name}"):
+        rows["trace"] = str(report)
+    if spec.sessions is not None:
+        rows["sessions"] = (
+            f"{mean_turns(spec.sessions):,.1f} turns in the mean; the prompt of a turn is all that "
+            "was said before and what it asks"
+        )
+    if uploads_timed(scenario, name):
+        rows |= _uploads(scenario, name, asked)
+    return rows | {"load": asked.sends}
+
+
+def _uploads(scenario: Scenario, name: str, asked: Asked) -> Section:
+    """Return what a mean request of a workload sends, and how long that takes where it is alone."""
+    spec, given = scenario.workload[name], (f"workload.{name}", scenario.duration)
+    shown = images_per_request(spec, *given, mean_image_tokens)
+    size = upload_bytes(
+        asked.prompt - shown, 1.0, images_per_request(spec, *given, mean_image_bytes)
+    )
+    told = f"{size / 1e3:,.1f} kB a mean request"
+    if asked.per_s is not None:
+        told += f", {8e-6 * size * asked.per_s:,.1f} Mbit/s in all"
+    rows = {"sends": told}
+    links = scenario.network.links if scenario.network else {}
+    for link in dict.fromkeys(scenario.deployments[d].users_link for d in scenario.reach(name)):
+        if link is not None:
+            rows[f"by link {link}"] = f"{8e-6 * links[link].bandwidth:,.1f} Mbit/s, shared"
+    for region in scenario.shares_of(name):
+        users = (scenario.regions or {})[region]
+        pace = min(
+            user_pace(users, line_of(users, deployment)) for deployment in scenario.reach(name)
+        )
+        if pace < inf:
+            rows[f"from {region}"] = f"{size / pace * 1e3:,.0f} ms at {8e-6 * pace:,.1f} Mbit/s"
+    return rows
 
 
 def _to(scenario: Scenario, spec: WorkloadSpec) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.gateway import Gateway
@@ -24,13 +24,15 @@ class Told(Protocol):
 
 
 class ScaledGateway(Gateway):
-    """Tells `told` what a scaler has to know. draining: replicas that are to stop; waited: requests
-    that had to wait for a replica to open."""
+    """A layer over a gateway of any kind: tells `told` what a scaler has to know.
+
+    draining: replicas that are to stop; waited: requests that had to wait for one to open.
+    """
 
     told: Told
 
-    def __init__(self, *gateway: object) -> None:
-        super().__init__(*gateway)  # type: ignore[arg-type]
+    def __init__(self, *gateway: Any, **more: Any) -> None:
+        super().__init__(*gateway, **more)
         self.draining: set[int] = set()
         self.waited = 0
 
@@ -42,14 +44,14 @@ class ScaledGateway(Gateway):
     def leave(self, replica: Replica, request: Request, time: float, outcome: str) -> None:
         """Note how a request ended; say so if it was the last one."""
         super().leave(replica, request, time, outcome)
-        self._see(replica.number)
+        self._relieved(replica.number)
 
     def resend(self, number: int, lost: list[Request]) -> None:
         """Send requests that a replica has lost to others; it has none left."""
         super().resend(number, lost)
-        self._see(number)
+        self._relieved(number)
 
-    def _see(self, number: int) -> None:
+    def _relieved(self, number: int) -> None:
         if number in self.draining and not self.outstanding[number]:
             self.told.emptied(number)
 
@@ -57,3 +59,11 @@ class ScaledGateway(Gateway):
         super()._keep(request)
         self.waited += 1
         self.told.missing()
+
+
+Kind = TypeVar("Kind", bound=Gateway)
+
+
+def scaled(kind: type[Kind]) -> type[Kind]:
+    """Return the class of gateways of a kind whose replicas are scaled."""
+    return type("Scaled" + kind.__name__, (ScaledGateway, kind), {})

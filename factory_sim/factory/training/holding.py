@@ -183,7 +183,7 @@ def _rhythm(spec: Training, where: str, parameters: float, active: float, peak: 
     spread, exchange = spec.parallelism, 0.0
     if spec.gradients is not None:
         size = physics.GRADIENT_BYTES * parameters / (spread.tp * spread.pp)
-        whole_s = physics.all_reduce_s(size, spec.data_ranks, spec.gradients.bandwidth)
+        whole_s = physics.exchange_s(size, spec.data_ranks, spec.gradients.bandwidth, spread.zero)
         exchange = (1.0 - spec.gradients.overlap) * whole_s
     ideal_s = physics.training_flops(active, spec.global_batch) / (peak * spec.gpus)
     if spec.kernel_mfu is not None:

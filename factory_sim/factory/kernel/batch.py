@@ -1,0 +1,512 @@
+"""The batch of a replica in arrays: the moves of `engine.batch` and of the batching policies."""
+
+from __future__ import annotations
+
+from math import inf, isnan, nan
+from typing import Any
+
+from factory_sim.factory.kernel import arrays as at
+from factory_sim.factory.kernel.compiled import compiled
+from factory_sim.factory.kernel.lists import (
+    DUE,
+    LOST,
+    NOBODY,
+    PROMPTS,
+    RUNNING,
+    WAITING,
+    append,
+    appendleft,
+    insert_before,
+    remove,
+)
+from factory_sim.factory.kernel.stretch import (
+    INSTANT,
+    book,
+    cut,
+    decode_steps,
+    gaps,
+    hold_all,
+    mixed_step,
+    release,
+    steps_by,
+    unstall,
+)
+
+STEP, NUMBER, WHO = range(3)
+"""Columns of the heap of who finishes when. The keys are there beside who it is, so that a look at
+the heap is no walk through the requests, which are far from each other in memory."""
+
+STATIC, CONTINUOUS, CHUNKED = range(3)
+POLICY_NUMBER = {"static": STATIC, "continuous": CONTINUOUS, "chunked": CHUNKED}
+
+
+# -- the heap of who finishes when -----------------------------------------------------------
+
+
+@compiled
+def _before(heap: Any, one: int, step: int, number: int) -> bool:
+    """Tell whether what is at a place finishes before whoever finishes at `step`."""
+    return bool(heap[one, STEP] < step or (heap[one, STEP] == step and heap[one, NUMBER] < number))
+
+
+@compiled
+def _move(heap: Any, start: int, end: int) -> None:
+    heap[end, STEP], heap[end, NUMBER] = heap[start, STEP], heap[start, NUMBER]
+    heap[end, WHO] = heap[start, WHO]
+
+
+@compiled
+def _rise(heap: Any, place: int, step: int, number: int, q: int) -> None:
+    """Put `q` at a place, or above it, where nobody above finishes later."""
+    while place > 0:
+        parent = (place - 1) // 2
+        if _before(heap, parent, step, number):
+            break
+        _move(heap, parent, place)
+        place = parent
+    heap[place, STEP], heap[place, NUMBER], heap[place, WHO] = step, number, q
+
+
+@compiled
+def _push(s: Any, r: int, q: int) -> None:
+    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    _rise(at.endings(s)[r], rep.finishing, request.finish_step, request.number, q)
+    rep.finishing += 1
+
+
+@compiled
+def _drop(s: Any, r: int, q: int) -> None:
+    """Take `q` out of the heap: mostly the first, who has finished."""
+    rep, heap, place = at.replicas(s)[r], at.endings(s)[r], 0
+    while heap[place, WHO] != q:
+        place += 1
+    rep.finishing -= 1
+    size = rep.finishing
+    step, number, last = heap[size, STEP], heap[size, NUMBER], heap[size, WHO]
+    if last == q:
+        return
+    while True:  # let the earlier of those below rise
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(heap, child + 1, heap[child, STEP], heap[child, NUMBER]):
+            child += 1
+        if not _before(heap, child, step, number):
+            break
+        _move(heap, child, place)
+        place = child
+    _rise(heap, place, step, number, last)
+
+
+# -- KV blocks: `engine.kv` ------------------------------------------------------------------
+
+
+@compiled
+def need(s: Any, r: int, steps: int, growing: int) -> int:
+    """Return the blocks that `growing` sequences take in so many steps: `KvBlocks.need`."""
+    size = s.block_tokens
+    first = at.replicas(s)[r].step % size
+    cycles, rest = steps // size, steps % size
+    total = cycles * growing
+    for ahead in range(rest):
+        place = first + ahead
+        total += at.due(s)[r, place - size if place >= size else place]
+    return int(total)
+
+
+@compiled
+def steps_that_fit(s: Any, r: int, growing: int) -> int:
+    """Return how many steps the free blocks allow: `KvBlocks.steps_that_fit`."""
+    size, rep = s.block_tokens, at.replicas(s)[r]
+    cycles, left = rep.free // growing, rep.free % growing
+    steps = cycles * size
+    while True:
+        left -= at.due(s)[r, (rep.step + steps) % size]
+        if left < 0:
+            return int(steps)
+        steps += 1
+
+
+# -- arrivals and departures -----------------------------------------------------------------
+
+
+@compiled
+def enter_due(s: Any, row: int, q: int) -> None:
+    """Note when a client gives up; the list is in the order of time, then of number."""
+    request = at.requests(s)[q]
+    other = at.ends(s)[row, DUE, 1]
+    after = NOBODY
+    while other != NOBODY:
+        before = at.requests(s)[other]
+        if before.due_s < request.due_s or (
+            before.due_s == request.due_s and before.number < request.number
+        ):
+            break
+        after = other
+        other = at.links(s)[other, 2, 0]
+    if after == NOBODY:
+        append(s, row, DUE, q)
+    else:
+        insert_before(s, row, DUE, q, after)
+
+
+@compiled
+def enqueue(s: Any, r: int, q: int) -> bool:
+    """Queue a request unless the queue is full or it is too long: `Batch.enqueue`."""
+    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    if rep.waiting >= s.max_waiting:
+        return False
+    if request.prompt + request.output > s.longest:
+        return False
+    append(s, r, WAITING, q)
+    rep.waiting += 1
+    if request.due_s != inf:
+        enter_due(s, r, q)
+    return True
+
+
+@compiled
+def joins(s: Any, r: int) -> bool:
+    """Tell whether the request just queued may join before the stretch ends: `Batch.joins`."""
+    rep = at.replicas(s)[r]
+    return bool(
+        rep.chunks == 0
+        and rep.waiting == 1
+        and rep.running < rep.max_running
+        and (s.batching != STATIC or rep.running == 0)
+    )
+
+
+@compiled
+def stored(rep: Any, request: Any, ahead: int) -> int:
+    """Return the tokens that a decoding request has in the KV cache: `Batch._stored`."""
+    return int(request.prompt + request.output - (request.finish_step - rep.step - ahead) - 1)
+
+
+@compiled
+def leave(s: Any, r: int, q: int) -> int:
+    """Take a request, already out of the running, out of every count: `Batch._leave`."""
+    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    if request.left > 0:
+        remove(s, r, PROMPTS, q)
+        rep.prefilling -= 1
+        rep.free += request.blocks
+        request.left = 0
+        return int(request.stored)
+    tokens = stored(rep, request, 0)
+    request.emitted = tokens - request.prompt + 1
+    _drop(s, r, q)
+    if tokens > request.stored:
+        request.last_token_s = rep.decoded_s
+    if rep.stalls > 0:
+        unstall(s, r, request.last_token_s)
+    size = s.block_tokens
+    at.due(s)[r, (rep.step - tokens) % size] -= 1
+    rep.free += -(-tokens // size)
+    rep.decoding -= 1
+    rep.context -= tokens
+    request.finish_step = -1
+    return tokens
+
+
+@compiled
+def stop_running(s: Any, r: int, q: int) -> None:
+    """Take a request out of the running."""
+    remove(s, r, RUNNING, q)
+    at.replicas(s)[r].running -= 1
+    at.requests(s)[q].runs = 0
+
+
+@compiled
+def admit(s: Any, r: int, most: int) -> int:
+    """Admit the head of the queue, if there is room, and return it: `Batch.admit`.
+
+    most: only if no more tokens than this are to be computed; negative: however many.
+    """
+    rep = at.replicas(s)[r]
+    q = at.ends(s)[r, WAITING, 0]
+    if q == NOBODY:
+        return NOBODY
+    request = at.requests(s)[q]
+    if s.ahead > 0 and request.queued_s > rep.in_time_s:
+        return NOBODY
+    if rep.running >= rep.max_running:
+        return NOBODY
+    size = s.block_tokens
+    target = request.prompt + request.emitted
+    hit = 0
+    if request.cached > 0:
+        hit = min(request.cached, target - 1) // size * size
+    if most >= 0 and target - hit > most:
+        return NOBODY
+    blocks = -(-target // size)
+    growing = rep.growing
+    if blocks > rep.free - growing and (growing == 0 or blocks > rep.free - need(s, r, 1, growing)):
+        rep.kv_blocked = 1
+        return NOBODY
+    remove(s, r, WAITING, q)
+    rep.waiting -= 1
+    rep.free -= blocks
+    request.blocks = blocks
+    request.hit = hit
+    request.stored = hit
+    request.left = target - hit
+    if isnan(request.admitted_s):
+        request.admitted_s = rep.start_s
+    append(s, r, RUNNING, q)
+    rep.running += 1
+    request.runs = 1
+    append(s, r, PROMPTS, q)
+    rep.prefilling += 1
+    return int(q)
+
+
+@compiled
+def prefill(s: Any, r: int, q: int, budget: int) -> int:
+    """Give a prompt up to `budget` tokens of the next step: `Batch.prefill`.
+
+    Chunks go to prompts in their order, so that the first so many are those with a chunk.
+    """
+    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    length = min(request.left, budget)
+    request.chunk = length
+    rep.chunks += 1
+    if length == request.left:
+        rep.completing += 1
+    return int(length)
+
+
+@compiled
+def make_room(s: Any, r: int) -> None:
+    """Preempt, last come first, until everybody has a block: `Batch.make_room`."""
+    rep = at.replicas(s)[r]
+    while rep.decoding > rep.free and need(s, r, 1, rep.decoding) > rep.free:
+        q = at.ends(s)[r, RUNNING, 1]
+        stop_running(s, r, q)
+        tokens = leave(s, r, q)
+        request = at.requests(s)[q]
+        rep.recomputed_tokens += tokens - request.hit
+        request.preemptions += 1
+        appendleft(s, r, WAITING, q)
+        rep.waiting += 1
+        rep.kv_blocked = 1
+    rep.growing = rep.decoding
+
+
+@compiled
+def fill(s: Any, r: int) -> None:
+    """Choose the prompt chunks of the next step: the policies of `engine.batching`."""
+    rep = at.replicas(s)[r]
+    if s.batching == CHUNKED:
+        make_room(s, r)
+        budget = s.max_tokens - rep.decoding
+        q = at.ends(s)[r, PROMPTS, 0]
+        while q != NOBODY:
+            if budget <= 0:
+                return
+            budget -= prefill(s, r, q, budget)
+            q = at.links(s)[q, 1, 1]
+        while budget > 0:
+            q = admit(s, r, -1)
+            if q == NOBODY:
+                return
+            budget -= prefill(s, r, q, budget)
+    elif s.batching == CONTINUOUS:
+        budget = s.max_tokens
+        while budget > 0:
+            q = admit(s, r, budget if rep.chunks > 0 else -1)
+            if q == NOBODY:
+                break
+            budget -= prefill(s, r, q, at.requests(s)[q].left)
+        if rep.chunks > 0:
+            rep.decodes = 0
+        else:
+            make_room(s, r)
+    elif rep.running > 0:
+        make_room(s, r)
+    else:
+        while True:
+            q = admit(s, r, -1)
+            if q == NOBODY:
+                break
+            prefill(s, r, q, at.requests(s)[q].left)
+
+
+@compiled
+def plan(s: Any, r: int, now: float) -> bool:
+    """Plan the next stretch; False when there is nothing to do: `Batch.plan`, `AsyncBatch.plan`."""
+    rep = at.replicas(s)[r]
+    rep.in_time_s = inf
+    if s.ahead > 0 and rep.waiting > 0 and rep.running > 0:
+        last_start_s = rep.end_s - (rep.first_s + rep.growth_s * (rep.steps - 1))
+        rep.in_time_s = last_start_s + INSTANT
+    rep.start_s = now
+    rep.kv_blocked = 0
+    rep.chunks = 0
+    rep.completing = 0
+    rep.decodes = 1
+    if rep.waiting > 0 or rep.prefilling > 0:
+        rep.growing = 0
+        fill(s, r)
+    else:
+        make_room(s, r)
+    n = rep.decoding
+    if rep.chunks > 0:
+        taking = n if rep.decodes else 0
+        context = float(rep.context + n) if taking else 0.0
+        mixed_step(s, r, taking, context, taking + rep.completing)
+    elif n > 0:
+        steps = at.endings(s)[r, 0, STEP] - rep.step
+        if n * (steps // s.block_tokens + 1) > rep.free:
+            steps = min(steps, steps_that_fit(s, r, n))
+        decode_steps(s, r, steps, n, rep.context + n)
+        due = at.ends(s)[r, DUE, 0]
+        if due != NOBODY:
+            cut(rep, at.requests(s)[due].due_s, 0)
+    else:
+        return False
+    head = at.ends(s)[r, WAITING, 0]
+    if (
+        head != NOBODY
+        and at.requests(s)[head].queued_s > rep.in_time_s
+        and rep.running < rep.max_running
+        and s.batching != STATIC
+    ):
+        cut(rep, now, 0)
+    return True
+
+
+@compiled
+def advance(s: Any, r: int) -> int:
+    """Carry out the stretch; write who has finished and return how many: `Batch.advance`."""
+    rep, finished = at.replicas(s)[r], at.finished(s)
+    n, steps, end = rep.decoding, rep.steps, rep.end_s
+    many = 0
+    book(s, r, float(steps))
+    if rep.decodes and n > 0:
+        rep.decoded_s = end
+        if rep.stalls > 0:
+            release(s, r, n)
+        else:
+            gaps(s, n, steps, rep.first_s, rep.growth_s)
+        rep.free -= need(s, r, steps, n)
+        rep.step += steps
+        rep.context += n * steps
+        while rep.finishing > 0:
+            if at.endings(s)[r, 0, STEP] > rep.step:
+                break
+            q = at.endings(s)[r, 0, WHO]
+            stop_running(s, r, q)
+            leave(s, r, q)
+            finished[many] = q
+            many += 1
+    elif n > 0:
+        hold_all(s, r, n, rep.start_s)
+    q = at.ends(s)[r, PROMPTS, 0]
+    for _ in range(rep.chunks):
+        following = at.links(s)[q, 1, 1]
+        if _prefilled(s, r, q, end):
+            finished[many] = q
+            many += 1
+        q = following
+    return many
+
+
+@compiled
+def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
+    """Note that a chunk is computed; tell whether the answer is done: `Batch._prefilled`."""
+    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    request.stored += request.chunk
+    request.left -= request.chunk
+    if request.left > 0:
+        return False
+    remove(s, r, PROMPTS, q)
+    rep.prefilling -= 1
+    if request.emitted > 0:
+        gaps(s, 1, 1, now - request.last_token_s, 0.0)
+    else:
+        request.first_token_s = now
+        rep.input_tokens += request.prompt
+    request.last_token_s = now
+    request.emitted += 1
+    if request.emitted == request.output:
+        stop_running(s, r, q)
+        rep.free += request.blocks
+        return True
+    request.finish_step = rep.step + request.output - request.emitted
+    _push(s, r, q)
+    at.due(s)[r, (rep.step - request.stored) % s.block_tokens] += 1
+    rep.decoding += 1
+    rep.context += request.stored
+    return False
+
+
+@compiled
+def write_down(s: Any, r: int, now: float) -> None:
+    """Write down how far those who decode have come: `Batch.write_down`."""
+    rep = at.replicas(s)[r]
+    done = int(steps_by(rep, now)) if rep.stepping and rep.decodes else 0
+    q = at.ends(s)[r, RUNNING, 0]
+    while q != NOBODY:
+        request = at.requests(s)[q]
+        if request.finish_step >= 0:
+            request.emitted = stored(rep, request, done) - request.prompt + 1
+        q = at.links(s)[q, 0, 1]
+
+
+@compiled
+def abandon(s: Any, r: int, now: float) -> int:
+    """Lose everything, put it on the list of the lost by number: `Batch.abandon`."""
+    rep = at.replicas(s)[r]
+    steps = 0.0
+    if rep.stepping:
+        steps = steps_by(rep, now)
+        book(s, r, steps)
+    done = int(steps) if rep.decodes else 0
+    many = 0
+    while True:
+        q = at.ends(s)[r, RUNNING, 0]
+        kind = RUNNING
+        if q == NOBODY:
+            q = at.ends(s)[r, WAITING, 0]
+            kind = WAITING
+            if q == NOBODY:
+                break
+        request = at.requests(s)[q]
+        made = request.emitted
+        if request.finish_step >= 0:
+            made = stored(rep, request, done) - request.prompt + 1
+        rep.lost_tokens += made
+        remove(s, r, kind, q)
+        _lose(s, r, q)
+        many += 1
+    at.ends(s)[r, PROMPTS, 0] = at.ends(s)[r, PROMPTS, 1] = NOBODY
+    at.ends(s)[r, DUE, 0] = at.ends(s)[r, DUE, 1] = NOBODY
+    rep.waiting = rep.running = rep.prefilling = rep.finishing = rep.stalls = 0
+    rep.chunks = rep.completing = rep.growing = rep.decoding = 0
+    rep.context = 0
+    rep.decodes = 1
+    rep.free = s.blocks
+    at.due(s)[r, :] = 0
+    return many
+
+
+@compiled
+def _lose(s: Any, r: int, q: int) -> None:
+    """Let a request be as on arrival (`Request.forget`), in its place among the lost."""
+    request = at.requests(s)[q]
+    request.admitted_s = nan
+    request.first_token_s = nan
+    request.last_token_s = nan
+    request.emitted = request.stored = request.left = request.hit = request.blocks = 0
+    request.finish_step = -1
+    request.runs = 0
+    request.retries += 1
+    other, after = at.ends(s)[r, LOST, 1], NOBODY
+    while other != NOBODY and at.requests(s)[other].number > request.number:
+        after = other
+        other = at.links(s)[other, 0, 0]
+    if after == NOBODY:
+        append(s, r, LOST, q)
+    else:
+        insert_before(s, r, LOST, q, after)

@@ -1,0 +1,161 @@
+"""Pods that the kernel serves: each by itself, and as many at a time as there are workers."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import copy
+from functools import partial
+from threading import Lock
+from typing import cast
+
+import numpy as np
+
+from factory_sim.factory.clients import Stream
+from factory_sim.factory.gateway import AtOnce
+from factory_sim.factory.kernel.gateway import CompiledGateway, arrivals
+from factory_sim.factory.pods import Deal, Pods
+from factory_sim.factory.timetable import Timetable
+from factory_sim.workload.stream import Block
+
+ENOUGH = 262_144
+"""Requests that are dealt at a time, and that lie in hands before anybody asks for them."""
+
+SWITCH_S = 1e-4
+"""How long a worker may keep Python's lock when another wants it; usually 5 ms."""
+
+
+class CompiledPods(Pods):
+    """Pods that do nothing to each other between two looks at them, so that threads serve them.
+
+    The kernel runs without Python's lock. Whoever works on which pod, and when, changes nothing:
+    each has its own arrays, its own random words, and its own hand of every stream.
+    """
+
+    pods: Sequence[CompiledGateway]
+
+    def __init__(
+        self,
+        env: Timetable,
+        pods: Sequence[CompiledGateway],
+        sizes: Sequence[int],
+        seed: np.random.SeedSequence,
+        workers: int,
+    ) -> None:
+        super().__init__(env, pods, sizes, seed)
+        workers = min(workers, len(pods))
+        self._crew = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._fed: list[tuple[Stream, list[Stream]]] = []
+        self._dealers: list[Dealer] = []
+
+    def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
+        """Deal the requests of a stream to the pods."""
+        whole = cast(Stream, stream)
+        dealer = Dealer(arrivals(blocks), self._deal, whole.number, len(self.pods))
+        parts = [copy(whole) for _ in self.pods]
+        for number, (pod, part) in enumerate(zip(self.pods, parts, strict=True)):
+            pod.desk.feed(part, dealer.hand(number))
+        self._fed.append((whole, parts))
+        self._dealers.append(dealer)
+        return True
+
+    def at_once(self) -> AtOnce:
+        """Return what all replicas show now."""
+        # Who deals for later comes first, so that no pod waits for its requests.
+        dealing = [dealer.deal_ahead for dealer in self._dealers]
+        self._together([*dealing, *[pod.desk.advance for pod in self.pods]])
+        each = [pod.at_once() for pod in self.pods]
+        for whole, parts in self._fed:
+            whole.sent = sum(part.sent for part in parts)
+        return AtOnce(
+            np.concatenate([one.drawn for one in each]),
+            np.concatenate([one.clocks for one in each]),
+            sum(one.waiting for one in each),
+            sum(one.running for one in each),
+            max(one.fullest for one in each),
+            sum(one.free for one in each),
+            sum(one.input_tokens for one in each),
+        )
+
+    def hand_over(self, least: int) -> None:
+        """Hand over the rows of those who have left since the last time, if so many have."""
+        self._together([partial(pod.hand_over, least) for pod in self.pods])
+
+    def close(self) -> None:
+        """Note the requests that are still here as unfinished."""
+        super().close()
+        if self._crew is not None:
+            self._crew.shutdown()
+            self._crew = None
+
+    def _together(self, acts: Sequence[Callable[[], None]]) -> None:
+        """Do all this, in any order and several at a time."""
+        if self._crew is None:
+            for act in acts:
+                act()
+        else:
+            # Who has served a pod waits for Python's lock to take the next: not long.
+            usual_s = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH_S)
+            try:
+                for done in [self._crew.submit(act) for act in acts]:
+                    done.result()
+            finally:
+                sys.setswitchinterval(usual_s)
+
+
+class Dealer:
+    """Deals the requests of a stream to pods as these ask for more.
+
+    coming: arrays of dtype `ARRIVAL_ROW`. Who asks first changes nothing: a pod's hand is what has
+    been dealt to it, in order.
+    """
+
+    def __init__(self, coming: Iterator[np.ndarray], deal: Deal, stream: int, pods: int) -> None:
+        self._coming, self._deal, self._stream = coming, deal, stream
+        self._hands: list[deque[np.ndarray]] = [deque() for _ in range(pods)]
+        self._dealing, self._counting = Lock(), Lock()
+        self._ahead = 0
+
+    def deal_ahead(self) -> None:
+        """Deal what will soon be asked for."""
+        if self._ahead < ENOUGH:
+            with self._dealing:
+                self._deal_out()
+
+    def hand(self, pod: int) -> Iterator[np.ndarray]:
+        """Yield the requests of a pod."""
+        own = self._hands[pod]
+        while True:
+            if not own:  # else nobody waits for who deals
+                with self._dealing:
+                    while not own:
+                        if not self._deal_out():
+                            return
+            rows = own.popleft()
+            self._count(-len(rows))
+            yield rows
+
+    def _count(self, many: int) -> None:
+        with self._counting:
+            self._ahead += many
+
+    def _deal_out(self) -> bool:
+        """Deal many requests at once; False if no more come."""
+        coming, many = [], 0
+        while many < ENOUGH and (rows := next(self._coming, None)) is not None:
+            coming.append(rows)
+            many += len(rows)
+        if not coming:
+            return False
+        self._count(many)
+        rows = np.concatenate(coming)
+        pods = self._deal.next_of(self._stream, len(rows))
+        order = np.argsort(pods, kind="stable")
+        ends = np.cumsum(np.bincount(pods, minlength=len(self._hands)))
+        for hand, own in zip(self._hands, np.split(rows[order], ends[:-1]), strict=True):
+            if len(own):
+                hand.append(own)
+        return True

@@ -1,0 +1,144 @@
+"""The state of a deployment as arrays: what its replicas, its requests and its clocks are.
+
+A record has the names that the same thing has in `engine` and `replica`; see there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+REPLICA = np.dtype(
+    [
+        (name, "<f8")
+        for name in (
+            # the stretch under way
+            *("start_s", "end_s", "first_s", "growth_s", "attended"),
+            *("duration_s", "compute_s", "memory_s", "network_s", "host_s"),
+            *("busy_compute_s", "busy_memory_s"),
+            # the ledger; compute to host are of steps with prompts
+            *("spent_s", "energy_j", "made", "kv_full_s", "sequence_s", "prefill_j"),
+            *("mixed_compute_s", "mixed_memory_s", "mixed_network_s", "mixed_host_s"),
+            "read_tokens",
+            *("boundary_s", "decoded_s", "in_time_s", "heat_until_s", "heated_s"),
+        )
+    ]
+    + [
+        (name, "<i8")
+        for name in (
+            *("steps", "step", "context", "free"),
+            *("input_tokens", "recomputed_tokens", "lost_tokens"),
+        )
+    ]
+    + [
+        (name, "<i8")
+        for name in (
+            *("stepping", "mixed", "kv_blocked", "sequences", "tokens"),
+            *("waiting", "running", "prefilling", "decoding", "finishing", "stalls"),
+            *("chunks", "completing", "decodes", "growing"),
+            *("clock", "prompt_clock", "max_running", "hot"),
+            # what control wants from the next boundary on
+            *("ordered", "want_clock", "want_prompt_clock", "want_running", "want_hot"),
+        )
+    ],
+    align=True,
+)
+
+REQUEST = np.dtype(
+    [
+        (name, "<f8")
+        for name in (
+            *("arrival_s", "due_s", "queued_s", "admitted_s"),
+            *("first_token_s", "last_token_s"),
+        )
+    ]
+    + [("number", "<i8"), ("index", "<i8"), ("finish_step", "<i8")]
+    + [
+        (name, "<i4")
+        for name in (
+            *("stream", "archetype", "tenant", "prompt", "output", "cached"),
+            *("replica", "emitted", "stored", "left", "hit", "blocks"),
+            *("preemptions", "retries", "chunk", "runs"),
+        )
+    ],
+    align=True,
+)
+
+CLOCK = np.dtype(
+    [
+        (name, "<f8")
+        for name in (
+            *("clock", "stall"),
+            *("far_s", "far_compute_s", "far_memory_s", "far_busy_compute_s", "far_busy_memory_s"),
+            *("per_pair_s", "per_token_s", "state_s", "per_sequence_s"),
+            *("mixed_host_s", "ahead_mixed_s"),
+            *("idle_w", "span_w", "active_weight", "compute_weight", "memory_weight"),
+        )
+    ],
+    align=True,
+)
+
+STREAM = np.dtype(
+    [
+        ("next_s", "<f8"),
+        ("lag_s", "<f8"),
+        ("timeout_s", "<f8"),
+        ("order", "<i8"),
+        ("sent", "<i8"),
+        ("number", "<i8"),
+        ("tenant", "<i8"),
+        ("at", "<i8"),
+        ("size", "<i8"),
+    ],
+    align=True,
+)
+
+ARRIVAL_ROW = np.dtype(
+    [("arrival_s", "<f8")]
+    + [(name, "<i8") for name in ("index", "prompt", "output", "cached", "kind")]
+)
+"""A request that is to come. index: its number among those of its stream."""
+
+ARRAYS = (
+    *("replicas", "requests", "due", "endings", "counts", "stalls", "ends", "links"),
+    *("when", "rank", "first", "load", "seen", "open", "least"),
+    *("clocks", "decode", "body", "head", "streams", "feed", "words"),
+    *("bins", "finished", "changed", "rows"),
+)
+"""The arrays of a deployment; `arrays` has their shapes.
+
+due: sequences by their place in the KV block. endings: a heap of who finishes when, of each
+replica. counts: decode steps by their sequences. stalls: groups held back. ends, links: of lists.
+when, rank, first: the next event of each replica and the contest of them all. load, least: requests
+outstanding, and the contest for the fewest; seen: load as the router last saw it. decode, body,
+head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
+"""
+
+KINDS = 5
+"""Kinds of lists of requests, which `lists` names."""
+
+LINKS = 3
+"""Lists that a request may be in at once."""
+
+DESK = np.dtype(
+    [
+        (name, "<f8")
+        for name in (
+            *("max_waiting", "longest", "staleness_s"),
+            *("now", "request_s", "last_s", "seen_s", "gap_sum_s", "gap_squares"),
+        )
+    ]
+    + [
+        (name, "<i8")
+        for name in (
+            *("batching", "ahead", "max_tokens", "block_tokens", "blocks", "router"),
+            *("inside", "stranded", "unused", "next_number", "turn", "open"),
+            *("rows", "words", "order", "stream", "gaps", "answer", "is_pod", "first_replica"),
+            # sizes of arrays
+            *("many", "size", "slots", "held", "most", "pool", "room", "block"),
+            *("many_clocks", "many_streams", "many_words", "many_bins"),
+            # and their addresses
+            *(f"{name}_at" for name in ARRAYS),
+        )
+    ],
+    align=True,
+)

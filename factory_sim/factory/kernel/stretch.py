@@ -1,0 +1,286 @@
+"""A stretch of steps in arrays: what `engine.stretch`, the roofline and the ledger do."""
+
+from __future__ import annotations
+
+from math import ceil, exp, floor, log, sqrt
+from typing import Any
+
+from factory_sim.factory.kernel import arrays as at
+from factory_sim.factory.kernel.compiled import compiled
+from factory_sim.factory.kernel.lists import PROMPTS
+
+INSTANT = 1e-9
+"""As in `engine.stretch`."""
+
+BIN, SMALLEST_S, MOST_S = 0.005, 1e-7, 1e6
+"""As in `metrics.gaps`."""
+
+
+@compiled
+def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
+    """Make it one step with the chunks of the first prompts: `Roofline.mixed`, `Stretch.one`."""
+    rep = at.replicas(s)[r]
+    c = at.clocks(s)[rep.prompt_clock]
+    taking = n + rep.chunks
+    host_s = c.mixed_host_s + c.per_sequence_s * taking
+    duration_s = host_s + context * c.far_s
+    compute_s, memory_s = context * c.far_compute_s, context * c.far_memory_s
+    computing, moving = context * c.far_busy_compute_s, context * c.far_busy_memory_s
+    if c.state_s > 0.0:
+        held_s = taking * c.state_s
+        duration_s += held_s * c.stall
+        memory_s += held_s
+        moving += held_s
+    size = n
+    q = at.ends(s)[r, PROMPTS, 0]
+    for _ in range(rep.chunks):
+        request = at.requests(s)[q]
+        start, length = request.stored, request.chunk
+        q = at.links(s)[q, 1, 1]
+        size += length
+        if c.per_pair_s > 0.0 or c.per_token_s > 0.0:
+            seen = length * start + length * (length + 1) / 2
+            computing_s, moving_s = c.per_pair_s * seen, c.per_token_s * (start + length)
+            computing += computing_s
+            moving += moving_s
+            if computing_s < moving_s:
+                memory_s += moving_s
+            else:
+                compute_s += computing_s
+            scaled_s = computing_s / c.clock
+            moving_s *= c.stall
+            duration_s += scaled_s if scaled_s > moving_s else moving_s
+    body, head = at.body(s)[rep.prompt_clock, size], at.head(s)[rep.prompt_clock, tokens]
+    if c.ahead_mixed_s > 0.0:
+        busy_s = duration_s - host_s + body[0] + head[0]
+        if busy_s < c.ahead_mixed_s:
+            duration_s += c.ahead_mixed_s - busy_s
+            host_s += c.ahead_mixed_s - busy_s
+    rep.duration_s = duration_s + body[0] + head[0]
+    rep.compute_s = compute_s + body[1] + head[1]
+    rep.memory_s = memory_s + body[2] + head[2]
+    rep.network_s = body[3]
+    rep.host_s = body[4] + host_s
+    rep.busy_compute_s = computing + body[5] + head[5]
+    rep.busy_memory_s = moving + body[6] + head[6]
+    rep.mixed, rep.steps = 1, 1
+    rep.first_s, rep.growth_s = rep.duration_s, 0.0
+    rep.end_s = rep.start_s + rep.duration_s
+    rep.sequences, rep.tokens = taking, tokens
+
+
+@compiled
+def decode_steps(s: Any, r: int, steps: int, n: int, context: int) -> None:
+    """Make it so many decode steps: `Stretch.decode`."""
+    rep = at.replicas(s)[r]
+    rep.mixed = 0
+    cost = at.decode(s)[rep.clock, n]
+    far_s = at.clocks(s)[rep.clock].far_s
+    rep.duration_s = cost[0]
+    rep.busy_compute_s, rep.busy_memory_s = cost[5], cost[6]
+    rep.sequences, rep.tokens = n, n
+    rep.attended = context
+    rep.steps = steps
+    rep.first_s, rep.growth_s = cost[0] + far_s * context, far_s * n
+    rep.end_s = rep.start_s + steps * (rep.first_s + rep.growth_s * (steps - 1) / 2)
+
+
+@compiled
+def steps_in(rep: Any, elapsed: float) -> float:
+    """Return the steps that `elapsed` seconds hold, not rounded: `Stretch._steps_in`."""
+    first, growth = rep.first_s, rep.growth_s
+    if elapsed <= 0.0:
+        return 0.0
+    if growth <= 1e-12 * first:
+        return float(elapsed / first)
+    half = first - growth / 2
+    return float((sqrt(half * half + 2.0 * growth * elapsed) - half) / growth)
+
+
+@compiled
+def steps_by(rep: Any, now: float) -> float:
+    """Return the steps done by `now`: `Stretch.steps_by`."""
+    if now >= rep.end_s:
+        return float(rep.steps)
+    return steps_in(rep, now - rep.start_s)
+
+
+@compiled
+def cut(rep: Any, time: float, more: int) -> bool:
+    """End at the first boundary at `time` or later, and `more` steps on: `Stretch.cut`."""
+    first, half, last = rep.first_s, rep.growth_s / 2, rep.steps - 1 - more
+    target = time - rep.start_s - INSTANT
+    if last < 1 or last * (first + half * (last - 1)) < target:
+        return False
+    steps = max(1, ceil(steps_in(rep, target)))
+    while steps > 1 and (steps - 1) * (first + half * (steps - 2)) >= target:
+        steps -= 1
+    while steps * (first + half * (steps - 1)) < target:
+        steps += 1
+    steps += more
+    rep.steps = steps
+    rep.end_s = rep.start_s + steps * (first + half * (steps - 1))
+    return True
+
+
+@compiled
+def _joules(c: Any, duration_s: float, busy_compute_s: float, busy_memory_s: float) -> float:
+    if duration_s <= 0.0:
+        return 0.0
+    busy_s = c.compute_weight * busy_compute_s + c.memory_weight * busy_memory_s
+    activity = 1.0 - exp(-c.active_weight - busy_s / duration_s)
+    return float(duration_s * (c.idle_w + c.span_w * activity))
+
+
+@compiled
+def _step_j(c: Any, rep: Any, number: float) -> float:
+    context = rep.attended + rep.tokens * number
+    return _joules(
+        c,
+        rep.first_s + rep.growth_s * number,
+        rep.busy_compute_s + context * c.far_busy_compute_s,
+        rep.busy_memory_s + context * c.far_busy_memory_s,
+    )
+
+
+@compiled
+def energy_j(s: Any, r: int, steps: float) -> float:
+    """Return the joules of the first `steps` steps, on each GPU: `Stretch.energy_j`."""
+    rep = at.replicas(s)[r]
+    if rep.mixed:
+        c = at.clocks(s)[rep.prompt_clock]
+        return steps * _joules(c, rep.duration_s, rep.busy_compute_s, rep.busy_memory_s)
+    c = at.clocks(s)[rep.clock]
+    half = (steps - 1) / 2
+    if rep.tokens * half <= 0.05 * rep.attended:
+        return steps * _step_j(c, rep, half)
+    joules, start = 0.0, 0.0
+    while start < steps:
+        doubling = float(floor(rep.attended / rep.tokens + start))
+        piece = min(steps - start, 1.0 + doubling)
+        last = piece - 1.0
+        middle = _step_j(c, rep, start + last / 2.0)
+        joules += piece * middle
+        if last > 1e-3:
+            both = _step_j(c, rep, start) + _step_j(c, rep, start + last)
+            joules += (both - 2.0 * middle) * piece * (piece + 1.0) / (6.0 * last)
+        start += piece
+    return joules
+
+
+@compiled
+def busy_s(rep: Any, steps: float) -> float:
+    """Return the seconds of the first `steps` steps."""
+    return float(steps * (rep.first_s + rep.growth_s * ((steps - 1) / 2)))
+
+
+@compiled
+def book(s: Any, r: int, steps: float) -> None:
+    """Book the first `steps` steps: `Stretch.book`."""
+    rep = at.replicas(s)[r]
+    spent_s, joules = busy_s(rep, steps), energy_j(s, r, steps)
+    rep.spent_s += spent_s
+    rep.energy_j += joules
+    rep.made += rep.tokens * steps
+    rep.sequence_s += rep.sequences * spent_s
+    if rep.mixed:
+        rep.prefill_j += joules
+        rep.mixed_compute_s += steps * rep.compute_s
+        rep.mixed_memory_s += steps * rep.memory_s
+        rep.mixed_network_s += steps * rep.network_s
+        rep.mixed_host_s += steps * rep.host_s
+    elif rep.kv_blocked:
+        rep.kv_full_s += spent_s
+    else:
+        at.counts(s)[r, rep.sequences] += steps
+        rep.read_tokens += steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
+
+
+@compiled
+def causes(s: Any, r: int, found: Any) -> None:
+    """Write compute, memory, network, host and throttled seconds: `Ledger.totals`."""
+    rep = at.replicas(s)[r]
+    c = at.clocks(s)[rep.clock]
+    compute_s = rep.mixed_compute_s + rep.read_tokens * c.far_compute_s
+    memory_s = rep.mixed_memory_s + rep.read_tokens * c.far_memory_s
+    network_s, host_s = rep.mixed_network_s, rep.mixed_host_s
+    for n in range(s.slots + 1):
+        many = at.counts(s)[r, n]
+        if many > 0.0:
+            cost = at.decode(s)[rep.clock, n]
+            compute_s += many * cost[1]
+            memory_s += many * cost[2]
+            network_s += many * cost[3]
+            host_s += many * cost[4]
+    found[0], found[1], found[2], found[3] = compute_s, memory_s, network_s, host_s
+    found[4] = rep.spent_s - rep.kv_full_s - (compute_s + memory_s + network_s + host_s)
+
+
+# -- gaps between tokens: `metrics.gaps` -----------------------------------------------------
+
+
+@compiled
+def _bin(gap_s: float) -> int:
+    return int(log(min(max(gap_s, SMALLEST_S), MOST_S) / SMALLEST_S) / BIN)
+
+
+@compiled
+def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> None:
+    """Count the gaps of `sequences` sequences over `steps` steps: `GapHistogram.steps`."""
+    last = steps - 1
+    s.gaps += sequences * steps
+    s.gap_sum_s += sequences * steps * (first + growth * last / 2)
+    squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) / 6
+    s.gap_squares += sequences * steps * squares
+    low = _bin(first)
+    high = low if last == 0 else _bin(first + growth * last)
+    done = 0
+    for place in range(low, high):
+        edge = SMALLEST_S * exp((place + 1) * BIN)
+        below = min(steps, floor((edge - first) / growth) + 1)
+        at.bins(s)[place] += (below - done) * sequences
+        done = below
+    at.bins(s)[high] += (steps - done) * sequences
+
+
+@compiled
+def hold_all(s: Any, r: int, sequences: int, since_s: float) -> None:
+    """Hold back all of so many sequences: `Stalls.hold_all`."""
+    rep = at.replicas(s)[r]
+    held, kept = 0, 0
+    groups = at.stalls(s)[r]
+    for group in range(rep.stalls):
+        many, last_token_s = groups[group, 0], groups[group, 1]
+        if many > 0.0:
+            groups[kept, 0], groups[kept, 1] = many, last_token_s
+            held += int(many)
+            kept += 1
+    if sequences > held:
+        groups[kept, 0], groups[kept, 1] = sequences - held, since_s
+        kept += 1
+    rep.stalls = kept
+
+
+@compiled
+def release(s: Any, r: int, sequences: int) -> None:
+    """Tell the gaps of a stretch of sequences held back or not: `Stalls.release`."""
+    rep = at.replicas(s)[r]
+    held = 0
+    for group in range(rep.stalls):
+        many = int(at.stalls(s)[r, group, 0])
+        if many > 0:
+            gaps(s, many, 1, rep.start_s + rep.first_s - at.stalls(s)[r, group, 1], 0.0)
+        held += many
+    rep.stalls = 0
+    if sequences > held:
+        gaps(s, sequences - held, 1, rep.first_s, 0.0)
+    if rep.steps > 1:
+        gaps(s, sequences, rep.steps - 1, rep.first_s + rep.growth_s, rep.growth_s)
+
+
+@compiled
+def unstall(s: Any, r: int, last_token_s: float) -> None:
+    """Take a sequence that leaves out of its group: `Stalls.leave`."""
+    for group in range(at.replicas(s)[r].stalls):
+        if at.stalls(s)[r, group, 1] == last_token_s:
+            at.stalls(s)[r, group, 0] -= 1
