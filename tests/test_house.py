@@ -210,6 +210,7 @@ def test_the_tests_run_what_is_installed() -> None:
     assert (PACKAGE.parent == ROOT) == editable
 
 
+@pytest.mark.slow
 def test_in_ci_a_test_without_shared_data_fails(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_one.py").write_text(

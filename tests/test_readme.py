@@ -81,7 +81,7 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
     """Yield every key at every depth, except the names that a scenario or a run makes up."""
     for key, value in found.items():
         yield key
-        if isinstance(value, dict) and key != "versions":
+        if isinstance(value, dict) and key not in ("versions", "engine"):
             named = (
                 "deployments",
                 "classes",

@@ -87,6 +87,7 @@ def test_one_slot_and_fixed_outputs_are_m_d_1(policy: str) -> None:
     assert waited.relative < 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_one_slot_and_geometric_outputs_are_m_g_1(policy: str) -> None:
     tokens, rate = 4.0, 0.7 / 4.0

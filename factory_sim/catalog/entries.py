@@ -6,6 +6,7 @@ from, and whether somebody measured it, printed it in a datasheet, fitted it or 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import Field, model_validator
@@ -58,10 +59,27 @@ class Partition(Frozen):
     hbm: Annotated[Bytes, Field(gt=0)]
 
 
+ScaleupLink = Literal[
+    "nvlink", "pcie", "infinity-fabric", "ici", "neuronlink", "ethernet", "scaleup"
+]
+
+SCALEUP_LINKS: Mapping[str, str] = {
+    "nvlink": "NVLink",
+    "pcie": "PCIe",
+    "infinity-fabric": "Infinity Fabric",
+    "ici": "ICI",
+    "neuronlink": "NeuronLink",
+    "ethernet": "Ethernet between GPUs",
+    "scaleup": "scale-up links",
+}
+"""What links of a scale-up domain are called; the last where an entry does not say."""
+
+
 class Accelerator(Frozen):
     """A GPU, TPU or other chip: dense arithmetic rates, memory, links and board power.
 
     flops: dense flop/s by arithmetic precision. hbm: bytes as the device itself reports them.
+    scaleup_link: what joins chips of one scale-up domain.
     scaleup_bandwidth: bytes/s in one direction from one chip into its scale-up domain of
     `scaleup_gpus` chips. scaleout_bandwidth: bytes/s in one direction of the chip's share of
     the network. host_bandwidth: bytes/s in one direction between one chip and the memory of its
@@ -78,6 +96,7 @@ class Accelerator(Frozen):
     flops: dict[Precision, Fact[FlopPerSecond]]
     hbm: Fact[Bytes]
     hbm_bandwidth: Fact[BytesPerSecond]
+    scaleup_link: ScaleupLink = "scaleup"
     scaleup_bandwidth: Fact[BytesPerSecond] | None = None
     scaleup_gpus: Fact[PositiveInt] | None = None
     scaleout_bandwidth: Fact[BytesPerSecond] | None = None

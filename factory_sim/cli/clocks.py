@@ -17,7 +17,7 @@ def clocks(
     from factory_sim.experiments.clocks import best
     from factory_sim.experiments.clocks import clocks as points_of
     from factory_sim.factory.layout import lay_out_sites
-    from factory_sim.workload.stream import mean_lengths
+    from factory_sim.workload.stream import images_per_request, mean_lengths
 
     given = factory_sim.load(scenario, overrides or [], catalog=catalog)
     layouts = lay_out_sites(given)
@@ -28,12 +28,15 @@ def clocks(
         for fleet in layout.fleets
         if fleet.deployment in given.reach(name) and not fleet.encodes
     ]
+    for fleet in (fleet for layout in layouts for fleet in layout.fleets if fleet.encodes):
+        print(f"{fleet.name} makes no tokens, only images: it is not shown\n")
     for index, (name, spec, layout, fleet) in enumerate(pools):
         phases = fleet.phases
         keeps = given.deployments[fleet.deployment].front_engine.prefix_caching is not False
         where = f"workload.{name}"
         lengths = mean_lengths(spec, given.facts, Path(), where, given.duration, keeps)
-        points = points_of(layout, fleet, *lengths)
+        images = images_per_request(spec, where, given.duration)
+        points = points_of(layout, fleet, *lengths, images)
         lead = "\n" if index else ""
         print(f"{lead}{fleet.name}, for requests of {name}: each clock in each phase")
         rows = [["clock"], [""]]

@@ -33,7 +33,8 @@ Workers = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Processes to work in; by default one for each core. The results are the same.",
+        help="Processes or threads to work in; by default one for each core. The results are the "
+        "same.",
         show_default=False,
     ),
 ]

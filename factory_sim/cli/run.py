@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from factory_sim.cli.options import CatalogFolder, Overrides, Scenario, Seed
+from factory_sim.cli.options import CatalogFolder, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import count_bar, progress_bar
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def run(
             "the band of each headline figure.",
         ),
     ] = False,
+    workers: Workers = None,
 ) -> None:
     """Simulate a scenario, save tables and plots, and print what came of it."""
     # Here and in the other commands: numpy, pandas and SimPy take a second to import, which
@@ -61,10 +62,11 @@ def run(
     target = folder.default_base(description.name) if out is None else out
     count_up = out is None and not force
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
+    _announce_compilation(description.kernel)
     with progress_bar(sys.stderr) as progress:
-        result = simulate(description, progress=progress)
+        result = simulate(description, progress=progress, workers=workers)
     if uncertainty:
-        result = replace(result, summary={**result.summary, "uncertainty": _bands(result)})
+        result = replace(result, summary={**result.summary, "uncertainty": _bands(result, workers)})
     with _warnings_on_stderr():
         if count_up:
             saved = folder.save_next(result, target, plots=not no_plots)
@@ -78,10 +80,19 @@ def run(
     print(f"\nrun folder: {saved}", file=sys.stderr if json else sys.stdout)
 
 
-def _bands(result: Run) -> dict[str, list[float]]:
+def _announce_compilation(kernel: str) -> None:
+    """Say why the first run takes longer, if somebody watches."""
+    if kernel != "simpy" and sys.stderr.isatty():
+        from factory_sim.factory.kernel.compiled import is_kept, missing
+
+        if not missing() and not is_kept():
+            print("compiling the kernel: half a minute, this once", file=sys.stderr)
+
+
+def _bands(result: Run, workers: int | None) -> dict[str, list[float]]:
     from factory_sim.experiments.uncertainty import bands
 
-    workers = os.cpu_count() or 1
+    workers = workers or os.cpu_count() or 1
     with count_bar(sys.stderr, "draws") as progress:
         return bands(result.scenario, result.summary, workers=workers, progress=progress)
 

@@ -48,26 +48,32 @@ class Point(NamedTuple):
 
 
 def clocks(
-    layout: Layout, fleet: Fleet, prompt: float, output: float, cached: float = 0.0
+    layout: Layout,
+    fleet: Fleet,
+    prompt: float,
+    output: float,
+    cached: float = 0.0,
+    images: float = 0.0,
 ) -> list[Point]:
     """Return a point for each clock from the highest that its racks allow to the lowest useful one.
 
     A phase that would draw more than the boards' power limit is that at the clock they lower it to.
-    prompt, output, cached: mean tokens of a request, which set batch and context.
+    prompt, output, cached: mean tokens of a request, which set batch and context. images: of a
+    request in the mean, which steps with its prompt encode where the replica does that itself.
     """
     most = max(1, min(fleet.max_num_seqs, int(fleet.memory.tokens / (prompt + output / 2))))
+    seen = images if fleet.vision is not None else 0.0
     batch = most  # of one that only decodes
     if fleet.phases != ("decode",):
         step_time = even_step_time(fleet, 1.0)
-        batch = ideal(
-            step_time, prompt, output, cached, most, fleet.max_step_tokens, fleet.tokens_per_step
-        ).batch
+        budget, each = fleet.max_step_tokens, fleet.tokens_per_step
+        batch = ideal(step_time, prompt, output, cached, most, budget, each, seen).batch
     rack = layout.site.rack(fleet.replicas[0][0].index)
     lowest = fleet.power_curve.clock_floor.value
     steps = int((1.0 - lowest) / STEP + 1e-9)
     allowed = [1.0 - STEP * step for step in range(steps + 1)]
     return [
-        _point(layout, rack, fleet, clock, batch, prompt + output / 2)
+        _point(layout, rack, fleet, clock, batch, prompt + output / 2, seen / (prompt - cached))
         for clock in allowed
         if clock <= rack.gpu_clock + 1e-9
     ]
@@ -79,10 +85,22 @@ def best(points: list[Point], phase: str) -> Point:
 
 
 def _point(
-    layout: Layout, rack: Rack, fleet: Fleet, clock: float, batch: int, context: float
+    layout: Layout,
+    rack: Rack,
+    fleet: Fleet,
+    clock: float,
+    batch: int,
+    context: float,
+    images_per_token: float,
 ) -> Point:
     def prefill(step_time: StepTime) -> Cost:
-        return step_time.mixed(0, 0, 0, [Chunk(0, fleet.max_step_tokens)], 1)
+        cost = step_time.mixed(0, 0, 0, [Chunk(0, fleet.max_step_tokens)], 1)
+        images = images_per_token * fleet.max_step_tokens
+        if not images:
+            return cost
+        whole = max(1, round(images))
+        encoding = step_time.encode(whole)  # type: ignore[attr-defined]
+        return Cost._make(a + images / whole * b for a, b in zip(cost, encoding, strict=True))
 
     def decode(step_time: StepTime) -> Cost:
         return _decode(step_time, batch, round(batch * context))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from factory_sim.catalog.entries import Precision
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.autoscaling import Autoscaling
+from factory_sim.scenario.autoscaling import Autoscaling, Reactive, Scheduled
 from factory_sim.scenario.cache_tiers import HostCache, NvmeCache
 from factory_sim.scenario.encoder import Encoder
 from factory_sim.scenario.names import EngineName, ModelName, SystemName
@@ -218,6 +219,17 @@ class Represented(Frozen):
         return self
 
 
+def _form(given: Any) -> str:
+    return "Represented" if isinstance(given, Mapping | Represented) else "literal[count]"
+
+
+Replicas = Annotated[
+    Annotated[Count | Literal["fill"], Tag("literal[count]")]
+    | Annotated[Represented, Tag("Represented")],
+    Discriminator(_form),
+]
+
+
 class Prefill(Frozen):
     """A pool of replicas that only compute prompts, and send their KV cache to those that decode.
 
@@ -227,7 +239,8 @@ class Prefill(Frozen):
     of this pool sends over a link at the most, by its NICs (without: the whole link). first_token:
     who sends the client its first token: the prefill replica at once, or the decode replica once it
     has taken the request in. overlap: whether KV caches cross layer by layer while the rest of the
-    prompt is computed (default: after the prompt).
+    prompt is computed (default: after the prompt). autoscaling: how many of this pool's replicas
+    are up (without: all); those that decode have the deployment's own.
     """
 
     replicas: Count | Literal["fill"] = "fill"
@@ -239,6 +252,7 @@ class Prefill(Frozen):
     per_replica: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     first_token: Literal["prefill", "decode"] = "prefill"
     overlap: bool = False
+    autoscaling: Autoscaling | None = None
 
     @property
     def link(self) -> str | None:
@@ -268,15 +282,16 @@ class Deployment(Frozen):
     """One model on equal replicas. replicas: how many, or 'fill': as many as the GPUs hold; or a
     few that are simulated and stand for all.
 
-    prefill: a pool that computes prompts; the deployment's own replicas then only decode.
-    encoder: a pool that encodes the images of prompts (without: who computes prompts does).
-    kv_precision: of the KV cache. precision_fallback: whether weights in a precision that the GPU
-    cannot multiply are multiplied in bf16 (without: such a pair is refused). step_time: what an
-    engine step takes, by the calibrated roofline or by AIConfigurator's kernel database (extra
-    `silicon`), to compare. system: whose GPUs to use, where the racks hold several.
-    power_priority: who is slowed last when watts are short (the lowest number first). autoscaling:
-    how many of the replicas are up, by load or by the clock (without: all). site: whose GPUs, of
-    several `sites`. partition: parts of a GPU, one for each replica, as the catalogue names them
+    prefill: a pool that computes prompts; the deployment's own replicas then only decode. encoder:
+    a pool that encodes the images of prompts (without: who computes prompts does). kv_precision: of
+    the KV cache. precision_fallback: whether weights in a precision that the GPU cannot multiply
+    are multiplied in bf16 (without: such a pair is refused). step_time: what an engine step takes,
+    by the calibrated roofline or by AIConfigurator's kernel database (extra `silicon`), to compare.
+    system: whose GPUs to use, where the racks hold several. power_priority: who is slowed last when
+    watts are short (the lowest number first). autoscaling: how many of the replicas are up, by load
+    or by the clock (without: all). site: whose GPUs, of several `sites`. users_link: the link of
+    the `network` that what users send comes in by, to several deployments if they name it (without:
+    it shares no link). partition: parts of a GPU, one for each replica, as the catalogue names them
     (without: whole GPUs).
     """
 
@@ -285,13 +300,14 @@ class Deployment(Frozen):
     kv_precision: Literal["bf16", "fp8", "int8"] = "bf16"
     precision_fallback: bool = False
     parallelism: Parallelism = Parallelism()
-    replicas: Count | Literal["fill"] | Represented = "fill"
+    replicas: Replicas = "fill"
     engine: EngineSpec = EngineSpec()
     step_time: Literal["roofline", "aiconfigurator"] = "roofline"
     router: Router = Router()
     slo: Slo | None = None
     system: SystemName | None = None
     site: str | None = None
+    users_link: str | None = None
     partition: str | None = None
     power_priority: Annotated[int, Field(strict=True)] = 0
     prefill: Prefill | None = None
@@ -300,22 +316,7 @@ class Deployment(Frozen):
 
     @model_validator(mode="after")
     def _drafts_are_modelled(self) -> Deployment:
-        drafts, order = self.engine.speculation, self.engine.scheduling
-        if drafts and self.engine.preemption == "swap":
-            raise ValueError(
-                "replicas that draft compute victims again, so far; leave out "
-                "engine.speculation, or engine.preemption"
-            )
-        if drafts and order is not None and order.policy == "fair" and self.prefill is None:
-            raise ValueError(
-                "'fair' counts a token of each sequence a step, so far, and replicas that draft "
-                "make several; leave out engine.speculation, or take another engine.scheduling"
-            )
-        for tier in self.front_engine.cache_tiers if drafts else ():
-            raise ValueError(
-                "replicas that draft have no tier in host memory or on drives yet; leave out "
-                f"engine.speculation, or engine.{tier}"
-            )
+        drafts = self.engine.speculation
         pools = {"": self.parallelism}
         if self.prefill is not None and self.prefill.parallelism is not None:
             pools["prefill."] = self.prefill.parallelism  # who passes prompts through the draft too
@@ -331,6 +332,20 @@ class Deployment(Frozen):
                 "step_time 'aiconfigurator' has no steps that verify drafts; leave out "
                 "engine.speculation, or take 'roofline'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _pods_stand_alone(self) -> Deployment:
+        routers = {"": self.router}
+        routers |= {"prefill.": self.prefill.router} if self.prefill else {}
+        routers |= {"encoder.": self.encoder.router} if self.encoder else {}
+        for pool, router in routers.items():
+            for other in ("prefill", "encoder", "autoscaling"):
+                if router.pods > 1 and getattr(self, other) is not None:
+                    raise ValueError(
+                        f"replicas beside '{other}' are no pods yet; leave out "
+                        f"{pool}router.pods, or {other}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -415,7 +430,7 @@ class Deployment(Frozen):
                     f"{whose} and the encoders cannot both fill the same GPUs; give one of them a "
                     "number"
                 )
-        if self.autoscaling is not None:
+        if self.scalings:
             raise ValueError(
                 "a pool beside 'encoder' is not scaled yet: each would have to follow the other; "
                 "leave out 'autoscaling', or 'encoder'"
@@ -424,20 +439,19 @@ class Deployment(Frozen):
 
     @model_validator(mode="after")
     def _can_be_scaled(self) -> Deployment:
-        scaling = self.autoscaling
-        if scaling is None:
-            return self
-        if self.prefill is not None:
-            raise ValueError(
-                "pools beside 'prefill' are not scaled yet: each would have to follow the other; "
-                "leave out 'autoscaling', or 'prefill'"
-            )
-        if isinstance(self.replicas, Represented):
+        if self.autoscaling is not None and isinstance(self.replicas, Represented):
             raise ValueError(
                 "with 'autoscaling' every replica is simulated, as each starts and stops for "
                 "itself; give 'replicas' as one number"
             )
         return self
+
+    @property
+    def scalings(self) -> dict[str, Reactive | Scheduled]:
+        """Return what scales its pools, by the field that says so."""
+        prefill = self.prefill.autoscaling if self.prefill else None
+        found = {"autoscaling": self.autoscaling, "prefill.autoscaling": prefill}
+        return {field: scaling for field, scaling in found.items() if scaling is not None}
 
     @property
     def front_engine(self) -> EngineSpec:
@@ -467,6 +481,7 @@ class Deployment(Frozen):
                 "router": prefill.router,
                 "slo": None,
                 "prefill": None,
+                "autoscaling": prefill.autoscaling,
             }
         )
 

@@ -129,6 +129,11 @@ class LeastOutstanding(_Service):
     def _for_these(self) -> LeastOutstanding:
         if self.weights is not None:
             self._covers("weights", self.weights)
+            if len(set(self.weights.values())) == 1:
+                raise ValueError(
+                    "weights are all the same, as they are without; leave them out, or give one "
+                    "deployment more"
+                )
         return self
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.lengths import Fixed, Length, shortest
-from factory_sim.units import Share
+from factory_sim.units import Bytes, Share
 
 
 class Images(Frozen):
@@ -20,12 +20,14 @@ class Images(Frozen):
 
     share: of the requests, each drawn apart. count: images of one that has any; frames of a video
     count as images, in pairs where the model takes two at a time. tokens: of one image, in the
-    prompt, beside what `lengths` or a trace say of its text.
+    prompt, beside what `lengths` or a trace say of its text. size: of one image's file, where its
+    way to the deployment is timed (`uplink` of a region, `users_link` of a deployment).
     """
 
     share: Annotated[Share, Field(gt=0, le=1)] = 1.0
     count: Length = Fixed(fixed=1)
     tokens: Annotated[int, Field(ge=1, strict=True)]
+    size: Annotated[Bytes, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _shows_something(self) -> Images:

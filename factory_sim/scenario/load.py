@@ -50,6 +50,10 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
     Raises InputError with every problem found.
     """
     folder = given.get("catalog")
+    if isinstance(folder, str) and not Path(folder).is_dir():
+        raise InputError(
+            Problem("catalog", f"{folder} is not a folder; give one that holds catalog files")
+        )
     facts = load_catalog(Path(folder) if isinstance(folder, str) else None)
     context = {"catalog": facts, "base": Path(), "starts_at": _start(given.get("starts_at"))}
     try:

@@ -30,7 +30,8 @@ class LinkSpec(Frozen):
 
 
 class Fabric(Frozen):
-    """Servers behind leaf switches behind a spine; inside a scale-up domain NVLink, as it is there.
+    """Servers behind leaf switches behind a spine; inside a scale-up domain NVLink, or
+    what joins GPUs there.
 
     kind: whose defaults count (`factory-sim catalog fabrics`). nic: one direction of one NIC
     (default: what the catalogue gives a GPU); nics: of a server (default: one a GPU). leaf: which

@@ -113,7 +113,8 @@ def _crossed_at(scenario: Scenario) -> dict[str, set[str | None]]:
         crossed = (
             spec.prefill.kv_link if spec.prefill else None,
             spec.encoder.link if spec.encoder else None,
-            spec.autoscaling.weights_link if spec.autoscaling else None,
+            *(scaling.weights_link for scaling in spec.scalings.values()),
+            spec.users_link,
         )
         for link in crossed:
             if link in found:

@@ -11,6 +11,7 @@ from factory_sim.scenario.dispatch import (
     ByClass,
     Cheapest,
     Cleanest,
+    Fallback,
     Nearest,
 )
 
@@ -92,6 +93,20 @@ def _of_policy(scenario: Scenario, name: str) -> Iterator[Problem]:
             yield Problem(
                 f"{where}.policy",
                 f"all its deployments are at one site, with one {figure}; take another policy",
+            )
+        elif all(getattr(site, figure) == getattr(sites[0], figure) for site in sites):
+            yield Problem(
+                f"{where}.policy",
+                f"{figure} is the same at all its sites at all times, so that the first is always "
+                "asked; give one another, or take another policy",
+            )
+    elif isinstance(service, Fallback) and service.patience is not None:
+        waits = [spec.timeout for spec in scenario.workload.values() if spec.deployment == name]
+        if all(wait is not None and wait <= service.patience for wait in waits):
+            yield Problem(
+                f"{where}.patience",
+                f"no client waits that long: the longest timeout of its workloads is "
+                f"{max(wait or 0.0 for wait in waits):g} s; give less, or leave it out",
             )
 
 

@@ -28,14 +28,16 @@ class Region(Frozen):
 
     share: of the requests of each workload, in proportion to those of the other regions.
     round_trip: to every deployment, or by deployment. jitter: the mean of what queues on the way
-    add, each way. last_mile: bandwidth of a user's connection (left out: no limit). loss: share of
-    packets.
+    add, each way. last_mile: bandwidth of a user's connection (left out: no limit); uplink: of its
+    other direction, in which requests are sent (left out: they take no time to send, unless they
+    come in by a deployment's `users_link`). loss: share of packets.
     """
 
     share: Proportion = 1.0
     round_trip: RoundTrip
     jitter: NonNegativeSeconds = 0.0
     last_mile: Annotated[BytesPerSecond, Field(gt=0)] | None = None
+    uplink: Annotated[BytesPerSecond, Field(gt=0)] | None = None
     loss: Annotated[ProperShare, Field(lt=0.5)] = 0.0
 
     def round_trip_to(self, deployment: str) -> float:

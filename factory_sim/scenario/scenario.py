@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -26,10 +26,12 @@ from factory_sim.scenario.moment import Moment
 from factory_sim.scenario.network import Network
 from factory_sim.scenario.places import misplaced
 from factory_sim.scenario.reach import misled
+from factory_sim.scenario.recording import Recording, beyond_counting
 from factory_sim.scenario.regions import Region
 from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.training import Training
+from factory_sim.scenario.uploads import mistimed
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
 
@@ -39,15 +41,17 @@ Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][
 class Scenario(Frozen):
     """A frozen, validated description of a run.
 
-    starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the
-    time of day and from weather files count from there. Arrivals stop at `duration`; the factory
-    then drains for at most `drain`. Requests that arrive before `warmup` are served but not
-    measured. network: links that KV caches and weights cross. classes: tiers of service that
+    starts_at: the moment at which it starts, with its offset from UTC; signals by date, by the time
+    of day and from weather files count from there. Arrivals stop at `duration`; the factory then
+    drains for at most `drain`. Requests that arrive before `warmup` are served but not measured.
+    network: links that KV caches, weights and what users send cross. classes: tiers of service that
     workloads name. services: names for several deployments, that workloads may send to. regions:
-    where users are. training: jobs beside inference. seed: every random stream of the run
-    is spawned from it. catalog: a folder with entries of the user's own. sites: several of them by
+    where users are. training: jobs beside inference. seed: every random stream of the run is
+    spawned from it. catalog: a folder with entries of the user's own. sites: several of them by
     name, in place of one `site`; racks, deployments and jobs then name theirs, and provisioning,
-    power, failures, spares and storage hold at each.
+    power, failures, spares and storage hold at each. kernel: what serves requests: simpy; compiled,
+    which is far faster and knows less; or auto, the one where it can and the other elsewhere.
+    recording: a row of each request is kept (full), of some (sample), or of none (aggregate).
     """
 
     name: Name
@@ -70,6 +74,8 @@ class Scenario(Frozen):
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
     catalog: str | None = None
+    kernel: Literal["auto", "simpy", "compiled"] = "simpy"
+    recording: Recording = Recording()
     _facts: Catalog | None = PrivateAttr(None)
 
     @model_serializer(mode="wrap")
@@ -182,7 +188,7 @@ class Scenario(Frozen):
                 at = f" of site '{site}'" if site else ""
                 found.append(Problem("racks", f"only one row of racks{at} can have 'count: fill'"))
         if not found:
-            found += [*misled(self), *misuse(self)]
+            found += [*misled(self), *misuse(self), *beyond_counting(self)] or mistimed(self)
         return [*found, *self._without_use()]
 
     def _without_gpus(self, where: str, site: str | None, system: str | None) -> Iterator[Problem]:
@@ -214,16 +220,30 @@ class Scenario(Frozen):
             if d.encoder and d.encoder.named_link is not None
         }
         carries_kv = {link for link, _, _ in used.values()}
-        for name, d in self.deployments.items():
-            scaling = d.autoscaling
-            if scaling is not None and scaling.weights_link is not None:
-                where, link = f"deployments.{name}.autoscaling", scaling.weights_link
+        scaled = {
+            f"deployments.{name}.{field}": scaling
+            for name, d in self.deployments.items()
+            for field, scaling in d.scalings.items()
+        }
+        for where, scaling in scaled.items():
+            link = scaling.weights_link
+            if link is not None:
                 used[where] = (link, "weights_link", scaling.per_replica)
                 if link in carries_kv:
                     yield Problem(
                         f"{where}.weights_link",
                         f"'{link}' carries KV caches or images, and a failure of storage "
                         "would stop them; give weights a link of their own",
+                    )
+        others = {link for link, _, _ in used.values()}
+        for name, d in self.deployments.items():
+            if d.users_link is not None:
+                used[f"deployments.{name}"] = (d.users_link, "users_link", None)
+                if d.users_link in others:
+                    yield Problem(
+                        f"deployments.{name}.users_link",
+                        f"'{d.users_link}' joins pools or brings weights inside the site; give "
+                        "what users send a link of its own",
                     )
         known = (
             f"known: {', '.join(links)}"
@@ -241,8 +261,8 @@ class Scenario(Frozen):
                 yield Problem(
                     f"network.links.{link}",
                     "nothing crosses it; leave it out, or name it as 'kv_link' in the 'prefill' "
-                    "of a deployment, as 'link' in its 'encoder', or as 'weights_link' in its "
-                    "'autoscaling'",
+                    "of a deployment, as 'link' in its 'encoder', as 'weights_link' in its "
+                    "'autoscaling', or as its 'users_link'",
                 )
         for where, (link, _, limit) in used.items():
             if link in links and limit is not None and limit >= links[link].bandwidth:
@@ -271,7 +291,7 @@ class Scenario(Frozen):
                     "'network: {fabric: {}}', or name a link of 'network: {links: ...}'",
                 )
             return
-        scaled = [d.autoscaling for d in self.deployments.values() if d.autoscaling]
+        scaled = [scaling for d in self.deployments.values() for scaling in d.scalings.values()]
         loads = any(scaling.weights_link is None for scaling in scaled)
         cooled = any(site.cooling for site in (self.sites or {"": self.site}).values())
         if fabric.storage is not None and not (loads or self.failures or cooled):

@@ -37,6 +37,7 @@ from pydantic import (
     model_validator,
 )
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.moment import moments, start_of
 from factory_sim.scenario.signal import DAY_S, Constant, Daily, Linear, Signal, Sinusoid, Steps
@@ -149,8 +150,23 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
         if _is_number(written[0]):
             per_time = parse(f"1 {self.time_unit}", "s", "1 h")
             times = [_number(text, self.csv) * per_time for text in written]
+            if self.timezone is not None:
+                raise InputError(
+                    Problem(
+                        "timezone",
+                        f"the times in {self.csv} are numbers, which are local to no zone; leave "
+                        "it out",
+                    )
+                )
             _increasing(times, f"the times in {self.csv}")
         else:
+            if "time_unit" in self.model_fields_set:
+                raise InputError(
+                    Problem(
+                        "time_unit",
+                        f"the times in {self.csv} are dates, which count in no unit; leave it out",
+                    )
+                )
             times = self._since_start(written, start_of(info.context))
         self._points = (tuple(times), tuple(values))
         return self

@@ -23,6 +23,7 @@ from factory_sim.units import (
 )
 
 Count = Annotated[int, Field(gt=0, strict=True)]
+Carbon = Annotated[GramsPerJoule, Field(ge=0)]
 
 
 class Site(Frozen):
@@ -43,7 +44,7 @@ class Site(Frozen):
     battery: Battery | None = None
     generation: signal_of(NonNegativeWatts) | None = None  # type: ignore[valid-type]
     price: signal_of(PerJoule) | None = None  # type: ignore[valid-type]
-    carbon: signal_of(GramsPerJoule) | None = None  # type: ignore[valid-type]
+    carbon: signal_of(Carbon) | None = None  # type: ignore[valid-type]
 
     @model_validator(mode="after")
     def _one_building(self) -> Site:

@@ -24,7 +24,8 @@ class Spread(Frozen):
     """How a job is dealt out among its GPUs. tp, pp: GPUs that share a layer, and stages of layers;
     the rest is data parallelism. micro_batches: that a pipeline takes a step
     in, which its bubble depends on. zero: the stage of
-    ZeRO, which deals out the optimizer (1), gradients (2), weights (3) among data-parallel ranks.
+    ZeRO, which deals out the optimizer (1), gradients (2), weights (3) among data-parallel ranks;
+    the last for half as much again to exchange.
     """
 
     tp: Count = 1

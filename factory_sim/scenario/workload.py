@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.images import Images
@@ -132,6 +133,22 @@ class LengthsFromTrace(Frozen):
     """Prompt and output of a recorded request drawn at random, with replacement."""
 
     trace: TraceFile
+
+    @model_validator(mode="after")
+    def _takes_lengths_alone(self) -> LengthsFromTrace:
+        columns = self.trace.columns
+        given = columns.model_fields_set if columns is not None else set()
+        others = [name for name in Columns.model_fields if name in given - {"prompt", "output"}]
+        if others:
+            raise InputError(
+                Problem(
+                    f"trace.columns.{name}",
+                    "lengths drawn from a trace are of prompt and output alone; leave it out, or "
+                    "take the requests themselves: arrivals: {process: trace, ...}",
+                )
+                for name in others
+            )
+        return self
 
 
 def _lengths_form(given: Any) -> str | None:

@@ -16,7 +16,7 @@ from factory_sim.factory.build import Factory, roofline
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.replica import Replica
-from factory_sim.metrics.requests import Promise, request_table
+from factory_sim.metrics.requests import Promise, Terms, request_table
 from factory_sim.metrics.totals import Totals
 from factory_sim.validation.case import BEGUN, FOREVER_S, Case, of_case, scenario_of
 
@@ -37,7 +37,7 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
     raw = gateway.table()
     back_s = scenario.workload["sent"].round_trip / 2
     nothing = Promise(np.inf, np.inf, np.inf)
-    table = request_table({"served": raw}, ["sent"], [back_s], 0.0, {"served": nothing})
+    table = request_table({"served": raw}, Terms(["sent"], [back_s], 0.0, {"served": nothing}))
     done = table[table["outcome"] == "completed"]
     if not len(done):
         raise InputError(Problem("load", "no request completes; nothing to compare"))

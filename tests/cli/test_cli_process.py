@@ -65,7 +65,7 @@ def test_an_interrupt_is_exit_code_130_and_one_line():
     script = """
 import os, signal, factory_sim
 from types import SimpleNamespace
-factory_sim.load = lambda *_, **__: SimpleNamespace(name="x")
+factory_sim.load = lambda *_, **__: SimpleNamespace(name="x", kernel="simpy")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job may ignore it
 factory_sim.simulate = lambda *_, **__: os.kill(os.getpid(), signal.SIGINT)
 """

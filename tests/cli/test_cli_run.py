@@ -18,7 +18,8 @@ def test_a_run_prints_its_summary_and_its_folder(engine, factory_sim_command):
     )
     assert out.endswith("\nrun folder: runs/synthetic\n")
     assert folder.read(Path("runs/synthetic")).summary == engine.run.summary
-    assert engine.asked == {"path": None, "overrides": [], "catalog": None, "progress": None}
+    asked = {"path": None, "overrides": [], "catalog": None, "progress": None, "workers": None}
+    assert engine.asked == asked
 
 
 def test_arguments_reach_the_scenario(engine, factory_sim_command):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pytest
 
 import factory_sim as fs
 from factory_sim.experiments.clocks import best, clocks
+from factory_sim.factory.build import roofline
 from factory_sim.factory.layout import lay_out
+from factory_sim.report.text import number
 
 
 def test_prints_a_row_a_clock_and_the_best(factory_sim_command):
@@ -35,6 +40,24 @@ def test_its_points_are_those_of_a_run_at_that_clock() -> None:
     for point in points:
         for phase in (point.prefill, point.decode):
             assert phase.site_j > 1.3 * phase.gpu_j  # hosts, and a PUE of 1.3
+
+
+def test_steps_with_prompts_encode_the_images_that_come_with_them(factory_sim_command):
+    config = str(Path(__file__).parents[2] / "configs" / "images.yaml")
+    layout = lay_out(fs.load(config))
+    (fleet,) = layout.fleets
+    (plain, *_), (seen, *_) = (clocks(layout, fleet, 700.0, 200.0, 0.0, n) for n in (0.0, 0.5))
+    step_time, tokens = roofline(fleet, 1.0), fleet.max_step_tokens
+    encoding_s = step_time.encode(1).duration_s * tokens / 1400  # an image with two prompts
+    plain_s, seen_s = (tokens / point.prefill.tokens_per_s for point in (plain, seen))
+    assert seen_s - plain_s == pytest.approx(encoding_s, rel=0.05)  # together cost a little less
+    assert encoding_s > 0.2 * plain_s
+    code, out, _ = factory_sim_command("clocks", config)
+    assert code == 0
+    assert number(seen.prefill.tokens_per_s) in out
+    code, out, _ = factory_sim_command("clocks", config.replace("images", "encoder"))
+    assert out.startswith("chat/encode makes no tokens, only images: it is not shown\n")
+    assert number(plain.prefill.tokens_per_s) in out  # the others encode nothing
 
 
 def test_a_limit_of_the_boards_holds_where_a_phase_would_pass_it() -> None:

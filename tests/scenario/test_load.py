@@ -69,6 +69,29 @@ def test_every_problem_is_said_at_once() -> None:
             "deployments.chat.engine={batching: static, async_scheduling: true}",
             "deployments.chat.engine: static batching takes requests only when nothing runs",
         ),
+        (
+            "deployments.chat.replicas={simulate: many}",
+            "deployments.chat.replicas.simulate: must be a whole number, not 'many'",
+        ),
+        ("deployments.chat.replicas=0", "deployments.chat.replicas: must be greater than 0, or 'f"),
+        (
+            "workload.chat.arrivals={process: stages, stages: [{rate: 5, duration: 1 s}]}",
+            "workload.chat.arrivals.stages.0.rate: 5 is a bare number; write for example '150 /s'",
+        ),
+        (
+            "workload.chat.arrivals="
+            "{process: stages, stages: [{rate: 5 /s, duration: 1 s}], evenly: 1}",
+            "workload.chat.arrivals.evenly: unknown key; did you mean 'evenly_spaced'?",
+        ),
+        (
+            "workload.chat.arrivals.process=posson",
+            "workload.chat.arrivals.process: must be one of 'constant', 'poisson', 'gamma', 'mmpp'",
+        ),
+        ("site.carbon=-1 g/kWh", "site.carbon: must be greater than or equal to 0, not '-1 g/kWh'"),
+        (
+            "catalog=/nowhere",
+            "catalog: /nowhere is not a folder; give one that holds catalog files",
+        ),
         ("site.cooling=air", "site: give either 'pue', such as 1.3, or 'cooling'"),
     ],
 )

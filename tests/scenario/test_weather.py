@@ -216,6 +216,15 @@ class TestDates:
         site["price"]["timezone"] = "Berlin"
         assert "'Berlin' is no time zone" in problem(site, "2025-10-26T00:00+00:00")
 
+    def test_dates_count_in_no_unit_and_numbers_are_local_to_no_zone(self, tmp_path: Path) -> None:
+        rows = [f"2025-07-15T{hour:02}:00Z,{hour}" for hour in range(24)]
+        assert "site.price.time_unit: the times in" in problem(
+            self.prices(tmp_path, rows, time_unit="h")
+        )
+        assert "site.price.timezone: the times in" in problem(
+            self.prices(tmp_path, ["0,1", "3600,2"], timezone="UTC")
+        )
+
     def test_a_gap_is_named(self, tmp_path: Path) -> None:
         rows = [f"2025-07-15T{hour:02}:00Z,{hour}" for hour in range(24) if hour != 13]
         assert "has a gap of 2 h after 2025-07-15T12:00Z, where its values are 1 h apart" in (

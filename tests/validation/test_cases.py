@@ -171,6 +171,7 @@ def of_mlenergy() -> Iterator[str]:
     mxfp4 = (table["workload"] == "gpqa") & (table["precision"] == "mxfp4")
     groups, order = ["gpu", "architecture", "precision"], ["batch", "total_params_b", "num_gpus"]
     yield from ends(table[chat | mxfp4], groups, order)
+    yield "mlenergy3|lm-arena-chat|Llama-3.1-8B-Instruct|H100x1|tp1ep1dp1|bs16"  # claims/one_gpu
 
 
 def of_inferencex() -> Iterator[str]:

@@ -45,6 +45,7 @@ def test_rows_with_many_gpus_a_model_are_read_as_they_ran() -> None:
     assert sum(case.prefill is None and case.parallelism.dp > 1 for case in cases) == 11
 
 
+@pytest.mark.slow
 @needs_data
 def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
     facts = load_catalog()
