@@ -246,9 +246,13 @@ class Gateway:
         """Return what each replica has done until now, by cause."""
         return [replica.totals() for replica in self.replicas]
 
+    def pieces(self) -> list[np.ndarray]:
+        """Return the rows as structured arrays (dtype `ROW`), in the order of leaving."""
+        return [np.frombuffer(bytes(self.rows), dtype=ROW)]
+
     def table(self) -> np.ndarray:
-        """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""
-        return np.frombuffer(bytes(self.rows), dtype=ROW)
+        """Return all rows in one array."""
+        return np.concatenate(self.pieces())
 
     def _stale(self) -> list[int]:
         """Return the load as of the last look, and look again if that is too long ago."""

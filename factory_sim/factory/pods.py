@@ -155,9 +155,9 @@ class Pods(Gateway):
         """Return the integral of requests in the deployment over time, until now."""
         return sum(pod.request_seconds() for pod in self.pods)
 
-    def table(self) -> np.ndarray:
-        """Return the rows as a structured array (dtype `ROW`), of one pod after the other."""
-        return np.concatenate([pod.table() for pod in self.pods])
+    def pieces(self) -> list[np.ndarray]:
+        """Return the rows as structured arrays (dtype `ROW`), of one pod after the other."""
+        return [rows for pod in self.pods for rows in pod.pieces()]
 
 
 def sizes_of(replicas: int, pods: int) -> list[int]:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,16 +162,22 @@ def _recorded(
     stayed in each deployment."""
     if recorder is not None:
         keeps = factory.scenario.recording.sampled
-        table = request_table(recorder.drawn(), terms) if keeps else None
+        drawn = {name: [rows] for name, rows in recorder.drawn().items()}
+        table = request_table(drawn, terms) if keeps else None
         return table, recorder.tally(), recorder.stays()
-    raw = {name: gateway.table() for name, gateway in factory.fronts.items()}
+    raw = {name: gateway.pieces() for name, gateway in factory.fronts.items()}
     lags = np.array([stream.lag_s for stream in factory.streams])
     pods = max(fleet.spec.router.pods for fleet in factory.fleets)
+    numbers = None
     if max(len(raw), pods) > 1 and not all(factory.beyond.values()):
-        raw = numbered(raw, lags)
-    table = request_table(raw, terms, trips)
+        numbers = numbered(raw, lags)
+    table = request_table(raw, terms, trips, numbers)
     now_s = factory.env.now
-    return table, Rows(table), {name: stays_of(rows, lags, now_s) for name, rows in raw.items()}
+    stays = {
+        name: reduce(Stays.plus, (stays_of(rows, lags, now_s) for rows in pieces))
+        for name, pieces in raw.items()
+    }
+    return table, Rows(table), stays
 
 
 def _sites(

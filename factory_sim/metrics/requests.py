@@ -7,7 +7,7 @@ token of the answer, after those of reasoning (AIPerf's time to first output tok
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,9 @@ import pandas as pd
 from factory_sim.metrics.trips import Trips
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
+
+AT_ONCE = 8192
+"""Requests whose columns are made at a time."""
 
 
 class Promise(NamedTuple):
@@ -121,89 +124,146 @@ def seen(
     return Seen(rows, sent_s, ttft, tpot, e2e, ttfo, met)
 
 
+class _Part(NamedTuple):
+    """Rows that one deployment ended, by its place among all; their trips, where there are any."""
+
+    deployment: int
+    rows: np.ndarray
+    own: np.ndarray | None
+    numbers: np.ndarray
+
+    def pieces(self) -> Iterator[_Part]:
+        """Yield it in pieces that a processor's cache holds: one at least, if an empty one."""
+        for first in range(0, max(len(self.rows), 1), AT_ONCE):
+            piece = slice(first, first + AT_ONCE)
+            own = None if self.own is None else self.own[piece]
+            yield _Part(self.deployment, self.rows[piece], own, self.numbers[piece])
+
+
 def request_table(
-    raw: Mapping[str, np.ndarray], terms: Terms, trips: Trips | None = None
+    raw: Mapping[str, Sequence[np.ndarray]],
+    terms: Terms,
+    trips: Trips | None = None,
+    numbers: Mapping[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """Return the requests of one run, one row each, in the order they were made.
 
-    raw: per deployment, the gateway's structured rows. A latency that a request never had is NaN.
-    trips: where front doors sent requests; one that asked several deployments is a row of the last.
+    raw: per deployment, the gateway's structured rows, in one array or several. A latency that a
+    request never had is NaN. trips: where front doors sent requests; one that asked several
+    deployments is a row of the last. numbers: of each deployment's requests, where those of its
+    rows are not in one sequence with all others.
     """
-    parts = []
-    names, tenants = list(raw), terms.tenants
-    for place, (deployment, unsorted) in enumerate(raw.items()):
-        # The rows, not the table of twice their size; they are nearly in order.
-        rows = unsorted[np.argsort(unsorted["number"], kind="stable")]
-        travelled: dict[str, Any] = {}
-        if trips is None:
-            first_late = last_late = np.asarray(terms.back_s)[rows["stream"]]
-            sent_s = rows["arrival_s"]
-        else:
-            rows, own = trips.of(rows, place)
-            first_late, last_late = own["first_late_s"], own["last_late_s"]
-            sent_s = own["sent_s"]
-        told = seen(rows, terms, deployment, sent_s, first_late, last_late)
-        rows, stream = told.rows, told.rows["stream"]
-        if trips is not None:
-            travelled = _travelled(trips, rows, own)
-        thought: dict[str, Any] = {}
-        answered: dict[str, Any] = {}
-        if told.ttfo_s is not None:
-            answered["ttfo_ms"] = told.ttfo_s * 1e3
-            thought["reasoning_tokens"] = np.minimum(rows["reasoning"], rows["emitted"])
-        served: dict[str, Any] = {}
-        if terms.tiers:
-            names_of = terms.classes
-            numbers = np.array([names_of.index(tier.name) for tier in terms.tiers])
-            served["class"] = _named(numbers[stream], names_of)
-        if tenants:
-            served["tenant"] = _named(rows["tenant"], tenants)
-        crossed: dict[str, Any] = {}
-        if terms.disaggregated:
-            crossed = {
-                "prefill_replica": rows["prefill_replica"],
-                "transfer_ms": rows["transfer_s"] * 1e3,
-            }
-        if terms.encoding:
-            crossed |= {
-                "encode_replica": rows["encode_replica"],
-                "encoding_ms": rows["encoding_s"] * 1e3,
-            }
-        parts.append(
-            pd.DataFrame(
-                {
-                    "request_id": rows["number"],
-                    "workload": _named(stream, terms.streams),
-                    **served,
-                    "deployment": _named(np.full(len(rows), names.index(deployment)), names),
-                    **travelled,
-                    "replica": rows["replica"],
-                    "archetype": rows["archetype"],
-                    "arrival_s": sent_s,
-                    "admitted_s": rows["admitted_s"],
-                    "ttft_ms": told.ttft_s * 1e3,
-                    **answered,
-                    "tpot_ms": told.tpot_s * 1e3,
-                    "e2e_ms": told.e2e_s * 1e3,
-                    **crossed,
-                    "prompt_tokens": rows["prompt"],
-                    **({"images": rows["images"]} if terms.images else {}),
-                    "output_tokens": rows["emitted"],
-                    **thought,
-                    "cached_tokens": rows["cached"],
-                    "preemptions": rows["preemptions"],
-                    "retries": rows["retries"],
-                    "outcome": _named(rows["outcome"], OUTCOMES),
-                    "slo_met": told.met,
-                    "measured": sent_s >= terms.warmup_s,
-                },
-                copy=False,
-            )
-        )
-    if len(parts) == 1:
-        return parts[0]
-    table = pd.concat(parts, ignore_index=True)
-    return table.sort_values("request_id", kind="stable", ignore_index=True)
+    names = list(raw)
+    parts = list(_parts(raw, trips, numbers))
+    places = _places(np.concatenate([part.numbers for part in parts]))
+    columns: dict[str, np.ndarray] = {}
+    first = 0
+    for part in parts:
+        for piece in part.pieces():
+            last = first + len(piece.rows)
+            for name, values in _columns(piece, names[part.deployment], terms, trips).items():
+                if name not in columns:
+                    columns[name] = np.empty(len(places), values.dtype)
+                columns[name][places[first:last]] = values
+            first = last
+    called = {
+        "workload": terms.streams,
+        "class": terms.classes,
+        "tenant": terms.tenants,
+        "deployment": names,
+        "region": trips.regions if trips is not None else (),
+        "outcome": OUTCOMES,
+    }
+    found = {
+        name: _named(values, called[name]) if name in called else values
+        for name, values in columns.items()
+    }
+    return pd.DataFrame(found, copy=False)
+
+
+def _parts(
+    raw: Mapping[str, Sequence[np.ndarray]],
+    trips: Trips | None,
+    numbers: Mapping[str, np.ndarray] | None,
+) -> Iterator[_Part]:
+    for place, (deployment, arrays) in enumerate(raw.items()):
+        first = 0
+        for rows in arrays:
+            if trips is not None:
+                rows, own = trips.of(rows, place)
+                yield _Part(place, rows, own, rows["number"])
+            elif numbers is not None:
+                last = first + len(rows)
+                yield _Part(place, rows, None, numbers[deployment][first:last])
+                first = last
+            else:
+                yield _Part(place, rows, None, rows["number"])
+
+
+def _places(numbers: np.ndarray) -> np.ndarray:
+    """Return the place of each number in their order; of equal ones the first comes first."""
+    many = len(numbers)
+    if many and numbers.max() - numbers.min() == many - 1:
+        places: np.ndarray = numbers - numbers.min()
+        if np.bincount(places, minlength=many).max() == 1:  # each once, so nothing to sort
+            return places
+    places = np.empty(many, np.int64)
+    places[np.argsort(numbers, kind="stable")] = np.arange(many)
+    return places
+
+
+def _columns(
+    part: _Part, deployment: str, terms: Terms, trips: Trips | None
+) -> dict[str, np.ndarray]:
+    """Return the columns of some requests; of what has names, their numbers."""
+    rows, own = part.rows, part.own
+    if own is None:
+        first_late = last_late = np.asarray(terms.back_s)[rows["stream"]]
+        sent_s = rows["arrival_s"]
+    else:
+        first_late, last_late = own["first_late_s"], own["last_late_s"]
+        sent_s = own["sent_s"]
+    told = seen(rows, terms, deployment, sent_s, first_late, last_late)
+    rows, stream = told.rows, told.rows["stream"]
+    found = {"request_id": part.numbers, "workload": stream}
+    if terms.tiers:
+        names_of = terms.classes
+        found["class"] = np.array([names_of.index(tier.name) for tier in terms.tiers])[stream]
+    if terms.tenants:
+        found["tenant"] = rows["tenant"]
+    found["deployment"] = np.full(len(rows), part.deployment, np.int32)
+    if trips is not None and own is not None:
+        found |= _travelled(trips, rows, own)
+    found |= {
+        "replica": rows["replica"],
+        "archetype": rows["archetype"],
+        "arrival_s": sent_s,
+        "admitted_s": rows["admitted_s"],
+        "ttft_ms": told.ttft_s * 1e3,
+    }
+    if told.ttfo_s is not None:
+        found["ttfo_ms"] = told.ttfo_s * 1e3
+    found |= {"tpot_ms": told.tpot_s * 1e3, "e2e_ms": told.e2e_s * 1e3}
+    if terms.disaggregated:
+        found["prefill_replica"] = rows["prefill_replica"]
+        found["transfer_ms"] = rows["transfer_s"] * 1e3
+    if terms.encoding:
+        found["encode_replica"] = rows["encode_replica"]
+        found["encoding_ms"] = rows["encoding_s"] * 1e3
+    found["prompt_tokens"] = rows["prompt"]
+    if terms.images:
+        found["images"] = rows["images"]
+    found["output_tokens"] = rows["emitted"]
+    if told.ttfo_s is not None:
+        found["reasoning_tokens"] = np.minimum(rows["reasoning"], rows["emitted"])
+    return found | {
+        "cached_tokens": rows["cached"],
+        "preemptions": rows["preemptions"],
+        "retries": rows["retries"],
+        "outcome": rows["outcome"],
+        "slo_met": told.met,
+        "measured": sent_s >= terms.warmup_s,
+    }
 
 
 def _latencies(
@@ -257,7 +317,7 @@ def _travelled(trips: Trips, rows: np.ndarray, own: np.ndarray) -> dict[str, Any
         found |= {"deployments_asked": own["asked"], "earlier_tokens": own["earlier"]}
     if trips.regions:
         at_server = _latencies(rows, rows["arrival_s"], np.zeros(len(rows)), np.zeros(len(rows)))
-        found["region"] = _named(own["region"], trips.regions)
+        found["region"] = own["region"]
         for name, values in zip(("ttft", "tpot", "e2e"), at_server, strict=True):
             found[f"server_{name}_ms"] = values * 1e3
         found["longest_gap_ms"] = own["longest_gap_s"] * 1e3

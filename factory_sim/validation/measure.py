@@ -34,7 +34,7 @@ def simulate_case(case: Case, facts: Catalog, step_time: StepTimes = roofline) -
     factory = Factory(layout, step_time=step_time)
     gateway = factory.fronts["served"]
     window = _play(factory, case)
-    raw = gateway.table()
+    raw = gateway.pieces()
     back_s = scenario.workload["sent"].round_trip / 2
     nothing = Promise(np.inf, np.inf, np.inf)
     table = request_table({"served": raw}, Terms(["sent"], [back_s], 0.0, {"served": nothing}))

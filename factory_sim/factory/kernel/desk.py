@@ -107,13 +107,10 @@ class Desk:
         self.catch_up()
         return bool(np.isinf(self._arrays["when"][number]))
 
-    @property
-    def rows(self) -> np.ndarray:
+    def pieces(self) -> list[np.ndarray]:
         """Return the rows of the requests that have left (dtype `ROW`), in the order of leaving."""
         self.put_aside()
-        if len(self._tables) != 1:
-            self._tables = [np.concatenate(self._tables) if self._tables else np.zeros(0, ROW)]
-        return self._tables[0]
+        return self._tables or [np.zeros(0, ROW)]
 
     @property
     def noted(self) -> int:

@@ -118,9 +118,9 @@ class CompiledGateway(Gateway):
         """Return the integral of requests in the deployment over time, until now."""
         return self.desk.request_seconds()
 
-    def table(self) -> np.ndarray:
-        """Return the rows as a structured array (dtype `ROW`), in the order of leaving."""
-        return self.desk.rows
+    def pieces(self) -> list[np.ndarray]:
+        """Return the rows as structured arrays (dtype `ROW`), in the order of leaving."""
+        return self.desk.pieces()
 
 
 class CompiledReplica(Replica):
