@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from factory_sim.factory.gateway import ROW
-from factory_sim.factory.kernel.compiled import array_at, compiled
+from factory_sim.factory.kernel.compiled import array_at, compiled, fetch
 from factory_sim.factory.kernel.state import (
     ARRIVAL_ROW,
     CLOCK,
@@ -153,3 +153,22 @@ def changed(s: Any) -> Any:
 @compiled
 def rows(s: Any) -> Any:
     return array_at(s.rows_at, (s.room,), ROW)
+
+
+LINE = 64
+"""Bytes that a processor brings near at once."""
+
+REQUEST_BYTES, LINKS_BYTES = REQUEST.itemsize, LINKS * 2 * np.dtype(SHORT).itemsize
+
+
+@compiled
+def fetch_request(s: Any, q: int) -> None:
+    """Have a request come near while something else is done.
+
+    Requests lie far from each other, so that waiting for who finishes took a fifth of all time with
+    640 replicas.
+    """
+    start = s.requests_at + q * REQUEST_BYTES
+    for place in range(0, REQUEST_BYTES, LINE):
+        fetch(start + place)
+    fetch(s.links_at + q * LINKS_BYTES)

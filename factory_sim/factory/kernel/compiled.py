@@ -17,6 +17,7 @@ COMPILED = ("arrays", "batch", "floor", "lists", "state", "stretch")
 
 try:
     import numba
+    from llvmlite import ir
     from numba.core import types
     from numba.extending import intrinsic
 except ImportError:  # everything still runs on SimPy
@@ -62,6 +63,11 @@ def array_at(address: int, shape: tuple[int, ...], dtype: Any) -> Any:
     raise RuntimeError("only compiled functions know addresses")
 
 
+def fetch(address: int) -> None:
+    """Have the memory at an address come near, to be written; for compiled functions only."""
+    raise RuntimeError("only compiled functions know addresses")
+
+
 if numba is not None:
 
     @intrinsic  # type: ignore[untyped-decorator]
@@ -70,6 +76,19 @@ if numba is not None:
             return builder.inttoptr(given[0], context.get_value_type(types.voidptr))
 
         return types.voidptr(types.int64), make
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def fetch(typing: Any, address: Any) -> Any:
+        def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            pointer = builder.inttoptr(given[0], context.get_value_type(types.voidptr))
+            kind = ir.FunctionType(ir.VoidType(), [pointer.type] + 3 * [ir.IntType(32)])
+            told = builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], kind)
+            # To write, and soon again; data, not code.
+            flags = [ir.Constant(ir.IntType(32), flag) for flag in (1, 3, 1)]
+            builder.call(told, [pointer, *flags])
+            return context.get_dummy_value()
+
+        return types.none(types.int64), make
 
     @compiled
     def array_at(address: int, shape: tuple[int, ...], dtype: Any) -> Any:

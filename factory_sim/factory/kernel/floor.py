@@ -13,6 +13,7 @@ import numpy as np
 
 from factory_sim.factory.kernel import arrays as at
 from factory_sim.factory.kernel.batch import (
+    WHO,
     abandon,
     advance,
     enqueue,
@@ -454,6 +455,8 @@ def _end_stretch(s: Any, r: int) -> float:
     """Let the finished and those who give up leave; return when the stretch ended."""
     rep = at.replicas(s)[r]
     rep.stepping = 0
+    if rep.finishing > 0:
+        at.fetch_request(s, at.endings(s)[r, 0, WHO])
     end = rep.end_s
     for place in range(advance(s, r)):
         _weigh(s, r, -1)
