@@ -27,7 +27,7 @@ from factory_sim.factory.fleets.fleet import Fleet, entrances, stage_shard
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
-from factory_sim.factory.prefixes import caches_prefixes
+from factory_sim.factory.prefixes import caching_pools
 from factory_sim.factory.premises import Premises
 from factory_sim.factory.scaling.scaler import Scaler
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
@@ -176,9 +176,7 @@ class Factory:
         check_failures(layouts)
         self.env = env = Timetable()
         self.fleets = fleets = fleets_of(layouts)
-        self.caching = {
-            fleet.name for fleet in fleets if not fleet.encodes and caches_prefixes(scenario, fleet)
-        }
+        self.caching = caching_pools(scenario, fleets)
         _, routers, chance, drafts, training = _seeds(scenario)
         reasoning = {
             deployment
