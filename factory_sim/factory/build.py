@@ -283,7 +283,8 @@ def _streams(
     fronts = entrances(fleets)
     scales = {fleet.deployment: fleet.scale for fleet in fleets}
     # Who keeps all rows numbers requests as they come; else each deployment numbers its own, for
-    # the compiled kernel could not know in time how many have come to others.
+    # the compiled kernel could not know in time how many have come to others. Of pods it knows
+    # only the hand of each, so that there every stream numbers its own, in steps of so many.
     together = scenario.recording.keep == "full"
     numbers: dict[str, count[int]] = defaultdict(count)
     streams = []
@@ -307,6 +308,8 @@ def _streams(
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
         numbered = numbers["" if together else spec.deployment]
+        if not together and fronts[spec.deployment].spec.router.pods > 1:
+            numbered = count(index, many)
         stream = kind(env, entry, index, lag_s, timeout_s, numbered, many, each)
         if isinstance(stream, ServedStream):
             _tell_apart(stream, scenario, name, back_s, seeds[name])
