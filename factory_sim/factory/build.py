@@ -27,7 +27,7 @@ from factory_sim.factory.fleets.fleet import Fleet, entrances, stage_shard
 from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
-from factory_sim.factory.prefixes import caches_prefixes
+from factory_sim.factory.prefixes import caching_pools
 from factory_sim.factory.premises import Premises
 from factory_sim.factory.scaling.scaler import Scaler
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
@@ -176,9 +176,7 @@ class Factory:
         check_failures(layouts)
         self.env = env = Timetable()
         self.fleets = fleets = fleets_of(layouts)
-        self.caching = {
-            fleet.name for fleet in fleets if not fleet.encodes and caches_prefixes(scenario, fleet)
-        }
+        self.caching = caching_pools(scenario, fleets)
         _, routers, chance, drafts, training = _seeds(scenario)
         reasoning = {
             deployment
@@ -285,7 +283,8 @@ def _streams(
     fronts = entrances(fleets)
     scales = {fleet.deployment: fleet.scale for fleet in fleets}
     # Who keeps all rows numbers requests as they come; else each deployment numbers its own, for
-    # the compiled kernel could not know in time how many have come to others.
+    # the compiled kernel could not know in time how many have come to others. Of pods it knows
+    # only the hand of each, so that there every stream numbers its own, in steps of so many.
     together = scenario.recording.keep == "full"
     numbers: dict[str, count[int]] = defaultdict(count)
     streams = []
@@ -309,6 +308,8 @@ def _streams(
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
         numbered = numbers["" if together else spec.deployment]
+        if not together and fronts[spec.deployment].spec.router.pods > 1:
+            numbered = count(index, many)
         stream = kind(env, entry, index, lag_s, timeout_s, numbered, many, each)
         if isinstance(stream, ServedStream):
             _tell_apart(stream, scenario, name, back_s, seeds[name])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.build import step_time_of
 from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet
-from factory_sim.factory.layout import fleets_of, lay_out_sites
+from factory_sim.factory.layout import Layout, fleets_of, lay_out_sites
 from factory_sim.factory.network.review import fabric_section
-from factory_sim.factory.prefixes import caches_prefixes, sent_to
+from factory_sim.factory.prefixes import caches_prefixes, caching_pools, sent_to
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.deployment import crossing, deployment, encoder, swapping
 from factory_sim.factory.review.site import power, site
@@ -42,10 +43,11 @@ def check(scenario: Scenario) -> Check:
         layouts = lay_out_sites(scenario)
     except InputError as error:
         return Check({}, (*error.problems, *problems))
-    try:
-        check_failures(layouts)
-    except InputError as error:
-        problems += error.problems
+    for refused in (check_failures, _check_kernel):
+        try:
+            refused(layouts)
+        except InputError as error:
+            problems += error.problems
     found: dict[str, Section] = {}
     for layout in layouts:
         of = f" of {layout.part.name}" if layout.part.name else ""
@@ -68,6 +70,17 @@ def check(scenario: Scenario) -> Check:
     for holding in (holding for layout in layouts for holding in layout.holdings):
         found[f"Training {holding.name}"] = training(holding)
     return Check(found | sections, tuple(problems))
+
+
+def _check_kernel(layouts: Sequence[Layout]) -> None:
+    """Raise InputError where the compiled kernel is asked for and cannot serve."""
+    scenario, fleets = layouts[0].part.whole, fleets_of(layouts)
+    if scenario.kernel == "compiled":
+        # Here, since numba takes a second to import.
+        from factory_sim.factory.kernel.choice import beyond
+
+        caching = caching_pools(scenario, fleets)
+        beyond(layouts, scenario.kernel, caching, step_time_of, debug=False)
 
 
 def _pool(scenario: Scenario, fleet: Fleet, asked: Mapping[str, Asked]) -> Section:

@@ -77,7 +77,7 @@ class Stream:
         if keys and self.hash_blocks:
             own = tuple([key * many + number for key in keys])
             hashes = Hashes(own, self.hash_blocks, forgets)
-        return Request(
+        request = Request(
             next(self.numbers),
             arrival_s,
             prompt,
@@ -91,6 +91,8 @@ class Stream:
             reasoning,
             images,
         )
+        request.lot = (self.sent - 1) * many + number
+        return request
 
 
 class ServedStream(Stream):

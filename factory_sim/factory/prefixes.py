@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from factory_sim.errors import InputError, Problem
@@ -52,6 +52,13 @@ def caches_prefixes(scenario: Scenario, fleet: Fleet) -> bool:
     if problems:
         raise InputError(problems)
     return caches
+
+
+def caching_pools(scenario: Scenario, fleets: Sequence[Fleet]) -> set[str]:
+    """Return the names of those fleets whose replicas have a prefix cache."""
+    return {
+        fleet.name for fleet in fleets if not fleet.encodes and caches_prefixes(scenario, fleet)
+    }
 
 
 def _engine_path(scenario: Scenario, fleet: Fleet) -> str:

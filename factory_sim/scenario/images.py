@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from factory_sim.frozen import Frozen
-from factory_sim.scenario.lengths import Fixed, Length, shortest
+from factory_sim.scenario.lengths import MOST_TOKENS, Fixed, Length, shortest
 from factory_sim.units import Bytes, Share
 
 
@@ -26,7 +26,7 @@ class Images(Frozen):
 
     share: Annotated[Share, Field(gt=0, le=1)] = 1.0
     count: Length = Fixed(fixed=1)
-    tokens: Annotated[int, Field(ge=1, strict=True)]
+    tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True)]
     size: Annotated[Bytes, Field(gt=0)] | None = None
 
     @model_validator(mode="after")

@@ -21,18 +21,24 @@ ProperShare = Annotated[Share, Field(ge=0, le=1)]
 Proportion = Annotated[Share, Field(gt=0, le=1e9)]
 """One of several parts in proportion to each other, of any sum that numbers can have."""
 
+MOST_TOKENS = 2**30
+"""Of a prompt, an answer, or an image: a request is kept in numbers of 32 bits, and no model's
+context comes near it."""
+
+Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS, strict=True)]
+
 
 class Fixed(Frozen):
     """Always the same number of tokens. A plain integer in a file means this."""
 
-    fixed: Annotated[int, Field(ge=0, strict=True)]
+    fixed: Tokens
 
 
 class Range(Frozen):
     """Whole numbers from `low` to `high`, both included."""
 
-    low: Annotated[int, Field(ge=0, strict=True)]
-    high: Annotated[int, Field(ge=0, strict=True)]
+    low: Tokens
+    high: Tokens
 
     @model_validator(mode="after")
     def _ordered(self) -> Range:
@@ -57,7 +63,7 @@ class Spread(Frozen):
     mean: Annotated[float, Field(gt=0)] | None = None
     sigma: Annotated[float, Field(ge=0)] | None = None
     p99: Annotated[float, Field(gt=0)] | None = None
-    max: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max: Annotated[int, Field(ge=1, le=MOST_TOKENS, strict=True)] | None = None
 
     @model_validator(mode="after")
     def _determined(self) -> Spread:
@@ -106,7 +112,8 @@ class Quantiles(Frozen):
     """Points [share, tokens] of the quantile function from share 0 to 1, straight between them."""
 
     quantiles: Annotated[
-        list[tuple[ProperShare, Annotated[float, Field(ge=0)]]], Field(min_length=2)
+        list[tuple[ProperShare, Annotated[float, Field(ge=0, le=MOST_TOKENS)]]],
+        Field(min_length=2),
     ]
 
     @model_validator(mode="after")

@@ -13,7 +13,15 @@ from scipy.special import ndtr, ndtri
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import validate
-from factory_sim.scenario.lengths import Fixed, Length, Lengths, Lognormal, MeasuredLengths, Uniform
+from factory_sim.scenario.lengths import (
+    MOST_TOKENS,
+    Fixed,
+    Length,
+    Lengths,
+    Lognormal,
+    MeasuredLengths,
+    Uniform,
+)
 from factory_sim.scenario.workload import LengthsFromTrace, LengthsSpec
 from factory_sim.workload.traces import read_trace
 
@@ -128,8 +136,7 @@ def _lognormal(length: Lognormal, shares: Floats) -> Tokens:
     mu, sigma = length.lognormal.log_parameters()
     drawn = np.exp(mu + sigma * ndtri(shares))
     most = length.lognormal.max
-    # 2^53 tokens: beyond it a float no longer holds every whole number.
-    return np.maximum(_whole(np.minimum(drawn, most if most is not None else 2.0**53)), 1)
+    return np.maximum(_whole(np.minimum(drawn, most if most is not None else MOST_TOKENS)), 1)
 
 
 def _lognormal_mean(length: Lognormal) -> float:

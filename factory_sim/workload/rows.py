@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from factory_sim.scenario.lengths import MOST_TOKENS
 from factory_sim.scenario.workload import Columns
 from factory_sim.workload.csvs import Record, Rows
 from factory_sim.workload.prefixes import HashReader, as_column
@@ -19,8 +20,6 @@ from factory_sim.workload.values import Clock, Raw, numbers
 FAILED = "failed in the trace"
 LINES_SHOWN = 5
 CHUNK = 65_536
-MOST_TOKENS = 2**53
-"""Beyond this a float no longer holds every whole number; no prompt comes near it."""
 
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
@@ -178,9 +177,10 @@ class _Reader:
 
         def whole(name: str, least: int) -> Floats:
             number = numbers(raw[name])
-            fits = np.isfinite(number) & (np.abs(number) <= MOST_TOKENS)
-            demand(fits & (np.floor(number) == number), f"{names[name]} is not a whole number")
+            fits = np.isfinite(number) & (np.floor(number) == number)
+            demand(fits, f"{names[name]} is not a whole number")
             demand(number >= least, f"{names[name]} is below {least}")
+            demand(number <= MOST_TOKENS, f"{names[name]} is above {MOST_TOKENS}")
             tokens[name] = number
             return number
 

@@ -18,7 +18,7 @@ from scipy.special import ndtri
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.images import Images
-from factory_sim.scenario.lengths import Fixed, Length
+from factory_sim.scenario.lengths import MOST_TOKENS, Fixed, Length
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.workload import (
     ARCHETYPES,
@@ -347,7 +347,7 @@ class _Maker:
         session = np.full(n, -1, dtype=np.int64)
         hits = np.minimum(cached, prompt - 1)
         output += reasoning
-        prompt += shown
+        prompt = np.minimum(prompt + shown, MOST_TOKENS)
         return Block(
             arrival_s, prompt, output, hits, session, which, no_hashes(n), reasoning, images
         )
@@ -399,7 +399,7 @@ def _recorded(
             if spec.images is not None:
                 seen = spec.images
                 images = sometimes(seen.share, seen.count, pictures.random((n, 2)))
-                prompt = prompt + images * seen.tokens
+                prompt = np.minimum(prompt + images * seen.tokens, MOST_TOKENS)
             yield Block(
                 part.arrival_s, prompt, output, hits, part.session, kind, keys, reasoning, images
             )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 pytest.importorskip("numba")
 
 from factory_sim.errors import InputError
+from factory_sim.factory.check import check
 from factory_sim.factory.kernel import compiled
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
@@ -215,6 +216,22 @@ def test_all_replicas_away_strand_requests_until_one_is_back() -> None:
 
 
 @compiles
+def test_requests_that_no_row_could_hold_are_refused_like_all_too_long() -> None:
+    endless = {"lognormal": {"median": 1000, "sigma": 12}}
+    stream = {
+        "deployment": "d",
+        "arrivals": {"process": "poisson", "rate": "20 /s"},
+        "lengths": {"prompt": endless, "output": endless},
+        "cached": endless,
+    }
+    run = assert_same(small(workload={"w": stream}))
+    rejected = run.requests[run.requests["outcome"] == "rejected"]
+    assert rejected["prompt_tokens"].max() == 2**30
+    with pytest.raises(InputError, match=r"less than or equal to 1073741824, not 2147483648"):
+        small(workload={"w": stream | {"lengths": {"prompt": 2**31, "output": 1}}})
+
+
+@compiles
 def test_heat_and_the_chain_of_a_building_reach_the_kernel() -> None:
     run = assert_same(
         small(
@@ -258,6 +275,25 @@ def test_deployments_are_numbered_together_and_each_has_its_own_engine() -> None
     assert_same_tables(slow.requests, fast.requests, 1e-6)
     assert_same_tables(slow.timeseries, fast.timeseries, 1e-8)
     assert_same_summary(slow.summary, fast.summary)
+
+
+@compiles
+@pytest.mark.parametrize(
+    "arrivals",
+    [
+        [{"process": "offline", "requests": many} for many in (9, 4, 7)],
+        [{"process": "constant", "rate": f"{rate} /s"} for rate in (4, 8, 4)],
+    ],
+)
+def test_streams_that_send_at_once_are_numbered_in_turn(arrivals: list[dict[str, Any]]) -> None:
+    given = small().model_dump(exclude_none=True)
+    given["deployments"]["e"] = given["deployments"]["d"]
+    stream = given["workload"].pop("w")
+    for number, (sent, deployment) in enumerate(zip(arrivals, "dde", strict=True)):
+        given["workload"][f"w{number}"] = stream | {"arrivals": sent, "deployment": deployment}
+    one, other = (by(kernel, validate(Scenario, given)) for kernel in ("simpy", "compiled"))
+    assert_same_tables(one.requests, other.requests, 1e-6)
+    assert_same_summary(one.summary, other.summary)
 
 
 @compiles
@@ -382,6 +418,15 @@ def assert_named(given: dict[str, Any], why: str) -> None:
         by("compiled", scenario)
     assert why in str(error.value)
     assert "say 'auto', which takes SimPy where it must" in str(error.value)
+
+
+def test_check_names_it_too() -> None:
+    given = small(kernel="compiled").model_dump(exclude_none=True)
+    given["deployments"]["d"]["router"] = {"policy": "power-aware"}
+    (problem,) = check(validate(Scenario, given)).problems
+    assert problem.path == "kernel"
+    assert "cannot serve d: router power-aware" in problem.message
+    assert check(small(kernel="compiled")).problems == ()
 
 
 def test_front_doors_are_named() -> None:

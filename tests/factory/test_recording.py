@@ -179,6 +179,33 @@ def test_of_several_deployments_the_sample_is_the_same_by_both_engines() -> None
     pd.testing.assert_frame_equal(one[same], other[same])
 
 
+@pytest.mark.slow
+def test_of_pods_the_sample_is_the_same_by_both_engines() -> None:
+    pytest.importorskip("numba")
+    given = several().model_dump(exclude_none=True)
+    spec, stream = given["deployments"]["d"], given["workload"]["w"]
+    given["deployments"] = {"d": spec | {"replicas": 2, "router": {"pods": 2}}}
+    given["workload"] = {"w": stream, "v": stream}
+    pods, how = validate(Scenario, given), {"keep": "sample", "share": 0.4}
+    one, other = (recorded(pods, how, kernel).requests for kernel in ("simpy", "compiled"))
+    assert one["request_id"].is_unique
+    same = ["request_id", "deployment", "workload", "arrival_s", "output_tokens"]
+    pd.testing.assert_frame_equal(one[same], other[same])
+
+
+def test_drafts_fare_the_same_whatever_is_recorded() -> None:
+    given = several().model_dump(exclude_none=True)
+    for spec in given["deployments"].values():
+        drafts = {"draft": "ngram", "num_speculative_tokens": 3, "acceptance": 0.6}
+        spec["engine"] = {**(spec.get("engine") or {}), "speculation": drafts}
+    drafting = validate(Scenario, given)
+    full, counted = (recorded(drafting, how).summary for how in ("full", "aggregate"))
+    assert full["speculation"] == counted["speculation"]
+    for name in ("d", "e"):
+        one, other = (summary["deployments"][name]["tpot_ms"] for summary in (full, counted))
+        assert one["mean"] == pytest.approx(other["mean"], rel=1e-12)
+
+
 def test_a_sample_is_drawn_by_the_seed_and_about_as_large_as_asked() -> None:
     drawn = [_hashed(np.arange(100_000), np.uint64(seed)) for seed in (1, 2)]
     for numbers in drawn:

@@ -26,7 +26,8 @@ class Request:
     found in a prefix cache. reasoning: of the output, tokens made before the answer that the
     client sees. images: in its prompt. Only the batch may look at `output`, to know when the model
     stops: no policy decides by it. hashes: what its blocks hold, where a prefix cache may know;
-    `cached` is then what it finds. session: the conversation it belongs to, -1 if none.
+    `cached` is then what it finds. session: the conversation it belongs to, -1 if none. lot: what
+    chance knows it by: its number, but the same whatever else is counted.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Request:
         "last_token_s",
         "left",
         "lost",
+        "lot",
         "number",
         "output",
         "preemptions",
@@ -86,7 +88,7 @@ class Request:
         reasoning: int = 0,
         images: int = 0,
     ) -> None:
-        self.number = number
+        self.number = self.lot = number
         self.arrival_s = arrival_s
         self.prompt = prompt
         self.output = output
@@ -155,7 +157,7 @@ class Request:
             self.reasoning,
             self.images,
         )
-        other.priority, other.tenant = self.priority, self.tenant
+        other.priority, other.tenant, other.lot = self.priority, self.tenant, self.lot
         return other
 
     def __repr__(self) -> str:

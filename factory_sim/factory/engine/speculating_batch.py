@@ -224,7 +224,7 @@ class SpeculatingBatch(Batch):
     def _start_decoding(self, request: Request, finished: list[Request]) -> None:
         """Let a request decode from the next step on."""
         step, left = self._step, request.output - request.emitted
-        steps = self.drafts.steps(request.number, request.emitted, left)
+        steps = self.drafts.steps(request.lot, request.emitted, left)
         self._stays[request] = stay = Stay(step, request.stored, left, steps)
         request.finish_step = step + steps
         ending = (request.finish_step, request.number, request.preemptions, request)

@@ -19,17 +19,20 @@ from factory_sim.metrics.totals import Totals
 from factory_sim.workload.stream import Block
 
 
-def arrivals(blocks: Iterator[Block]) -> Iterator[np.ndarray]:
-    """Yield the requests of a stream as a desk takes them in (dtype `ARRIVAL_ROW`)."""
-    index = 0
+def arrivals(blocks: Iterator[Block], stream: Stream) -> Iterator[np.ndarray]:
+    """Yield the requests of a stream as a desk takes them in (dtype `ARRIVAL_ROW`).
+
+    index: as `Stream` numbers them where each is on its own: no two of all streams are the same.
+    """
+    index = stream.number
     for block in blocks:
         many = len(block.arrival_s)
         rows = np.empty(many, ARRIVAL_ROW)
-        rows["index"] = np.arange(index, index + many)
+        rows["index"] = np.arange(index, index + many * stream.many, stream.many)
         rows["arrival_s"], rows["prompt"] = block.arrival_s, block.prompt
         rows["output"], rows["cached"] = block.output, block.cached
         rows["kind"] = block.archetype
-        index += many
+        index += many * stream.many
         yield rows
 
 
@@ -51,7 +54,8 @@ class CompiledGateway(Gateway):
 
     def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
         """Let the requests of a stream come here."""
-        self.desk.feed(cast(Stream, stream), arrivals(blocks))
+        whole = cast(Stream, stream)
+        self.desk.feed(whole, arrivals(blocks, whole))
         return True
 
     @property

@@ -53,7 +53,7 @@ class CompiledPods(Pods):
     def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
         """Deal the requests of a stream to the pods."""
         whole = cast(Stream, stream)
-        dealer = Dealer(arrivals(blocks), self._deal, whole.number, len(self.pods))
+        dealer = Dealer(arrivals(blocks, whole), self._deal, whole.number, len(self.pods))
         parts = [copy(whole) for _ in self.pods]
         for number, (pod, part) in enumerate(zip(self.pods, parts, strict=True)):
             pod.desk.feed(part, dealer.hand(number))
