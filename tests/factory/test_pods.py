@@ -139,3 +139,17 @@ def test_workers_change_nothing() -> None:
     assert one.summary == other.summary
     pd.testing.assert_frame_equal(one.requests, other.requests, check_exact=True)
     pd.testing.assert_frame_equal(one.timeseries, other.timeseries, check_exact=True)
+
+
+def test_pods_do_not_know_in_which_turn_workloads_send_at_once() -> None:
+    pytest.importorskip("numba")
+    given = podded(2).model_dump(exclude_none=True)
+    (own,) = given["workload"].values()
+    given["workload"] = {
+        name: {**own, "arrivals": {"process": "constant", "rate": "2 /s"}} for name in ("a", "b")
+    }
+    auto = validate(Scenario, {**given, "kernel": "auto"})
+    why = "workloads that may send in the same instant, to pods (router.pods)"
+    assert simulate(auto).record["engine"] == {"d": f"simpy ({why})"}
+    with pytest.raises(InputError, match="may send in the same instant, to pods"):
+        simulate(validate(Scenario, {**given, "kernel": "compiled"}))
