@@ -13,6 +13,7 @@ from factory_sim.cli import (
     check,
     claims,
     clocks,
+    compare,
     probe,
     run,
     schema,
@@ -55,6 +56,7 @@ def factory_sim(
 app.command()(run.run)
 app.command()(check.check)
 app.command()(sweep.sweep)
+app.command()(compare.compare)
 app.command()(clocks.clocks)
 app.command()(claims.claims)
 app.command()(catalog.catalog)

@@ -10,7 +10,6 @@ import typer
 
 from factory_sim.cli.options import Dask, Workers
 from factory_sim.cli.progress import count_bar
-from factory_sim.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from factory_sim.experiments.sweep.run import Swept
@@ -49,8 +48,6 @@ def sweep(
     from factory_sim.report.folder import to_json
     from factory_sim.report.sweep import document, lines
 
-    if workers is not None and dask is not None:
-        raise InputError(Problem("--workers", "a cluster has workers of its own; leave it out"))
     described = read_sweep(file)
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         swept = run_sweep(described, crew, out, progress)

@@ -58,8 +58,8 @@ def document(swept: Swept) -> dict[str, Any]:
     return {
         "sweep": swept.sweep.name,
         "axes": swept.axes,
-        "points": _records(swept.points),
-        "runs": _records(swept.runs),
+        "points": records(swept.points),
+        "runs": records(swept.runs),
         "failures": swept.failures,
     }
 
@@ -96,7 +96,8 @@ def _written(field: str, value: Any) -> str:
     return f"{said} {field.partition(' [')[2].rstrip(']')}".rstrip()
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as plain data; what is missing is left out."""
     return [
         {str(key): value for key, value in row.items() if not _absent(value)}
         for row in frame.to_dict("records")

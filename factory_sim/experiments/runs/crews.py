@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from typing import Any, Protocol
 
@@ -19,6 +19,12 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.task import Failed, Outcome, Task, execute
 
 DIED = "the worker process died each time it was tried: out of memory, or killed"
+
+
+Do = Callable[[Task], Outcome]
+
+PATIENCE_S = 10.0
+"""How long a scheduler may take to answer."""
 
 
 class Crew(Protocol):
@@ -37,6 +43,8 @@ def crew_of(workers: int | None = None, dask: Any = None) -> Iterator[Crew]:
     Raises InputError for a cluster that cannot be reached.
     """
     if dask is not None:
+        if workers is not None:
+            raise InputError(Problem("--workers", "a cluster has workers of its own; leave it out"))
         with _client(dask) as client:
             yield Cluster(client)
         return
@@ -44,7 +52,7 @@ def crew_of(workers: int | None = None, dask: Any = None) -> Iterator[Crew]:
     if workers == 1:
         yield Alone()
         return
-    with contextlib.closing(Pool(workers)) as pool:
+    with Pool(workers) as pool:
         yield pool
 
 
@@ -57,19 +65,22 @@ class Alone:
 
 
 class Pool:
-    """Processes on this machine, which `close` ends.
+    """Processes on this machine, which end with the `with` that the pool is used in.
 
     When one dies, nobody knows at which run: those in hand are tried again, each by a process of
     its own. Only one that then kills that too has failed.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, do: Do = execute) -> None:
         self.workers = workers
+        self._do = do
         self._pool = _processes(workers)
 
-    def close(self) -> None:
-        """End the processes; runs not begun are dropped."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the place of each task and its outcome, as they end."""
@@ -78,7 +89,7 @@ class Pool:
         while waiting or running:
             with contextlib.suppress(BrokenExecutor):  # those in hand will say so too
                 while waiting and len(running) < 2 * self.workers:
-                    future = self._pool.submit(execute, tasks[waiting[0]])
+                    future = self._pool.submit(self._do, tasks[waiting[0]])
                     running[future] = waiting.popleft()
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             suspects = []
@@ -91,16 +102,25 @@ class Pool:
             if suspects or not (ended or running):
                 suspects += running.values()
                 running.clear()
-                self.close()
+                self._pool.shutdown(cancel_futures=True)
                 self._pool = _processes(self.workers)
-                yield from ((place, _tried(tasks[place])) for place in sorted(suspects))
+                yield from ((place, self._tried(tasks[place])) for place in sorted(suspects))
+
+    def _tried(self, task: Task) -> Outcome:
+        """Return what comes of a run that may kill its process."""
+        with _processes(1) as pool:
+            try:
+                return pool.submit(self._do, task).result()
+            except BrokenExecutor:
+                return Failed(DIED)
 
 
 class Cluster:
     """The workers of a Dask cluster. A run whose worker dies goes to another, three times."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, do: Do = execute) -> None:
         self._client = client
+        self._do = do
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
         """Yield the place of each task and its outcome, as they end."""
@@ -108,8 +128,8 @@ class Cluster:
 
         places = {}
         for place, task in enumerate(tasks):
-            places[self._client.submit(execute, task, pure=False)] = place
-        for future in as_completed(list(places)):
+            places[self._client.submit(self._do, task, pure=False)] = place
+        for future in as_completed(list(places), loop=self._client.loop):
             yield places.pop(future), _result(future)
 
 
@@ -127,15 +147,6 @@ def _result(future: Any) -> Outcome:
 
 def _processes(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, initializer=_settle)
-
-
-def _tried(task: Task) -> Outcome:
-    """Return what comes of a run that may kill its process."""
-    with _processes(1) as pool:
-        try:
-            return pool.submit(execute, task).result()
-        except BrokenExecutor:
-            return Failed(DIED)
 
 
 def _settle() -> None:
@@ -163,7 +174,7 @@ def _client(dask: Any) -> Iterator[Any]:
         yield dask
         return
     try:
-        client = Client(dask, timeout="10 s", set_as_default=False)
+        client = Client(dask, timeout=PATIENCE_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(
             Problem(

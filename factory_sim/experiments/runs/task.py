@@ -80,7 +80,8 @@ def seeded(task: Task, number: int) -> Task:
 def execute(task: Task) -> Outcome:
     """Do a run. Whatever goes wrong in it is an outcome too, not an error."""
     if task.release != release():
-        return Failed(f"the worker has factory_sim {release()}, and {task.release} is asked")
+        said = f"the sweep asks for factory_sim {task.release}, this worker has {release()}"
+        return Failed(f"{said}; install the same on every worker")
     try:
         run = simulate(scenario_from(json.loads(task.scenario)), workers=1)
         figures = dict(flat(run.summary))

@@ -64,7 +64,7 @@ class Range(_Amounts):
 
     from_: Annotated[End, Field(alias="from")]
     to: End
-    steps: Annotated[int, Field(ge=2, strict=True)] | None = None
+    steps: Annotated[int, Field(ge=2, le=10_000, strict=True)] | None = None
     spacing: Literal["linear", "log"] = "linear"
 
     @model_validator(mode="after")
@@ -85,18 +85,19 @@ class Range(_Amounts):
         """Return the values of a grid; none without `steps`."""
         if self.steps is None:
             return []
-        return [self._value(index / (self.steps - 1)) for index in range(self.steps)]
+        low, high = self._ends()
+        between = (self._between(index / (self.steps - 1)) for index in range(1, self.steps - 1))
+        numbers = [low, *between, high]
+        return [self._as_written(value) for value in numbers]
 
     def at(self, share: float) -> Any:
         """Return the value that has a share of the range below it."""
         if not self._whole:
-            return self._value(share)
+            return self._as_written(self._between(share))
         low, high = self._ends()
-        if self.spacing == "log":
-            found = math.floor(low * ((high + 1.0) / low) ** share)
-        else:
-            found = math.floor(low + share * (high + 1.0 - low))
-        return min(found, int(high))
+        log = self.spacing == "log"
+        found = low * ((high + 1.0) / low) ** share if log else low + share * (high + 1.0 - low)
+        return min(math.floor(found), int(high))
 
     @property
     def _whole(self) -> bool:
@@ -106,12 +107,13 @@ class Range(_Amounts):
         low, high = self._same_units(self.from_, self.to)
         return low, high
 
-    def _value(self, share: float) -> Any:
+    def _between(self, share: float) -> float:
         low, high = self._ends()
         log = self.spacing == "log"
         value = low * (high / low) ** share if log else low + share * (high - low)
-        # Twelve digits: an end comes out as it was written. And never beyond it.
-        value = min(max(float(f"{value:.12g}"), low), high)
+        return _rounded(value, low, high)
+
+    def _as_written(self, value: float) -> Any:
         return round(value) if self._whole else _written(value, self.from_.unit)
 
 
@@ -152,8 +154,7 @@ class Normal(Frozen):
         """Return the value that has a share of the distribution below it."""
         mean, std, low, high = self.normal.numbers()
         drawn = stats.truncnorm.ppf(share, (low - mean) / std, (high - mean) / std, mean, std)
-        value = min(max(float(f"{drawn:.12g}"), low), high)
-        return _written(value, self.normal.mean.unit)
+        return _written(_rounded(drawn, low, high), self.normal.mean.unit)
 
 
 class LognormalShape(_Amounts):
@@ -178,7 +179,7 @@ class Lognormal(Frozen):
         """Return the value that has a share of the distribution below it."""
         median, sigma = self.lognormal.median, self.lognormal.sigma
         value = median.value * math.exp(sigma * float(stats.norm.ppf(share)))
-        return _written(float(f"{value:.12g}"), median.unit)
+        return _written(_rounded(value), median.unit)
 
 
 class TriangularShape(_Amounts):
@@ -210,8 +211,7 @@ class Triangular(Frozen):
         """Return the value that has a share of the distribution below it."""
         low, mode, high = self.triangular.numbers()
         drawn = stats.triang.ppf(share, (mode - low) / (high - low), low, high - low)
-        value = min(max(float(f"{drawn:.12g}"), low), high)
-        return _written(value, self.triangular.low.unit)
+        return _written(_rounded(drawn, low, high), self.triangular.low.unit)
 
 
 _FORMS = {"from": Range, "normal": Normal, "lognormal": Lognormal, "triangular": Triangular}
@@ -286,6 +286,11 @@ def at(values: Values, share: float) -> Any:
 def extremes(values: Values) -> Sequence[Any]:
     """Return values enough to see whether a field takes what an axis gives it."""
     return levels(values) or [at(values, share) for share in (0.001, 0.5, 0.999)]
+
+
+def _rounded(value: float, low: float = -math.inf, high: float = math.inf) -> float:
+    """Return a value to twelve digits, as many as anybody reads, and never out of its bounds."""
+    return min(max(float(f"{value:.12g}"), low), high)
 
 
 def _written(value: float, unit: str) -> Any:

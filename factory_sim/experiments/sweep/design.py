@@ -24,15 +24,12 @@ def points(sweep: Sweep) -> list[Point]:
     """
     axes = list(sweep.fields.values())
     if sweep.design == "grid":
-        steps = [range(len(levels(next(iter(fields.values()))))) for fields in axes]
-        return [
-            {
-                path: levels(values)[index]
-                for fields, index in zip(axes, place, strict=True)
-                for path, values in fields.items()
-            }
-            for place in product(*steps)
+        columns = [{path: levels(values) for path, values in fields.items()} for fields in axes]
+        steps = [
+            [dict(zip(column, row, strict=True)) for row in zip(*column.values(), strict=True)]
+            for column in columns
         ]
+        return [{k: v for step in place for k, v in step.items()} for place in product(*steps)]
     drawn = _DESIGNS[sweep.design](len(axes), seed=sweep.seed).random(sweep.points or 0)
     # Neither end of a distribution without bounds is a number.
     return [

@@ -96,12 +96,13 @@ def run_sweep(
     for batch in _batches(own):
         wanted = [(place, number) for place in open_points for number in batch]
         rows += _rows(wanted, first, lambda tasks: gather(tasks, crew, store, progress))
+        if batch.start == 0:
+            check_metrics(own, [row.outcome for row in rows])
         if own.stop is not None:
             open_points = _undecided(rows, open_points, own.stop)
     rows.sort(key=lambda row: (row.point, row.replication))
-    if "metrics" in own.model_fields_set:
-        check_metrics(own.metrics, [row.outcome for row in rows])
-    runs = frame(rows, grid, own.metrics, described.base.get("seed", 0))
+    decided = (own.stop.metric,) if own.stop is not None else ()
+    runs = frame(rows, grid, (*own.metrics, *decided), described.base.get("seed", 0))
     axes = {
         name: [field_column(path, [p[path] for p in grid])[0] for path in fields]
         for name, fields in own.fields.items()

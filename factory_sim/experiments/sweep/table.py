@@ -14,6 +14,7 @@ import pandas as pd
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.task import Failed, Figures
 from factory_sim.experiments.sweep.design import Point
+from factory_sim.experiments.sweep.spec import Sweep
 from factory_sim.metrics.statistics import interval
 from factory_sim.units import in_unit, split
 
@@ -108,17 +109,17 @@ def field_column(path: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
     return path, [value if isinstance(value, str) else json.dumps(value) for value in values]
 
 
-def check_metrics(metrics: Sequence[str], outcomes: Sequence[Figures | Failed]) -> None:
+def check_metrics(sweep: Sweep, outcomes: Sequence[Figures | Failed]) -> None:
     """Raise InputError for metrics that no run has, if there is a run at all."""
+    asked = {}
+    if "metrics" in sweep.model_fields_set:
+        asked = {f"metrics.{index}": metric for index, metric in enumerate(sweep.metrics)}
     known = _known(outcomes)
-    if known:
-        raise_for = [
-            Problem(f"metrics.{index}", _no_such(metric, known))
-            for index, metric in enumerate(metrics)
-            if not _within(metric, known)
-        ]
-        if raise_for:
-            raise InputError(raise_for)
+    missing = {where: metric for where, metric in asked.items() if not _within(metric, known)}
+    if sweep.stop is not None and sweep.stop.metric not in known:
+        missing["stop.metric"] = sweep.stop.metric
+    if known and missing:
+        raise InputError(Problem(w, _no_such(metric, known)) for w, metric in missing.items())
 
 
 def _no_such(metric: str, known: Sequence[str]) -> str:
