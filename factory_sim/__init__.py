@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from factory_sim.experiments.compare import compare
+    from factory_sim.experiments.sweep.run import sweep
     from factory_sim.factory.check import Check, check
     from factory_sim.factory.run import Progress, Run, simulate
     from factory_sim.scenario.load import load
 
-__all__ = ["Check", "Progress", "Run", "__version__", "check", "load", "simulate"]
+__all__ = [
+    "Check",
+    "Progress",
+    "Run",
+    "__version__",
+    "check",
+    "compare",
+    "load",
+    "simulate",
+    "sweep",
+]
 
 _HOMES = {
     "Check": "factory.check",
@@ -26,6 +38,8 @@ _HOMES = {
     "Run": "factory.run",
     "simulate": "factory.run",
     "load": "scenario.load",
+    "sweep": "experiments.sweep.run",
+    "compare": "experiments.compare",
 }
 
 

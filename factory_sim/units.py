@@ -41,10 +41,8 @@ def parse(text: str, unit: str, example: str) -> float:
     number, written = float(match[1]), match[2]
     if not written:
         raise ValueError(f"{text!r} has no unit; {hint}")
-    written = written.replace("%", "percent")
-    written = f"1{written}" if written.startswith("/") else written
     try:
-        value = float((number * registry().parse_expression(written)).to(unit).magnitude)
+        value = float((number * registry().parse_expression(_pint(written))).to(unit).magnitude)
     except pint.DimensionalityError:
         raise ValueError(f"{text!r} has the wrong unit; {hint}") from None
     except Exception:
@@ -53,6 +51,39 @@ def parse(text: str, unit: str, example: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not a finite number; {hint}")
     return value
+
+
+def split(text: str) -> tuple[float, str]:
+    """Return number and unit of a text such as `20 MW`; the unit may be empty.
+
+    Raises ValueError for a text that does not begin with a finite number.
+    """
+    match = _NUMBER_THEN_UNIT.fullmatch(text.strip())
+    if not match or not math.isfinite(float(match[1])):
+        raise ValueError(f"{text!r} is not a number with a unit; write for example '20 MW'")
+    return float(match[1]), match[2]
+
+
+def in_unit(text: str, unit: str) -> float:
+    """Return the number that a text such as `2 MW` is in another unit, written as people do: `kW`.
+
+    Raises ValueError where the two do not measure the same.
+    """
+    number, written = split(text)
+    if written == unit:
+        return number
+    try:
+        own, other = (registry().parse_expression(_pint(name)) for name in (written, unit))
+        return float((number * own).to(other).magnitude)
+    except Exception:
+        # pint raises a dozen kinds of error for text that is no unit at all.
+        raise ValueError(f"{text!r} cannot be said in {unit or 'a number without unit'}") from None
+
+
+def _pint(unit: str) -> str:
+    """Return a unit as pint reads it."""
+    unit = unit.replace("%", "percent")
+    return f"1{unit}" if unit.startswith("/") else unit or "1"
 
 
 def quantity(unit: str, example: str) -> Any:

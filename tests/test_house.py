@@ -44,7 +44,7 @@ FLOORS = (
     {"workload", "physics"},
     {"scenario"},
     {"catalog"},
-    {"units", "errors", "frozen"},
+    {"units", "errors", "frozen", "atomic"},
 )
 """The rooms from the roof to the ground. Imports go down only, or stay in the room."""
 

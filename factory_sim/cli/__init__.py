@@ -1,4 +1,4 @@
-"""The terminal: `factory-sim run`, `check`, `catalog`, `schema`."""
+"""The terminal: `factory-sim run`, `check`, `sweep`, `catalog` and their like."""
 
 from __future__ import annotations
 

@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from factory_sim import __version__
-from factory_sim.cli import calibrate, catalog, check, claims, clocks, probe, run, schema, validate
+from factory_sim.cli import (
+    calibrate,
+    catalog,
+    check,
+    claims,
+    clocks,
+    compare,
+    probe,
+    run,
+    schema,
+    sweep,
+    validate,
+)
 from factory_sim.cli.plain_speech import PlainSpeech
 
 
@@ -43,6 +55,8 @@ def factory_sim(
 
 app.command()(run.run)
 app.command()(check.check)
+app.command()(sweep.sweep)
+app.command()(compare.compare)
 app.command()(clocks.clocks)
 app.command()(claims.claims)
 app.command()(catalog.catalog)

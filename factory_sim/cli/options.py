@@ -38,6 +38,16 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Have a Dask cluster do the runs: the address of its scheduler, such as "
+        "tcp://scheduler:8786.",
+        show_default=False,
+    ),
+]
 CatalogFolder = Annotated[
     Path | None,
     typer.Option(

@@ -1,7 +1,7 @@
 """How a command ends when it cannot do as asked: one plain line per problem, never a traceback.
 
 Exit codes: 0 done; 1 the reader of the output left early; 2 the input cannot be used;
-130 interrupted (Ctrl-C).
+3 done, but for some runs of many, which failed; 130 interrupted (Ctrl-C).
 """
 
 from __future__ import annotations

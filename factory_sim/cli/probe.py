@@ -52,11 +52,11 @@ def probe(
     several GPUs, and board power under each. Clocks and power limits are read, never set. Run it
     while nothing else uses the GPU. Needs pip install 'factory_sim[probe]'.
     """
+    from factory_sim.atomic import replacing
     from factory_sim.probe.entry import entry_name, write
     from factory_sim.probe.figures import figures
     from factory_sim.probe.measure import sweep
     from factory_sim.probe.open import open_device
-    from factory_sim.report.atomic import replacing
     from factory_sim.report.folder import check_target
 
     if out.exists() and out.is_dir() and any(out.iterdir()):

@@ -7,6 +7,8 @@ Confidence intervals are 95 %, by batch means: the requests in order of arrival 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
@@ -38,3 +40,15 @@ def half_widths(values: NDArray[np.float64]) -> dict[str, float]:
         if size * (100 - p) / 100 >= 5:
             found[f"p{p}"] = t * float(np.percentile(batches, p, axis=1).std(ddof=1))
     return found
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the mean of independent values and the half width of its 95 % interval.
+
+    values: 1-D, of which replications give one each. NaN: the mean of none, the width below two.
+    """
+    count = len(values)
+    mean = float(values.mean()) if count else math.nan
+    if count < 2:
+        return mean, math.nan
+    return mean, float(stdtrit(count - 1, 0.975) * values.std(ddof=1) / np.sqrt(count))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 
+from factory_sim.atomic import write
 from factory_sim.errors import InputError, Problem
-from factory_sim.report.atomic import sync
 
 
 def check_file(path: Path, option: str) -> None:
@@ -33,20 +32,13 @@ def write_file(path: Path, content: str | bytes, option: str) -> Path:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     target = Path(os.path.realpath(path))
-    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         if path.exists() and not path.is_file():
             with path.open("wb") as stream:
                 stream.write(data)
             return path
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(data)
-            sync(partial)
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-        sync(target.parent)
+        write(target, data)
     except OSError as error:
         said = f"cannot be written: {error.strerror or error}"
         raise _unusable(path, option, said) from error

@@ -25,9 +25,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from factory_sim.atomic import recover, replacing, sync
 from factory_sim.errors import InputError, Problem
 from factory_sim.metrics import SCHEMA_VERSION
-from factory_sim.report.atomic import recover, replacing, sync
 from factory_sim.report.saved import SavedRun, keeps_rows
 
 

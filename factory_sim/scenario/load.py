@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -36,7 +36,7 @@ def load(
     Raises InputError with every problem found.
     """
     source = Path(path) if path is not None else built_in("quickstart")
-    given = _anchored(_read(source), source.resolve().parent)
+    given = anchored(read_mapping(source), source.resolve().parent)
     for text in overrides:
         _override(given, text)
     if catalog is not None:
@@ -49,6 +49,23 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
 
     Raises InputError with every problem found.
     """
+    try:
+        return _validated(given)
+    except ValidationError as error:
+        raise InputError(plain_problems(error, Scenario)) from None
+
+
+def field_problems(given: dict[str, Any]) -> list[Problem]:
+    """Return what is wrong with single fields, before any is held against the others."""
+    try:
+        _validated(given)
+    except ValidationError as error:
+        if any(item["loc"] for item in error.errors()):
+            return plain_problems(error, Scenario)
+    return []
+
+
+def _validated(given: dict[str, Any]) -> Scenario:
     folder = given.get("catalog")
     if isinstance(folder, str) and not Path(folder).is_dir():
         raise InputError(
@@ -56,10 +73,7 @@ def scenario_from(given: dict[str, Any]) -> Scenario:
         )
     facts = load_catalog(Path(folder) if isinstance(folder, str) else None)
     context = {"catalog": facts, "base": Path(), "starts_at": _start(given.get("starts_at"))}
-    try:
-        return Scenario.model_validate(given, context=context)
-    except ValidationError as error:
-        raise InputError(plain_problems(error, Scenario)) from None
+    return Scenario.model_validate(given, context=context)
 
 
 def _start(given: Any) -> datetime | None:
@@ -88,7 +102,8 @@ def json_schema() -> dict[str, Any]:
     return Scenario.model_json_schema()
 
 
-def _read(source: Path) -> dict[str, Any]:
+def read_mapping(source: Path) -> dict[str, Any]:
+    """Return the keys and values of a YAML file; InputError, which names it, for anything else."""
     try:
         text = source.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -107,21 +122,37 @@ def _read(source: Path) -> dict[str, Any]:
     return given
 
 
-def _anchored(given: Any, base: Path) -> Any:
+def files_of(given: Any, key: Any = None) -> Iterator[Path]:
+    """Yield the files and folders that a scenario's plain data name, at any depth."""
+    if isinstance(given, dict):
+        for name, value in given.items():
+            yield from files_of(value, name)
+    elif isinstance(given, list):
+        for value in given:
+            yield from files_of(value)
+    elif isinstance(given, str) and _names_file(key, given):
+        yield Path(given)
+
+
+def anchored(given: Any, base: Path) -> Any:
     """Return the data with relative file names made absolute, from `base`."""
     if isinstance(given, dict):
-        return {key: _anchor(key, value, base) for key, value in given.items()}
+        return {key: anchor(key, value, base) for key, value in given.items()}
     if isinstance(given, list):
-        return [_anchored(value, base) for value in given]
+        return [anchored(value, base) for value in given]
     return given
 
 
-def _anchor(key: Any, value: Any, base: Path) -> Any:
-    ending = _FILES_BY_ENDING.get(key) if isinstance(key, str) else None
-    named = key in _FILES or (ending is not None and str(value).endswith(ending))
-    if named and isinstance(value, str):
+def anchor(key: Any, value: Any, base: Path) -> Any:
+    """Return the value of a key with relative file names made absolute, from `base`."""
+    if isinstance(value, str) and _names_file(key, value):
         return str(base / value)
-    return _anchored(value, base)
+    return anchored(value, base)
+
+
+def _names_file(key: Any, value: str) -> bool:
+    ending = _FILES_BY_ENDING.get(key) if isinstance(key, str) else None
+    return key in _FILES or (ending is not None and value.endswith(ending))
 
 
 def _override(given: dict[str, Any], text: str) -> None:
@@ -133,7 +164,7 @@ def _override(given: dict[str, Any], text: str) -> None:
         value = yaml.safe_load(written)
     except yaml.YAMLError:
         raise InputError(Problem(f"--set {path}", f"{written!r} is not valid YAML")) from None
-    override(given, path, _anchor(path.rpartition(".")[2], value, Path.cwd()), text)
+    override(given, path, anchor(path.rpartition(".")[2], value, Path.cwd()), text)
 
 
 def override(given: dict[str, Any], path: str, value: Any, text: str = "") -> None:

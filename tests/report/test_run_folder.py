@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from factory_sim import atomic
 from factory_sim.errors import InputError, Problem
-from factory_sim.report import atomic, folder
+from factory_sim.report import folder
 from tests.report import synthetic
 
 TABLES = ["requests.parquet", "run.json", "scenario.yaml", "summary.json", "timeseries.parquet"]

@@ -1,4 +1,4 @@
-"""A folder that is replaced whole: it holds the old content or the new, never a half.
+"""A file or folder that is replaced whole: it holds the old content or the new, never a half.
 
 The new content is made beside the target, on the same file system, under a hidden name. A
 process killed at any moment leaves the target as it was; cut in the one instant between the
@@ -31,6 +31,18 @@ def replacing(target: Path) -> Iterator[Path]:
         _swap(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write(target: Path, data: bytes) -> None:
+    """Have the file `target`, whose folder is there, hold `data`. Raises OSError if it cannot."""
+    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
+    try:
+        partial.write_bytes(data)
+        sync(partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(target.parent)
 
 
 def recover(target: Path) -> None:
