@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from factory_sim.experiments.compare import compare
+    from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
     from factory_sim.factory.check import Check, check
     from factory_sim.factory.run import Progress, Run, simulate
@@ -28,6 +29,7 @@ __all__ = [
     "compare",
     "load",
     "simulate",
+    "size",
     "sweep",
 ]
 
@@ -38,6 +40,7 @@ _HOMES = {
     "Run": "factory.run",
     "simulate": "factory.run",
     "load": "scenario.load",
+    "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",
     "compare": "experiments.compare",
 }

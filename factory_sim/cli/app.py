@@ -17,6 +17,7 @@ from factory_sim.cli import (
     probe,
     run,
     schema,
+    size,
     sweep,
     validate,
 )
@@ -55,6 +56,7 @@ def factory_sim(
 
 app.command()(run.run)
 app.command()(check.check)
+app.command()(size.size)
 app.command()(sweep.sweep)
 app.command()(compare.compare)
 app.command()(clocks.clocks)

@@ -68,3 +68,13 @@ def _bar(stream: TextIO, done: str) -> Progress:
         console=Console(file=stream),
         transient=True,
     )
+
+
+@contextlib.contextmanager
+def note(stream: TextIO) -> Iterator[Callable[[str], None] | None]:
+    """Lend a callback that says what is done now, or None when nobody watches."""
+    if not stream.isatty():
+        yield None
+        return
+    with Console(file=stream).status("starting") as status:
+        yield lambda text: status.update(text)

@@ -83,21 +83,33 @@ def _check_kernel(layouts: Sequence[Layout]) -> None:
         beyond(layouts, scenario.kernel, caching, step_time_of, debug=False)
 
 
+def asked_of(scenario: Scenario, fleet: Fleet, asked: Mapping[str, Asked]) -> Asked | None:
+    """Return what workloads ask of a pool together, if any of them do. asked: by workload."""
+    return together(
+        [
+            # Whom a service will ask is not known.
+            asked[name] if len(scenario.reach(name)) == 1 else asked[name]._replace(per_s=None)
+            for name in dict(sent_to(scenario, fleet))
+            if name in asked
+        ]
+    )
+
+
+def asked_by_all(scenario: Scenario) -> dict[str, Asked]:
+    """Return what each workload asks. Raises InputError for what cannot be read or drawn."""
+    names = scenario.workload
+    return {name: asked_by(scenario, name, _keeps_prefixes(scenario, name)) for name in names}
+
+
 def _pool(scenario: Scenario, fleet: Fleet, asked: Mapping[str, Asked]) -> Section:
     """Return what a pool comes to. asked: by those workloads that can be read."""
     sent = dict(sent_to(scenario, fleet))
-    whole = [
-        # Whom a service will ask is not known.
-        asked[name] if len(scenario.reach(name)) == 1 else asked[name]._replace(per_s=None)
-        for name in sent
-        if name in asked
-    ]
-    mean = together(whole)
+    mean = asked_of(scenario, fleet, asked)
     rows = deployment(fleet, mean)
     if fleet.spec.prefill is not None:
         rows |= crossing(scenario, fleet, mean)
     rows |= swapping(fleet)
-    if len(whole) == len(sent) and caches_prefixes(scenario, fleet):
+    if sent.keys() <= asked.keys() and caches_prefixes(scenario, fleet):
         sessions = any(spec.sessions for spec in sent.values())
         rows["prefix cache"] = (
             f"on: {'sessions go on from what was said' if sessions else 'prompts carry hashes'}"

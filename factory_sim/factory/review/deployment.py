@@ -8,7 +8,7 @@ from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.ideal import Ideal, ideal, ideal_decoding, ideal_prompts
 from factory_sim.physics.vision import Encoding
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
@@ -54,44 +54,53 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
         )
     if asked is None:
         return rows
-    # Where others encode, images cost nothing here.
-    asked = asked if fleet.vision else asked._replace(images=0.0)
     return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
+
+
+def best(fleet: Fleet, asked: Asked) -> Ideal:
+    """Return the best steady state of one of a replica's batches that is asked this for ever."""
+    # Where others encode, images cost nothing here.
+    prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
+    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
+    if fleet.computes_prompts:
+        return ideal_prompts(step_time, prompt, cached, budget, images)
+    most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
+    if fleet.spec.prefill is not None:
+        return ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
+    return ideal(step_time, prompt, output, cached, most, budget, fleet.tokens_per_step, images)
+
+
+def _held(fleet: Fleet, asked: Asked) -> float:
+    """Return how many requests of mean length the KV cache holds."""
+    return fleet.memory.tokens / (asked.prompt + asked.output / 2)
 
 
 def _ideal_of_prompts(fleet: Fleet, asked: Asked, _: str) -> Section:
     """Return the best that a pool which computes prompts can do."""
-    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
-    best = ideal_prompts(step_time, asked.prompt, asked.cached, budget, asked.images)
-    rate = best.requests_per_s * fleet.batches
+    state = best(fleet, asked)
+    rate = state.requests_per_s * fleet.batches
     whole = rate * fleet.represented
     told = (
         f"{rate:,.1f} prompts/s a replica, {whole:,.1f} in all, with steps of "
-        f"{best.step_s * 1e3:.1f} ms"
+        f"{state.step_s * 1e3:.1f} ms"
     )
     return {"ideal rate": told} | _load(asked.per_s, whole)
 
 
 def _ideal(fleet: Fleet, asked: Asked, of_rank: str) -> Section:
     """Return the best that replicas which decode can do. of_rank: where a batch is, in words."""
-    prompt, output, cached, images, per_s, _ = asked
-    held = fleet.memory.tokens / (prompt + output / 2)
+    held, output = _held(fleet, asked), asked.output
     most = max(1, min(fleet.max_num_seqs, int(held)))
-    step_time, each = even_step_time(fleet, 1.0), fleet.tokens_per_step
-    if fleet.spec.prefill is None:
-        budget = fleet.max_step_tokens
-        best = ideal(step_time, prompt, output, cached, most, budget, each, images)
-    else:
-        best = ideal_decoding(step_time, prompt, output, most, each)
+    state = best(fleet, asked)
     bound = "max_num_seqs" if held >= fleet.max_num_seqs else "the KV cache"
-    rate = best.requests_per_s * fleet.batches
+    rate = state.requests_per_s * fleet.batches
     whole = rate * fleet.represented
     return {
         "largest batch": f"{most} requests of mean length{of_rank}: bounded by {bound}",
         "ideal rate": f"{rate * output:,.0f} output tokens/s a replica, {whole * output:,.0f} in "
-        f"all ({whole:,.1f} requests/s), with batches of {best.batch} and steps of "
-        f"{best.step_s * 1e3:.1f} ms",
-    } | _load(per_s, whole)
+        f"all ({whole:,.1f} requests/s), with batches of {state.batch} and steps of "
+        f"{state.step_s * 1e3:.1f} ms",
+    } | _load(asked.per_s, whole)
 
 
 def _load(offered: float | None, ideal_rate: float) -> Section:

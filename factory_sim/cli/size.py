@@ -1,0 +1,104 @@
+"""`factory-sim size`: how much of a site a traffic needs, or how much traffic a site carries."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory_sim.cli.options import CatalogFolder, Dask, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.progress import note
+
+
+class For(StrEnum):
+    """What is sought."""
+
+    demand = "demand"
+    cap = "cap"
+
+
+def size(
+    scenario: Scenario = None,
+    aim: Annotated[
+        For,
+        typer.Option(
+            "--for",
+            help="demand: the fewest replicas (racks, where replicas fill them) that keep every "
+            "promise at this traffic. cap: the most traffic that this site carries.",
+        ),
+    ] = For.demand,
+    slo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Promises in place of the scenario's: chat, code, rag, research or summarise.",
+            show_default=False,
+        ),
+    ] = None,
+    replications: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of each size, every one with its seed.")
+    ] = 3,
+    precision: Annotated[
+        float,
+        typer.Option(metavar="PERCENT", help="Of the load, from one looked at to the next."),
+    ] = 2.0,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    catalog: CatalogFolder = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder that keeps every run; by default sweeps/size. What it holds already "
+            "is not run again.",
+            show_default=False,
+        ),
+    ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write the scenario of the answer there.", show_default=False
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
+) -> None:
+    """Find the fewest replicas for a traffic, or the most traffic for a site; say what binds.
+
+    Exit code 1: no size that fits keeps the promises.
+    """
+    import yaml
+
+    import factory_sim
+    from factory_sim.experiments.runs.crews import crew_of
+    from factory_sim.experiments.sizing.size import run_size
+    from factory_sim.report.file import write_file
+    from factory_sim.report.folder import to_json
+    from factory_sim.report.sizing import document, lines
+
+    own = [] if seed is None else [f"seed={seed}"]
+    given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
+    with crew_of(workers, dask) as crew, note(sys.stderr) as progress:
+        sized = run_size(
+            given,
+            aim.value,
+            crew,
+            slo,
+            replications,
+            precision / 100.0,
+            out,
+            None if progress is None else lambda n, size: progress(f"size {n + 1}: {size:,.4g}"),
+        )
+    if json:
+        sys.stdout.write(to_json(document(sized)))
+    else:
+        for line in lines(sized):
+            print(line)
+    if write is not None and sized.scenario is not None:
+        write_file(write, yaml.safe_dump(sized.scenario, sort_keys=False), "--write")
+    if sized.answer is None:
+        raise typer.Exit(1)

@@ -1,0 +1,47 @@
+"""Promises: the usual ones by name, and whether runs kept theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from factory_sim.experiments.runs.task import Figures
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "chat": {"ttft": "200 ms", "tpot": "50 ms", "percentile": 99},
+    "rag": {"ttft": "300 ms", "tpot": "100 ms", "percentile": 99},
+    "code": {"ttft": "500 ms", "tpot": "150 ms", "percentile": 99},
+    "summarise": {"ttft": "600 ms", "tpot": "30 ms", "e2e": "20 s", "percentile": 95},
+    "research": {"ttft": "2 s", "tpot": "45 ms", "e2e": "90 s", "percentile": 95},
+}
+"""Service levels that others plan with. chat, rag, code: GuideLLM's examples
+(service_level_objectives.md). summarise, research: the llm-d planner's (traffic_and_slos.md)."""
+
+
+class Kept(NamedTuple):
+    """A promise over several runs. who: whose, such as `deployments.chat`; what: of which latency.
+
+    value_ms: the largest of the runs, NaN where none has one. met: in every run.
+    """
+
+    who: str
+    what: str
+    limit_ms: float
+    value_ms: float
+    met: bool
+
+
+def kept(runs: Sequence[Figures]) -> list[Kept]:
+    """Return every promise of some runs of one scenario; empty where nothing was promised."""
+    found = []
+    for key in runs[0]:
+        head, _, last = key.rpartition(".")
+        who, dot, what = head.rpartition(".slo.")
+        if not dot or last != "limit_ms" or not who:
+            continue
+        values = [run.get(f"{head}.value_ms") for run in runs]
+        known = [float(value) for value in values if value is not None]
+        met = all(run[f"{head}.met"] == 1.0 for run in runs)
+        worst = max(known) if len(known) == len(values) else float("inf")
+        found.append(Kept(who, what, float(runs[0][key]), worst, met))
+    return found

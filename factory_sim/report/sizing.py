@@ -1,0 +1,169 @@
+"""A sizing in the terminal and as JSON: the answer, what a perfect system needs, and what binds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from factory_sim.experiments.sizing.promises import Kept
+from factory_sim.experiments.sizing.size import Looked, Sized
+from factory_sim.report.causes import CAUSES, words
+from factory_sim.report.layout import entry, table
+from factory_sim.report.sweep import records
+from factory_sim.report.text import duration, megawatts, number, percent
+
+_MOST_CAUSES = 3
+
+
+def lines(sized: Sized) -> Iterator[str]:
+    """Yield what a terminal shows of a search: the answer first."""
+    if sized.aim == "demand":
+        yield f"The fewest {sized.unit} that keep every promise at this traffic"
+    else:
+        yield "The most traffic that this site carries with every promise kept"
+    yield from entry("answer", _answer(sized))
+    yield from entry("perfect system", _perfect(sized))
+    if sized.beyond is not None:
+        yield from entry("breaks first", _breaks(sized))
+        yield from entry("what binds", _binds(sized.beyond))
+    if sized.bounds.power < 1.0:
+        share = percent(sized.bounds.power)
+        told = f"the grid limit is {share} of what all GPUs draw at their power limits"
+        yield from entry("power cap", told)
+    yield from table(list(_rows(sized)))
+    seeds = "one run of each" if sized.replications == 1 else f"{sized.replications} runs of each"
+    yield from entry("runs", f"{seeds}; every one has to keep the promises, and the worst is shown")
+
+
+def document(sized: Sized) -> dict[str, Any]:
+    """Return a search as plain data."""
+    answer, beyond = sized.answer, sized.beyond
+    pools = [
+        {
+            "pool": pool.pool,
+            "requests_per_s_asked": pool.asked_per_s,
+            "requests_per_s_of_a_perfect_replica": pool.replica_per_s,
+            "replicas_of_a_perfect_system": pool.needed,
+        }
+        for pool in sized.bounds.pools
+    ]
+    return {
+        "for": sized.aim,
+        "unit": sized.unit,
+        "answer": None if answer is None else answer.size,
+        "breaks_first": None if beyond is None else _named(_worst(beyond)),
+        "time_lost_beyond": None if beyond is None else dict(_lost(beyond)),
+        "bounds": pools,
+        "replications": sized.replications,
+        "looked_at": records(sized.table),
+    }
+
+
+def _answer(sized: Sized) -> str:
+    looked = sized.answer
+    if looked is None:
+        return "none: no size that fits keeps the promises"
+    goodput = _mean(looked, "goodput_requests_per_s")
+    carried = (
+        f"goodput {number(goodput)} requests/s, "
+        f"{number(_mean(looked, 'goodput_output_tokens_per_s'))} output tokens/s"
+    )
+    watts = (
+        f"{megawatts(_mean(looked, 'grid_power_mw.mean'))} at the meter in the mean, "
+        f"{megawatts(max(float(run['grid_power_mw.max']) for run in looked.runs))} at most"
+    )
+    gpus = f"{_mean(looked, 'gpus'):,.0f} GPUs"
+    if sized.aim == "demand":
+        return f"{_size(sized, looked)} on {gpus}; {carried}; {watts}"
+    return f"{_size(sized, looked)}; {carried}; {gpus}, {watts}"
+
+
+def _size(sized: Sized, looked: Looked) -> str:
+    if sized.unit == "load":
+        return f"{number(looked.size)} times the traffic that is given"
+    one = looked.size == 1
+    return f"{looked.size:,.0f} {sized.unit.removesuffix('s') if one else sized.unit}"
+
+
+def _perfect(sized: Sized) -> str:
+    pools = [pool for pool in sized.bounds.pools if pool.needed is not None]
+    if not pools:
+        return "unknown: clients wait for answers, and send as fast as they get them"
+    if sized.aim == "demand":
+        (pool,) = pools
+        told = (
+            f"{number(pool.needed or 0.0)} replicas, whose batches are always full and never wait"
+        )
+        if sized.answer is not None and sized.unit == "replicas" and pool.needed:
+            told += f"; this takes {percent(sized.answer.size / pool.needed - 1.0)} more"
+        return told
+    load = sized.bounds.load or 0.0
+    told = f"{number(1.0 / load)} times the traffic, with batches always full that never wait"
+    if sized.answer is not None:
+        told += f"; this carries {percent(sized.answer.size * load)} of it"
+    return told
+
+
+def _breaks(sized: Sized) -> str:
+    beyond = sized.beyond
+    assert beyond is not None
+    worst = _worst(beyond)
+    whose = worst.who.rpartition(".")[2]
+    value = "for ever" if worst.value_ms == float("inf") else duration(worst.value_ms / 1e3)
+    limit = duration(worst.limit_ms / 1e3)
+    return f"{worst.what.upper()} of {whose}: {value} at {_size(sized, beyond)}, over {limit}"
+
+
+def _binds(beyond: Looked) -> str:
+    """Return where the GPU-seconds went of the size that breaks a promise."""
+    lost = sorted(_lost(beyond), key=lambda each: -each[1])
+    told = ", ".join(f"{words(cause)} {percent(share)}" for cause, share in lost[:_MOST_CAUSES])
+    largest = lost[0][0]
+    return f"{CAUSES[largest].meaning if largest in CAUSES else words(largest)} ({told})"
+
+
+def _lost(looked: Looked) -> list[tuple[str, float]]:
+    """Return the shares of GPU-seconds by cause: means over the runs."""
+    head = "time_lost."
+    causes = [key for key in looked.runs[0] if key.startswith(head)]
+    return [(key.removeprefix(head), _mean(looked, key)) for key in causes]
+
+
+def _worst(looked: Looked) -> Kept:
+    """Return the promise that is broken by most, or nearest to it."""
+    return max(looked.promises, key=lambda each: (not each.met, each.value_ms / each.limit_ms))
+
+
+def _named(promise: Kept) -> dict[str, Any]:
+    return {
+        "promise": f"{promise.who}.{promise.what}",
+        "limit_ms": promise.limit_ms,
+        "value_ms": None if promise.value_ms == float("inf") else promise.value_ms,
+    }
+
+
+def _mean(looked: Looked, figure: str) -> float:
+    values = [float(run.get(figure, 0.0)) for run in looked.runs]
+    return sum(values) / len(values)
+
+
+def _rows(sized: Sized) -> Iterator[list[str]]:
+    """Yield a line for each size that was looked at."""
+    several = len({promise.who for promise in sized.looked[0].promises}) > 1
+    heads = [
+        promise.what.upper() + (f" {promise.who.rpartition('.')[2]}" if several else "")
+        for promise in sized.looked[0].promises
+    ]
+    yield [sized.unit, "kept", *heads, "goodput/s", "at the meter", ""]
+    for looked in sized.looked:
+        yield [
+            number(looked.size, 4) if sized.unit == "load" else f"{looked.size:,.0f}",
+            "yes" if looked.met else "no",
+            *(
+                "never" if each.value_ms == float("inf") else duration(each.value_ms / 1e3)
+                for each in looked.promises
+            ),
+            number(_mean(looked, "goodput_requests_per_s")),
+            megawatts(_mean(looked, "grid_power_mw.mean")),
+            "<- answer" if looked is sized.answer else "",
+        ]
