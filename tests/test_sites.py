@@ -11,9 +11,10 @@ import pytest
 
 import factory_sim as fs
 from factory_sim.factory.layout import lay_out
+from tests.test_house import SWEEPS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-SITES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+SITES = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in SWEEPS)
 
 
 @pytest.mark.parametrize("name", [site for site in SITES if site != "azure_chat"])

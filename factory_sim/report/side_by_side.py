@@ -71,12 +71,13 @@ def _cells(
         return percent(value) if group == "time_lost" else number(scale * value, 4)
 
     def change(value: float) -> str:
-        sign = "-" if value < 0.0 else "+"
         if group == "figures" and first:
             return f"{100.0 * value / abs(first):+.1f} %"
-        return (
-            f"{100.0 * value:+.1f} %" if group == "time_lost" else sign + number(scale * abs(value))
-        )
+        if group == "time_lost":
+            return f"{100.0 * value:+.1f} %"
+        size = max(abs(first), abs(mean)) or 1.0
+        value = round(value / size, 5) * size  # beyond that it is how numbers are kept
+        return ("-" if value < 0.0 else "+") + number(scale * abs(value))
 
     label = words(figure) if group == "time_lost" else LABELS.get(figure, figure).replace("_", " ")
     told = change(difference) if abs(difference) > half_width else "~"

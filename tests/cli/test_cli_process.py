@@ -10,7 +10,17 @@ import pytest
 
 from factory_sim import __version__
 
-COMMANDS = ("run", "check", "catalog", "schema", "validate", "calibrate", "probe")
+COMMANDS = (
+    "run",
+    "check",
+    "sweep",
+    "compare",
+    "catalog",
+    "schema",
+    "validate",
+    "calibrate",
+    "probe",
+)
 
 
 def process(*arguments: str, before: str = "") -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from factory_sim import atomic
+from factory_sim.atomic import write
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.task import Done, Figures, Task, from_parquet
 
@@ -55,7 +55,7 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write(path, content)
+        write(path, content)
 
 
 def _unusable(folder: Path, message: str) -> InputError:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import factory_sim
+from factory_sim import __version__
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import files_of, scenario_from
@@ -140,13 +140,13 @@ def release() -> str:
 
     So a run of yesterday's code is never taken for one of today's, in a checkout too.
     """
-    root = Path(factory_sim.__file__).parent
+    root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root)
         if inside.parts[0] not in _APART and path.suffix in (".py", ".yaml"):
             digest.update(inside.as_posix().encode() + b"\n" + path.read_bytes())
-    return f"{factory_sim.__version__}+{digest.hexdigest()[:12]}"
+    return f"{__version__}+{digest.hexdigest()[:12]}"
 
 
 def _content(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from factory_sim import atomic
+from factory_sim.atomic import write
 from factory_sim.errors import InputError
 from factory_sim.experiments.runs.crews import Crew, crew_of
 from factory_sim.experiments.runs.gather import Progress, Results, gather
@@ -181,7 +181,7 @@ def _narrow(values: Sequence[Any], share: float) -> bool:
 def _save(index: Path, runs: pd.DataFrame) -> str:
     """Write the index of a sweep; return why it cannot be, if so: no reason to lose it."""
     try:
-        atomic.write(index, to_parquet(runs))
+        write(index, to_parquet(runs))
     except OSError as error:
         return f"{index} could not be written: {error.strerror or error}"
     return ""

@@ -143,11 +143,11 @@ def _within(metric: str, known: Sequence[str]) -> list[str]:
 def _figure_column(name: str, outcomes: Sequence[Figures | Failed]) -> list[Any]:
     """Return a figure of each run; None where it has none. What a ledger leaves out is 0."""
     ledger = name.rpartition(".")[0]
-    absent = 0.0 if ledger.rpartition(".")[2] in LEDGERS else None
+    adds_up = ledger.rpartition(".")[2] in LEDGERS
     found: list[Any] = []
     for outcome in outcomes:
-        if isinstance(outcome, Failed) or not _within(ledger or name, list(outcome)):
-            found.append(None)
-        else:
-            found.append(outcome.get(name, absent))
+        value = None if isinstance(outcome, Failed) else outcome.get(name)
+        if value is None and adds_up and not isinstance(outcome, Failed):
+            value = 0.0 if _within(ledger, list(outcome)) else None
+        found.append(value)
     return found

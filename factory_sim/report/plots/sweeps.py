@@ -116,13 +116,13 @@ def _panels(
     columns = min(len(axes), 3)
     rows = math.ceil(len(axes) / columns)
     figure.set_size_inches(11.0, 2.0 + 3.5 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).flat
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharey=True).flat)
     for panel, axis, name in zip(panels, axes, names, strict=False):
         places = _places(panel, points[axis], axis)
         panel.plot(places, points[metric], "o", color=style.BLUE, alpha=0.7, markersize=4)
         panel.set_xlabel(name)
         _scale(panel, points[metric].to_numpy(), metric if panel is panels[0] else "")
-    for panel in list(panels)[len(axes) :]:
+    for panel in panels[len(axes) :]:
         panel.set_axis_off()
 
 
