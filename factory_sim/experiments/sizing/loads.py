@@ -8,6 +8,7 @@ from math import ceil
 from typing import Any
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.units import split
 
 
 def at_load(given: Mapping[str, Any], factor: float) -> dict[str, Any]:
@@ -20,21 +21,25 @@ def at_load(given: Mapping[str, Any], factor: float) -> dict[str, Any]:
     found = copy.deepcopy(dict(given))
     for name, workload in found["workload"].items():
         arrivals = workload["arrivals"]
-        where = f"workload.{name}.arrivals"
-        _RAISE[arrivals["process"]](arrivals, factor, where)
+        _RAISE[arrivals["process"]](arrivals, factor, f"workload.{name}.arrivals")
         if arrivals.get("requests") is not None:
             arrivals["requests"] = max(1, round(arrivals["requests"] * factor))
     return found
 
 
+def _times(quantity: str, factor: float) -> str:
+    number, unit = split(quantity)
+    return f"{number * factor!r} {unit}"
+
+
 def _rate(arrivals: dict[str, Any], factor: float, _: str) -> None:
-    arrivals["rate"] *= factor
+    arrivals["rate"] = _times(arrivals["rate"], factor)
 
 
 def _rates(kind: str) -> Any:
     def raised(arrivals: dict[str, Any], factor: float, _: str) -> None:
         for part in arrivals[kind]:
-            part["rate"] *= factor
+            part["rate"] = _times(part["rate"], factor)
 
     return raised
 
