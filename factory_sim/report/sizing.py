@@ -73,9 +73,10 @@ def _answer(sized: Sized) -> str:
         f"{megawatts(max(float(run['grid_power_mw.max']) for run in looked.runs))} at most"
     )
     gpus = f"{_mean(looked, 'gpus'):,.0f} GPUs"
-    if sized.aim == "demand":
-        return f"{_size(sized, looked)} on {gpus}; {carried}; {watts}"
-    return f"{_size(sized, looked)}; {carried}; {gpus}, {watts}"
+    if sized.unit == "replicas" and sized.scenario is not None:
+        racks = sized.scenario["racks"][0]["count"]
+        gpus = f"{racks:,} {'rack' if racks == 1 else 'racks'} with {gpus}"
+    return f"{_size(sized, looked)}, {gpus}; {carried}; {watts}"
 
 
 def _size(sized: Sized, looked: Looked) -> str:
