@@ -25,7 +25,7 @@ def lines(sized: Sized) -> Iterator[str]:
     yield from entry("perfect system", _perfect(sized))
     if sized.beyond is not None:
         yield from entry("breaks first", _breaks(sized))
-        yield from entry("what binds", _binds(sized.beyond))
+        yield from entry("what binds", _binds(sized, sized.beyond))
     if sized.bounds.power < 1.0:
         share = percent(sized.bounds.power)
         told = f"the grid limit is {share} of what all GPUs draw at their power limits"
@@ -115,12 +115,23 @@ def _breaks(sized: Sized) -> str:
     return f"{worst.what.upper()} of {whose}: {value} at {_size(sized, beyond)}, over {limit}"
 
 
-def _binds(beyond: Looked) -> str:
+def _binds(sized: Sized, beyond: Looked) -> str:
     """Return where the GPU-seconds went of the size that breaks a promise."""
+    if sized.answer is None and sized.aim == "cap":
+        return (
+            "the promise itself, which even this little traffic breaks: make replicas faster (more "
+            "GPUs for each, fewer bits), prompts shorter, or promise less"
+        )
+    if sized.answer is None:
+        return "room: the grid limit, or the row of racks, holds no more"
     lost = sorted(_lost(beyond), key=lambda each: -each[1])
     told = ", ".join(f"{words(cause)} {percent(share)}" for cause, share in lost[:_MOST_CAUSES])
     largest = lost[0][0]
-    return f"{CAUSES[largest].meaning if largest in CAUSES else words(largest)} ({told})"
+    meaning = CAUSES[largest].meaning if largest in CAUSES else words(largest)
+    level, slowed = beyond.runs[0].get("binding_limit"), dict(lost).get("power_throttled", 0.0)
+    if level is None or largest == "power_throttled" or not slowed:
+        return f"{meaning} ({told})"
+    return f"{meaning} ({told}); the limit of the {level} slows it by {percent(slowed)}"
 
 
 def _lost(looked: Looked) -> list[tuple[str, float]]:

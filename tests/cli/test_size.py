@@ -76,7 +76,11 @@ def test_where_nothing_keeps_the_promises_the_exit_code_says_so(factory_sim_comm
     options = ("--set", "deployments.d.slo={ttft: 1 ms}", "--set", "site.grid_limit=15 kW")
     code, out, err = factory_sim_command("size", "busy.yaml", "--workers", "1", *options)
     assert (code, err) == (1, "")
-    assert "answer                 none: no size that fits keeps the promises" in out
+    assert "answer none: no size that fits keeps the promises" in " ".join(out.split())
+    assert "what binds room: the grid limit, or the row of racks," in " ".join(out.split())
+    code, out, _ = factory_sim_command("size", "busy.yaml", "--for", "cap", *options[:2])
+    assert code == 1
+    assert "what binds the promise itself, which even this little" in " ".join(out.split())
 
 
 def test_mistakes_are_said(factory_sim_command, here):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import factory_sim as fs
 from factory_sim.errors import InputError
-from factory_sim.experiments.runs.crews import Alone, Crew
+from factory_sim.experiments.runs.crews import Alone, Crew, crew_of
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.promises import PRESETS, kept
 from factory_sim.experiments.sizing.search import threshold
@@ -271,3 +272,45 @@ def test_load_superposes_a_trace(factor: float, copies: int, share: float) -> No
     arrivals = scenario_from(at_load(own, factor)).workload["w"].arrivals
     assert arrivals.superpose == copies  # type: ignore[union-attr]
     assert arrivals.thin == pytest.approx(share)  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not AZURE.exists(), reason="needs ../shared/data/traces/azure2023_conv.csv")
+def test_fifty_times_the_azure_hour_needs_what_trying_every_count_finds(tmp_path: Path) -> None:
+    """Twenty-odd replicas of a 70B model for a million requests an hour, found in two minutes."""
+    pytest.importorskip("numba")
+    trace = {"process": "trace", "path": str(AZURE), "superpose": 50}
+    own: dict[str, Any] = {
+        "name": "azure",
+        "seed": 1,
+        "duration": "1 h",
+        "kernel": "auto",
+        "site": {"grid_limit": "1 MW", "pue": 1.3},
+        "racks": [{"system": "dgx-h100", "count": 1}],
+        "deployments": {
+            "chat": {
+                "model": "llama-3.1-70b",
+                "precision": "fp8",
+                "parallelism": {"tp": 4},
+                "replicas": 1,
+                "engine": {"profile": "vllm", "max_num_seqs": 256, "max_num_batched_tokens": 8192},
+                "router": "least-outstanding",
+                "slo": {"ttft": "2 s", "tpot": "60 ms", "percentile": 99},
+            }
+        },
+        "workload": {"chat": {"deployment": "chat", "arrivals": trace}},
+    }
+    started = time.perf_counter()
+    with crew_of(2) as crew:
+        found = run_size(scenario_from(own), "demand", crew, out=tmp_path, replications=2)
+    print(f"\n{found.table.to_string()}\nin {time.perf_counter() - started:.0f} s")
+    assert time.perf_counter() - started < 240.0  # the aim is 120 s, alone on two cores
+    assert found.answer is not None and found.answer.size > 20
+    count = int(found.answer.size)
+    tried = {}
+    for n in range(count - 4, count + 3):
+        own["deployments"]["chat"]["replicas"] = n
+        own["racks"][0]["count"] = -(-n // 8)
+        tried[n] = keeps(scenario_from(own))
+    print(tried)
+    assert tried == {n: n >= count for n in tried}
