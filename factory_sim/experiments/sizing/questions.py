@@ -6,7 +6,7 @@ Each is a whole number to be found: that many, or a rung of a ladder of loads.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, exp, floor, log
+from math import ceil, exp, floor, inf, log
 from typing import Any, Protocol
 
 from factory_sim.errors import InputError, Problem
@@ -25,6 +25,9 @@ MOST = 1_000_000
 LEAST_LOAD, MOST_LOAD = 1e-3, 2.0
 """Shares of the best load between which the most that is carried is sought. Beyond the best it is
 sought too: in a short run, what cannot last may pass."""
+
+LEAST_REQUESTS = 100.0
+"""Requests of a run, in the mean, below which no load is looked at: promises to nobody are kept."""
 
 
 class Question(Protocol):
@@ -119,9 +122,10 @@ class Cap:
         load = self.bounds.load
         self._best = 1.0 if load is None else 1.0 / load
         self._step = log(1.0 + precision)
-        self.lowest, self.highest = (
-            floor(log(share) / self._step) for share in (LEAST_LOAD, MOST_LOAD)
-        )
+        asked = [pool.asked_per_s for pool in self.bounds.pools if pool.asked_per_s is not None]
+        sent = max(asked, default=inf) * scenario_from(given).duration * self._best
+        least = min(max(LEAST_LOAD, LEAST_REQUESTS / sent), MOST_LOAD)
+        self.lowest, self.highest = (floor(log(each) / self._step) for each in (least, MOST_LOAD))
         self.start = floor(log(0.8) / self._step)
         self.stride = max(1, round(0.1 / self._step))
         at_load(given, 1.0)  # refuses what has no rate
