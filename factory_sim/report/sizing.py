@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from math import inf, nan
 from typing import Any
 
 from factory_sim.experiments.sizing.promises import Kept
@@ -36,7 +37,7 @@ def lines(sized: Sized) -> Iterator[str]:
 
 
 def document(sized: Sized) -> dict[str, Any]:
-    """Return a search as plain data."""
+    """Return a search as plain data; what is not there is left out."""
     answer, beyond = sized.answer, sized.beyond
     pools = [
         {
@@ -47,16 +48,21 @@ def document(sized: Sized) -> dict[str, Any]:
         }
         for pool in sized.bounds.pools
     ]
-    return {
+    found = {
         "for": sized.aim,
         "unit": sized.unit,
         "answer": None if answer is None else answer.size,
         "breaks_first": None if beyond is None else _named(_worst(beyond)),
         "time_lost_beyond": None if beyond is None else dict(_lost(beyond)),
-        "bounds": pools,
+        "bounds": [_known(pool) for pool in pools],
         "replications": sized.replications,
-        "looked_at": records(sized.table),
+        "looked_at": records(sized.table.replace(inf, nan)),
     }
+    return _known(found)
+
+
+def _known(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _answer(sized: Sized) -> str:
@@ -110,7 +116,7 @@ def _breaks(sized: Sized) -> str:
     assert beyond is not None
     worst = _worst(beyond)
     whose = worst.who.rpartition(".")[2]
-    value = "for ever" if worst.value_ms == float("inf") else duration(worst.value_ms / 1e3)
+    value = "for ever" if worst.value_ms == inf else duration(worst.value_ms / 1e3)
     limit = duration(worst.limit_ms / 1e3)
     return f"{worst.what.upper()} of {whose}: {value} at {_size(sized, beyond)}, over {limit}"
 
@@ -147,11 +153,9 @@ def _worst(looked: Looked) -> Kept:
 
 
 def _named(promise: Kept) -> dict[str, Any]:
-    return {
-        "promise": f"{promise.who}.{promise.what}",
-        "limit_ms": promise.limit_ms,
-        "value_ms": None if promise.value_ms == float("inf") else promise.value_ms,
-    }
+    value = None if promise.value_ms == inf else promise.value_ms
+    name = f"{promise.who}.{promise.what}"
+    return _known({"promise": name, "limit_ms": promise.limit_ms, "value_ms": value})
 
 
 def _mean(looked: Looked, figure: str) -> float:
@@ -172,7 +176,7 @@ def _rows(sized: Sized) -> Iterator[list[str]]:
             number(looked.size, 4) if sized.unit == "load" else f"{looked.size:,.0f}",
             "yes" if looked.met else "no",
             *(
-                "never" if each.value_ms == float("inf") else duration(each.value_ms / 1e3)
+                "never" if each.value_ms == inf else duration(each.value_ms / 1e3)
                 for each in looked.promises
             ),
             number(_mean(looked, "goodput_requests_per_s")),

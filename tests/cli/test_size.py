@@ -49,8 +49,9 @@ def test_says_the_answer_what_would_be_perfect_and_what_binds(factory_sim_comman
 
 
 def test_json_tells_it_as_data(factory_sim_command, here):
-    options = ("--for", "cap", "--precision", "20", "--replications", "1", "--json")
-    code, out, err = factory_sim_command("size", "busy.yaml", "--workers", "1", *options)
+    options = ("--for", "cap", "--precision", "20", "--replications", "1", "--json", "--set")
+    arguments = ("size", "busy.yaml", "--workers", "1", *options, "duration=2 min")
+    code, out, err = factory_sim_command(*arguments)
     assert (code, err) == (0, "")
     found = json.loads(out)
     (answer,) = [row for row in found["looked_at"] if row["answer"]]
@@ -70,6 +71,18 @@ def test_the_seed_and_the_fields_of_the_command_line_count(factory_sim_command, 
     plain, seeded, busier = told
     assert plain["looked_at"] != seeded["looked_at"]
     assert busier["answer"] > plain["answer"]
+
+
+def test_json_leaves_out_what_is_not_there(factory_sim_command, here):
+    # Eight replicas that answer nobody in time, and a queue that turns most away.
+    never = {"deployments.d.slo": "{e2e: 1 ms}", "workload.w.timeout": "10 ms"}
+    sets = [part for path, value in never.items() for part in ("--set", f"{path}={value}")]
+    limit = ("--set", "site.grid_limit=15 kW", "--json", "--replications", "1")
+    code, out, err = factory_sim_command("size", "busy.yaml", "--workers", "1", *sets, *limit)
+    assert (code, err) == (1, "")
+    found = json.loads(out)
+    assert "answer" not in found and "value_ms" not in found["breaks_first"]
+    assert not any("deployments.d.e2e_ms" in row for row in found["looked_at"])
 
 
 def test_where_nothing_keeps_the_promises_the_exit_code_says_so(factory_sim_command, here):
