@@ -304,7 +304,7 @@ def test_fifty_times_the_azure_hour_needs_what_trying_every_count_finds(tmp_path
     with crew_of(2) as crew:
         found = run_size(scenario_from(own), "demand", crew, out=tmp_path, replications=2)
     print(f"\n{found.table.to_string()}\nin {time.perf_counter() - started:.0f} s")
-    assert time.perf_counter() - started < 240.0  # the aim is 120 s, alone on two cores
+    assert time.perf_counter() - started < 120.0
     assert found.answer is not None and found.answer.size > 20
     count = int(found.answer.size)
     tried = {}
