@@ -67,12 +67,12 @@ def links(s: Any) -> Any:
 
 @compiled
 def when(s: Any) -> Any:
-    return array_at(s.when_at, (s.many,), REAL)
+    return array_at(s.when_at, (s.many + 1,), REAL)
 
 
 @compiled
 def rank(s: Any) -> Any:
-    return array_at(s.rank_at, (s.many,), INTEGER)
+    return array_at(s.rank_at, (s.many + 1,), INTEGER)
 
 
 @compiled
@@ -82,12 +82,12 @@ def first(s: Any) -> Any:
 
 @compiled
 def load(s: Any) -> Any:
-    return array_at(s.load_at, (s.many,), INTEGER)
+    return array_at(s.load_at, (s.many + 1,), INTEGER)
 
 
 @compiled
 def seen(s: Any) -> Any:
-    return array_at(s.seen_at, (s.many,), INTEGER)
+    return array_at(s.seen_at, (s.many + 1,), INTEGER)
 
 
 @compiled

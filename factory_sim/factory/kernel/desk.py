@@ -99,7 +99,7 @@ class Desk:
     def loads(self) -> list[int]:
         """Return the requests outstanding at each replica."""
         self.catch_up()
-        loads: list[int] = self._arrays["load"].tolist()
+        loads: list[int] = self._arrays["load"][:-1].tolist()
         return loads
 
     def rests(self, number: int) -> bool:
@@ -224,7 +224,7 @@ class Desk:
         state["open"][: len(numbers)] = numbers
         self._record["open"] = len(numbers)
         size = len(state["least"]) // 2
-        state["least"][size:] = NOBODY
+        state["least"][size:] = int(self._record["many"])
         state["least"][[size + number for number in numbers]] = numbers
         self.do(floor.OPENED)
 
@@ -289,8 +289,13 @@ class Desk:
         replicas["in_time_s"] = np.inf
         streams = np.zeros(1, STREAM)
         streams["next_s"] = np.inf
-        contest = np.full(2 * size, NOBODY)
+        contest = np.full(2 * size, many)  # a place that is empty: somebody who never wins
         contest[size : size + many] = np.arange(many)
+        contest[1:size] = NOBODY
+        load = np.zeros(many + 1, np.int64)
+        load[many] = np.iinfo(np.int64).max
+        rank = np.full(many + 1, floor.PLAN)
+        rank[many] += 1
         bins = self._gaps.bins()
         self._drawn = np.zeros((many, 3))
         self._put(
@@ -302,11 +307,11 @@ class Desk:
             stalls=np.zeros((many, held, 2)),
             ends=np.full((many + 1, KINDS, 2), NOBODY),
             links=np.zeros((0, LINKS, 2), np.int32),
-            when=np.full(many, np.inf),
-            rank=np.full(many, floor.PLAN),
+            when=np.full(many + 1, np.inf),
+            rank=rank,
             first=contest,
-            load=np.zeros(many, np.int64),
-            seen=np.zeros(many, np.int64),
+            load=load,
+            seen=load.copy(),
             open=np.arange(many),
             least=contest.copy(),
             clocks=np.zeros(0, CLOCK),

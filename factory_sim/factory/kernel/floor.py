@@ -298,7 +298,7 @@ def _draw(s: Any, n: int) -> int:
 def _weigh(s: Any, r: int, change: int) -> None:
     """Count requests outstanding at a replica."""
     at.load(s)[r] += change
-    if at.least(s)[s.size + r] != NOBODY:
+    if at.least(s)[s.size + r] == r:
         replay_loads(s, r)
 
 

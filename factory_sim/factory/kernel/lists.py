@@ -80,12 +80,15 @@ def remove(s: Any, row: int, kind: int, q: int) -> None:
 
 @compiled
 def earlier(s: Any, a: int, b: int) -> bool:
-    """Tell whether a's event comes before b's; of two at once the lower number's."""
-    if at.when(s)[a] != at.when(s)[b]:
-        return bool(at.when(s)[a] < at.when(s)[b])
-    if at.rank(s)[a] != at.rank(s)[b]:
-        return bool(at.rank(s)[a] < at.rank(s)[b])
-    return a < b
+    """Tell whether a's event comes before b's; of two at once the lower number's.
+
+    All is compared, whether needed or not: who wins cannot be guessed, and a processor that guesses
+    wrong loses more.
+    """
+    one_s, other_s = at.when(s)[a], at.when(s)[b]
+    one, other = at.rank(s)[a], at.rank(s)[b]
+    before = (one < other) | ((one == other) & (a < b))
+    return bool((one_s < other_s) | ((one_s == other_s) & before))
 
 
 @compiled
@@ -95,9 +98,7 @@ def replay_events(s: Any, r: int) -> None:
     node = (r + s.size) // 2
     while node >= 1:
         a, b = tree[2 * node], tree[2 * node + 1]
-        winner = a
-        if a == NOBODY or (b != NOBODY and earlier(s, b, a)):
-            winner = b
+        winner = b if earlier(s, b, a) else a
         if winner == tree[node] and winner != r:
             return
         tree[node] = winner
@@ -110,14 +111,12 @@ def play_events(s: Any) -> None:
     tree = at.first(s)
     for node in range(s.size - 1, 0, -1):
         a, b = tree[2 * node], tree[2 * node + 1]
-        tree[node] = b if b != NOBODY and earlier(s, b, a) else a
+        tree[node] = b if earlier(s, b, a) else a
 
 
 @compiled
 def _lighter(s: Any, a: int, b: int) -> int:
-    if a == NOBODY:
-        return b
-    return b if b != NOBODY and at.load(s)[b] < at.load(s)[a] else a
+    return b if at.load(s)[b] < at.load(s)[a] else a
 
 
 @compiled
@@ -135,7 +134,7 @@ def replay_loads(s: Any, r: int) -> None:
 
 @compiled
 def play_loads(s: Any) -> None:
-    """Play all rounds of the contest for the least load; who is no leaf takes no part."""
+    """Play all rounds of the contest for the least load."""
     tree = at.least(s)
     for node in range(s.size - 1, 0, -1):
         tree[node] = _lighter(s, tree[2 * node], tree[2 * node + 1])

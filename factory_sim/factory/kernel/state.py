@@ -109,7 +109,8 @@ ARRAYS = (
 due: sequences by their place in the KV block. endings: a heap of who finishes when, of each
 replica. counts: decode steps by their sequences. stalls: groups held back. ends, links: of lists.
 when, rank, first: the next event of each replica and the contest of them all. load, least: requests
-outstanding, and the contest for the fewest; seen: load as the router last saw it. decode, body,
+outstanding, and the contest for the fewest; seen: load as the router last saw it. In all of these
+but open, one who never wins comes after the replicas. decode, body,
 head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
 """
 
