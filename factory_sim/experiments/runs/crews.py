@@ -146,7 +146,10 @@ def _result(future: Any) -> Outcome:
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=_settle)
+    """Return a pool that has begun: a process that forks should have no threads yet."""
+    pool = ProcessPoolExecutor(workers, initializer=_settle)
+    pool.submit(int).result()
+    return pool
 
 
 def _settle() -> None:
