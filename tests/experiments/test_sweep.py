@@ -312,6 +312,16 @@ class TestStop:
         swept(tmp_path / "more", **fields)
         assert len({index(tmp_path / name) for name in ("forth", "back", "pool", "more")}) == 1
 
+    def test_progress_counts_up_to_what_may_still_come(self, tmp_path: Path) -> None:
+        told: list[tuple[int, int]] = []
+        described = read_sweep(small_sweep(replications=9, stop=STOP))
+        found = run_sweep(described, Alone(), tmp_path, lambda *done: told.append(done))
+        assert [done for done, _ in told] == list(range(1, len(found.runs) + 1))
+        assert told[0] == (1, 18)
+        mosts = [most for _, most in told]
+        assert mosts == sorted(mosts, reverse=True)
+        assert mosts[-1] >= len(found.runs)
+
     def test_a_figure_that_is_none_is_said_after_the_first_batch(self, tmp_path: Path) -> None:
         crew = Counting()
         with pytest.raises(InputError, match=r"stop\.metric: no run has a figure 'ttft_ms\.p98'; "):
