@@ -85,6 +85,14 @@ class TestTable:
             assert row["bottleneck"] == found["bottleneck"]
         pd.testing.assert_frame_equal(table, pd.read_parquet(tmp_path / "index.parquet"))
 
+    def test_the_same_requests_come_at_every_point(self, tmp_path: Path) -> None:
+        metrics = ["requests_arrived", "ttft_ms.mean", "grid_power_mw.mean"]
+        table = swept(tmp_path, axes={"site.pue": [1.1, 1.4]}, replications=3, metrics=metrics).runs
+        first, second = (own.reset_index(drop=True) for _, own in table.groupby("point"))
+        assert first["ttft_ms.mean"].tolist() == second["ttft_ms.mean"].tolist()
+        assert first["ttft_ms.mean"].nunique() == 3
+        assert (first["grid_power_mw.mean"] < second["grid_power_mw.mean"]).all()
+
     def test_points_have_means_and_their_intervals(self, tmp_path: Path) -> None:
         found = swept(tmp_path, metrics=["requests_arrived"], replications=3)
         counts = found.runs["requests_arrived"].to_numpy().reshape(2, 3)

@@ -9,7 +9,7 @@ from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Done, Failed, Figures, Task
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many runs are done."""
+"""Told how many of how many runs are there."""
 
 Results = dict[str, Figures | Failed]
 """What came of runs, by their keys."""
