@@ -112,6 +112,8 @@ def _rows(swept: Swept, points: pd.DataFrame, spread: bool) -> list[list[str]]:
     """Return heading and cells of the table, no wider than a terminal if it can be helped."""
     names = [short(name, swept.fields) for name in swept.fields]
     columns = [[", ".join(names), *places(points, swept.fields)]]
+    if points["runs"].nunique() > 1:
+        columns.append(["runs", *(f"{count:,}" for count in points["runs"])])
     if points["failed"].any():
         columns.append(["failed", *(f"{count}" if count else "" for count in points["failed"])])
     for metric in _shown(swept, points):

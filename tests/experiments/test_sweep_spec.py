@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,12 @@ def test_paths_start_at_the_sweep_file(tmp_path: Path) -> None:
 def test_the_sweep_that_ships_takes_about_sixty_runs() -> None:
     described = read_sweep(CONFIGS / "sweep_example.yaml")
     assert 50 <= described.sweep.runs <= 70
+
+
+def test_the_sweep_in_the_docs_is_one(tmp_path: Path) -> None:
+    page = (CONFIGS.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n")[1].split("```")[0]
+    shutil.copy(CONFIGS / "quickstart.yaml", tmp_path / "my-site.yaml")
+    (tmp_path / "sweep.yaml").write_text(text, encoding="utf-8")
+    described = read_sweep(tmp_path / "sweep.yaml")
+    assert described.sweep.runs == 4 * 2 * 2 * 20

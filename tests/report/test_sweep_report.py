@@ -12,6 +12,7 @@ import pytest
 from factory_sim.experiments.runs.crews import Alone
 from factory_sim.experiments.sweep.run import Swept, run_sweep
 from factory_sim.experiments.sweep.spec import read_sweep
+from factory_sim.report import sweep as sweep_report
 from factory_sim.report.plots.sweeps import draw, pictures
 from factory_sim.report.sweep import lines, short
 from tests.experiments.sweeps import RATE, REPLICAS, small_sweep
@@ -66,13 +67,27 @@ def test_a_metric_asked_for_is_drawn_alike_each_time(tmp_path: Path) -> None:
     assert drawn == dict(pictures(found))
 
 
-def test_a_table_is_no_wider_than_a_terminal_nor_endless(tmp_path: Path) -> None:
-    axes = {"duration": [f"{second / 100 + 1} s" for second in range(65)], ROUTER: ["round-robin"]}
+def test_a_table_is_no_wider_than_a_terminal_nor_endless(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_report, "_MOST_POINTS", 5)
+    axes = {"duration": [f"{second} s" for second in range(1, 8)], ROUTER: ["round-robin"]}
     text = list(lines(swept(tmp_path, axes=axes, replications=1)))
-    assert text[0] == "tiny: 65 points, 65 runs"
+    assert text[0] == "tiny: 7 points, 7 runs"
     assert text[1].split()[:2] == ["duration,", "router"]
-    assert text[62] == "  ... and 5 points more"
+    assert text[7] == "  ... and 2 points more"
     assert all(len(line) <= 80 for line in text[:-1])  # the last one is a path
+
+
+def test_points_that_stopped_early_or_failed_say_so(tmp_path: Path) -> None:
+    axes = {"duration": ["5 s", "60 s"], REPLICAS: [1, 9]}
+    stop = {"metric": "ttft_ms.mean", "half_width": "25 %", "least": 2}
+    text = list(lines(swept(tmp_path, axes=axes, replications=5, stop=stop)))
+    rows = [line.split() for line in text[1:6]]
+    assert rows[0][:4] == ["duration,", "replicas", "runs", "failed"]
+    assert [row[3] for row in rows[2::2]] == ["0", "0"]  # of nine replicas there is no run
+    assert int(rows[1][3]) > int(rows[3][3])  # the longer a run, the fewer it takes
+    assert any(line.startswith("  10 failed") for line in text)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from factory_sim.experiments.runs.task import Failed, Outcome, Task, execute
 
 DIED = "the worker process died each time it was tried: out of memory, or killed"
 
-
 Do = Callable[[Task], Outcome]
 
 PATIENCE_S = 10.0
@@ -37,8 +36,9 @@ class Crew(Protocol):
 
 @contextlib.contextmanager
 def crew_of(workers: int | None = None, dask: Any = None) -> Iterator[Crew]:
-    """Lend a crew of so many processes (one: this one; by default one for each core) or, with
-    `dask`, of a cluster: the address of its scheduler, or a `distributed.Client`.
+    """Lend a crew of so many processes (one: this one; by default one for each core) or a cluster.
+
+    dask: the address of its scheduler, the cluster as an object, or a `distributed.Client`.
 
     Raises InputError for a cluster that cannot be reached.
     """
@@ -146,7 +146,10 @@ def _result(future: Any) -> Outcome:
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, initializer=_settle)
+    """Return a pool that has begun: a process that forks should have no threads yet."""
+    pool = ProcessPoolExecutor(workers, initializer=_settle)
+    pool.submit(int).result()
+    return pool
 
 
 def _settle() -> None:

@@ -9,7 +9,7 @@ from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Done, Failed, Figures, Task
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many runs are done."""
+"""Told how many of how many runs are there."""
 
 Results = dict[str, Figures | Failed]
 """What came of runs, by their keys."""
@@ -30,11 +30,11 @@ def gather(
             missing.append(key)
         else:
             found[key] = kept
-    for number, (place, outcome) in enumerate(crew.outcomes([wanted[k] for k in missing]), 1):
+    for place, outcome in crew.outcomes([wanted[key] for key in missing]):
         key = missing[place]
         found[key] = _kept(store, key, outcome) if isinstance(outcome, Done) else outcome
         if progress is not None:
-            progress(number, len(missing))
+            progress(len(found), len(wanted))
     return {key: found[key] for key in wanted}
 
 

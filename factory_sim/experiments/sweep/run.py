@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,12 @@ class Swept:
     folder: Path
     unsaved: str = ""
 
-    @property
+    @cached_property
     def fields(self) -> list[str]:
         """Return the columns of all fields."""
         return [field for fields in self.axes.values() for field in fields]
 
-    @property
+    @cached_property
     def points(self) -> pd.DataFrame:
         """Return a row for each point: means over replications, and their 95 % intervals."""
         return means(self.runs, self.fields, self.metrics)
@@ -70,9 +71,9 @@ def sweep(
     """Run a sweep, or what is missing of it, and return its table: a row for each run.
 
     source: a sweep file, or its content. out: the folder that keeps the runs; by default
-    sweeps/NAME. workers: processes; by default one for each core. dask: the address of a
-    scheduler or a `distributed.Client`, in place of processes. progress: told how many of how many
-    runs are done. The table is the same whoever does the runs.
+    sweeps/NAME. workers: processes; by default one for each core. dask: in place of processes, the
+    address of a scheduler, a cluster or a `distributed.Client`. progress: told how many runs are
+    done, and how many there are at the most. The table is the same whoever does the runs.
     Raises InputError for a sweep, or a folder, that cannot be used.
     """
     described = read_sweep(source)
@@ -91,24 +92,32 @@ def run_sweep(
     store = Store(Path(out) if out is not None else default_folder(own.name))
     grid = points(own)
     first = [_task(described, point) for point in grid]
-    rows: list[Row] = []
-    open_points: Sequence[int] = range(len(grid))
+    rows: list[list[Row]] = [[] for _ in grid]
+    undecided: Sequence[int] = range(len(grid))
     for batch in _batches(own):
-        wanted = [(place, number) for place in open_points for number in batch]
-        rows += _rows(wanted, first, lambda tasks: gather(tasks, crew, store, progress))
+        wanted = [(place, number) for place in undecided for number in batch]
+        done = sum(map(len, rows))
+        most = done + len(undecided) * (own.replications - batch.start)
+        tell = None if progress is None else partial(_tell, progress, done, most)
+        for row in _rows(wanted, first, partial(gather, crew=crew, store=store, progress=tell)):
+            rows[row.point].append(row)
         if batch.start == 0:
-            check_metrics(own, [row.outcome for row in rows])
+            check_metrics(own, [row.outcome for each in rows for row in each])
         if own.stop is not None:
-            open_points = _undecided(rows, open_points, own.stop)
-    rows.sort(key=lambda row: (row.point, row.replication))
-    decided = (own.stop.metric,) if own.stop is not None else ()
-    runs = frame(rows, grid, (*own.metrics, *decided), described.base.get("seed", 0))
+            undecided = [place for place in undecided if not _narrow(rows[place], own.stop)]
+    seed, decided = described.base.get("seed", 0), [own.stop.metric] if own.stop else []
+    runs = frame([row for each in rows for row in each], grid, [*own.metrics, *decided], seed)
     axes = {
-        name: [field_column(path, [p[path] for p in grid])[0] for path in fields]
+        name: [field_column(path, [point[path] for point in grid])[0] for path in fields]
         for name, fields in own.fields.items()
     }
     metrics = list(runs.columns)[list(runs.columns).index("run") + 1 :]
     return Swept(own, runs, axes, metrics, store.folder, _save(store.folder / INDEX, runs))
+
+
+def _tell(progress: Progress, before: int, most: int, done: int, _: int) -> None:
+    """Report the runs of a batch that are done as so many of all that there may be."""
+    progress(before + done, most)
 
 
 def default_folder(name: str) -> Path:
@@ -158,24 +167,14 @@ def _rows(
             yield Row(place, number, key, found[key])
 
 
-def _undecided(rows: Sequence[Row], places: Sequence[int], stop: Stop) -> list[int]:
-    """Return the points whose interval is not yet narrow enough, by all their replications."""
-    values: dict[int, list[Any]] = {place: [] for place in places}
-    for row in rows:
-        if row.point in values:
-            outcome = row.outcome
-            values[row.point].append(
-                None if isinstance(outcome, Failed) else outcome.get(stop.metric)
-            )
-    return [place for place, own in values.items() if not _narrow(own, stop.half_width)]
-
-
-def _narrow(values: Sequence[Any], share: float) -> bool:
-    """Tell whether the interval of the mean is narrow; never while a run has no figure."""
+def _narrow(rows: Sequence[Row], stop: Stop) -> bool:
+    """Tell whether the interval of a point is narrow; never while a run of it has no figure."""
+    outcomes = [{} if isinstance(row.outcome, Failed) else row.outcome for row in rows]
+    values = [figures.get(stop.metric) for figures in outcomes]
     if not all(isinstance(value, float) for value in values):
         return False
     mean, half_width = interval(np.array(values))
-    return half_width <= share * abs(mean)
+    return half_width <= stop.half_width * abs(mean)
 
 
 def _save(index: Path, runs: pd.DataFrame) -> str:

@@ -39,7 +39,7 @@ METRICS = (
     "bottleneck",
     "time_lost",
 )
-"""Columns of a table where a sweep names none. A joule a token is a MWh per 3.6 thousand Mtok."""
+"""Columns of a table where a sweep names none, those that its runs have."""
 
 
 class Stop(Frozen):
