@@ -278,6 +278,7 @@ class TestCrews:
         assert "asks for factory_sim 0.0.1+abc" in done.cause  # type: ignore[union-attr]
 
     def test_nobody_at_the_address_is_said(self, monkeypatch: Any) -> None:
+        pytest.importorskip("distributed")
         monkeypatch.setattr(crews, "PATIENCE_S", 0.2)
         with pytest.raises(InputError, match="--dask: no scheduler answers at tcp:"):
             fs.sweep(small_sweep(), dask="tcp://127.0.0.1:1")
