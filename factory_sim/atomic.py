@@ -33,16 +33,22 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write(target: Path, data: bytes) -> None:
-    """Have the file `target`, whose folder is there, hold `data`. Raises OSError if it cannot."""
+def write(target: Path, data: bytes, *, durable: bool = True) -> None:
+    """Have the file `target`, whose folder is there, hold `data`. Raises OSError if it cannot.
+
+    durable: go on only when the disk holds it. Who does without (a disk takes milliseconds) must
+    know a broken file when reading it, as power may fail.
+    """
     partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(4)}")
     try:
         partial.write_bytes(data)
-        sync(partial)
+        if durable:
+            sync(partial)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-    sync(target.parent)
+    if durable:
+        sync(target.parent)
 
 
 def recover(target: Path) -> None:

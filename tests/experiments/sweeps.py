@@ -1,4 +1,4 @@
-"""A sweep small enough to run by the hundred: one replica, five seconds, a few requests."""
+"""A sweep small enough to run by the hundred: one replica, three seconds, a few requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from factory_sim.experiments.runs.task import Outcome, Task, execute
 SMALL: dict[str, Any] = {
     "name": "small",
     "seed": 3,
-    "duration": "5 s",
+    "duration": "3 s",
     "site": {"grid_limit": "100 kW", "pue": 1.25},
     "racks": [{"system": "dgx-h100", "count": 1, "servers_per_rack": 1}],
     "deployments": {"d": {"model": "llama-3.1-8b", "replicas": 1}},

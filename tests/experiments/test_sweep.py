@@ -168,7 +168,15 @@ class TestStore:
             counts.append(len(crew.done))
         assert counts == [1, 1, 0]
 
-    @pytest.mark.parametrize("spoil", [lambda p: p.write_bytes(p.read_bytes()[:-9]), Path.unlink])
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            Path.unlink,
+            lambda path: path.write_bytes(b""),
+            lambda path: path.write_bytes(path.read_bytes()[:-9]),
+            lambda path: path.write_bytes(bytes(path.stat().st_size)),  # as after a power cut
+        ],
+    )
     def test_a_broken_file_is_done_again(
         self, tmp_path: Path, spoil: Callable[[Path], None]
     ) -> None:
@@ -224,7 +232,7 @@ class TestFailures:
         whole = swept(tmp_path / "whole").runs
         places = iter([True, False, True, True, False])
 
-        def full(path: Path, content: bytes) -> None:
+        def full(path: Path, content: bytes, **_: bool) -> None:
             if not next(places):
                 raise OSError(errno.ENOSPC, "No space left on device")
             atomic.write(path, content)

@@ -55,7 +55,7 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, content)
+        write(path, content, durable=False)
 
 
 def _unusable(folder: Path, message: str) -> InputError:
