@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 import factory_sim as fs
 from factory_sim.errors import InputError
 from factory_sim.experiments.runs.crews import Alone, Crew, crew_of
+from factory_sim.experiments.sizing.bounds import bounds
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.promises import PRESETS, kept
 from factory_sim.experiments.sizing.search import threshold
-from factory_sim.experiments.sizing.size import Sized, run_size
+from factory_sim.experiments.sizing.size import Sized, _kernel, run_size
 from factory_sim.scenario.load import override, scenario_from
 from factory_sim.scenario.scenario import Scenario
 from tests.experiments.sweeps import SMALL, Counting
@@ -139,6 +140,19 @@ class TestDemand:
     ) -> None:
         with pytest.raises(InputError, match=said):
             sized("demand", tmp_path, given=scenario(**fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kernel"),
+    [
+        ({}, "simpy"),
+        ({"duration": "1 h"}, "auto"),
+        ({"duration": "1 h", "kernel": "simpy"}, "simpy"),
+    ],
+)
+def test_the_kernel_is_compiled_for_long_runs_only(fields: dict[str, Any], kernel: str) -> None:
+    own = scenario(**fields)
+    assert _kernel(own, bounds(own)) == kernel
 
 
 class TestCap:

@@ -13,7 +13,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.crews import Crew, crew_of
 from factory_sim.experiments.runs.gather import gather
 from factory_sim.experiments.runs.store import Store
-from factory_sim.experiments.runs.task import Failed, Figures, seeded, task_of
+from factory_sim.experiments.runs.task import Failed, Figures, Task, seeded, task_of
 from factory_sim.experiments.sizing.bounds import Bounds
 from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept
 from factory_sim.experiments.sizing.questions import Cap, Demand, Given, Question
@@ -24,6 +24,9 @@ from factory_sim.scenario.scenario import Scenario
 Aim = Literal["demand", "cap"]
 
 FOLDER = Path("sweeps") / "size"
+
+MANY_REQUESTS = 50_000
+"""Of a run that takes SimPy some seconds, and the search half a minute."""
 
 HEADLINES = (
     "goodput_requests_per_s",
@@ -128,8 +131,9 @@ def run_size(
         raise InputError(Problem("--replications", f"must be 1 at least, not {replications}"))
     if not 0.0 < precision <= 0.5:
         raise InputError(Problem("--precision", f"must be above 0 and at most 50 %: {precision}"))
-    given = _promised(_resolved(scenario), slo)
+    given = _promised(scenario.model_dump(mode="json", exclude_none=True), slo)
     question: Question = Demand(given) if aim == "demand" else Cap(given, precision)
+    kernel = {"kernel": _kernel(scenario, question.bounds)}
     store = Store(Path(out) if out is not None else FOLDER)
     found: dict[int, Looked] = {}
 
@@ -137,7 +141,8 @@ def run_size(
         if place not in found:
             if progress is not None:
                 progress(len(found), question.size(place))
-            found[place] = _look(question, place, replications, crew, store)
+            first = task_of(question.at(place) | kernel)
+            found[place] = _look(question, place, first, replications, crew, store)
         return found[place]
 
     changes = threshold(
@@ -152,15 +157,16 @@ def run_size(
         found.get(answer),
         found.get(beyond),
         [found[place] for place in sorted(found)],
-        question.at(answer) if answer in found else None,
+        question.at(answer) | kernel if answer in found else None,
         question.bounds,
         replications,
     )
 
 
-def _look(question: Question, place: int, replications: int, crew: Crew, store: Store) -> Looked:
+def _look(
+    question: Question, place: int, first: Task, replications: int, crew: Crew, store: Store
+) -> Looked:
     """Return what a size came to. Raises InputError where a run of it failed."""
-    first = task_of(question.at(place))
     tasks = {task.key: task for task in (seeded(first, n) for n in range(replications))}
     runs: list[Figures] = []
     for outcome in gather(tasks, crew, store).values():
@@ -176,13 +182,13 @@ def _look(question: Question, place: int, replications: int, crew: Crew, store: 
     return Looked(question.size(place), runs, promises)
 
 
-def _resolved(scenario: Scenario) -> Given:
-    """Return the data of a scenario, served by the compiled kernel where that can, unless it says
-    otherwise."""
-    given: Given = scenario.model_dump(mode="json", exclude_none=True)
-    if "kernel" not in scenario.model_fields_set:
-        given["kernel"] = "auto"
-    return given
+def _kernel(scenario: Scenario, bounds: Bounds) -> str:
+    """Return what serves the runs, unless the scenario says so: the compiled kernel, where it can,
+    if they are long enough to be worth its compilation on a machine that has not done it yet."""
+    if "kernel" in scenario.model_fields_set:
+        return scenario.kernel
+    per_s = max((pool.asked_per_s or 0.0 for pool in bounds.pools), default=0.0)
+    return "auto" if per_s * scenario.duration >= MANY_REQUESTS else "simpy"
 
 
 def _promised(given: Given, slo: str | None) -> Given:
