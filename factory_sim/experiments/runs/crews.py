@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from factory_sim.errors import InputError, Problem
@@ -103,12 +104,12 @@ class Pool:
                 suspects += running.values()
                 running.clear()
                 self._pool.shutdown(cancel_futures=True)
-                self._pool = _processes(self.workers)
+                self._pool = _processes(self.workers, _safely())
                 yield from ((place, self._tried(tasks[place])) for place in sorted(suspects))
 
     def _tried(self, task: Task) -> Outcome:
         """Return what comes of a run that may kill its process."""
-        with _processes(1) as pool:
+        with _processes(1, _safely()) as pool:
             try:
                 return pool.submit(self._do, task).result()
             except BrokenExecutor:
@@ -145,11 +146,23 @@ def _result(future: Any) -> Outcome:
         return Failed(f"the cluster lost it: {type(error).__name__}: {error}")
 
 
-def _processes(workers: int) -> ProcessPoolExecutor:
-    """Return a pool that has begun: a process that forks should have no threads yet."""
-    pool = ProcessPoolExecutor(workers, initializer=_settle)
+def _processes(workers: int, way: BaseContext | None = None) -> ProcessPoolExecutor:
+    """Return a pool that has begun: where it forks, before this process has other threads."""
+    pool = ProcessPoolExecutor(workers, way, initializer=_settle)
     pool.submit(int).result()
     return pool
+
+
+def _safely() -> BaseContext:
+    """Return a way to start processes by now, when threads of this one may hold locks.
+
+    A fork would take the locks along, and wait for them for ever.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    way = multiprocessing.get_context("forkserver")
+    way.set_forkserver_preload([execute.__module__])
+    return way
 
 
 def _settle() -> None:
