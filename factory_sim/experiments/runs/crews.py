@@ -104,12 +104,12 @@ class Pool:
                 suspects += running.values()
                 running.clear()
                 self._pool.shutdown(cancel_futures=True)
-                self._pool = _processes(self.workers, _safely())
+                self._pool = _processes(self.workers)
                 yield from ((place, self._tried(tasks[place])) for place in sorted(suspects))
 
     def _tried(self, task: Task) -> Outcome:
         """Return what comes of a run that may kill its process."""
-        with _processes(1, _safely()) as pool:
+        with _processes(1) as pool:
             try:
                 return pool.submit(self._do, task).result()
             except BrokenExecutor:
@@ -146,22 +146,24 @@ def _result(future: Any) -> Outcome:
         return Failed(f"the cluster lost it: {type(error).__name__}: {error}")
 
 
-def _processes(workers: int, way: BaseContext | None = None) -> ProcessPoolExecutor:
-    """Return a pool that has begun: where it forks, before this process has other threads."""
-    pool = ProcessPoolExecutor(workers, way, initializer=_settle)
+def _processes(workers: int) -> ProcessPoolExecutor:
+    """Return a pool that has begun, before this process has more threads."""
+    pool = ProcessPoolExecutor(workers, _way(), initializer=_settle)
     pool.submit(int).result()
     return pool
 
 
-def _safely() -> BaseContext:
-    """Return a way to start processes by now, when threads of this one may hold locks.
+def _way() -> BaseContext | None:
+    """Return how to start processes: as usual, unless this one has threads.
 
-    A fork would take the locks along, and wait for them for ever.
+    A fork would take along the locks that they hold, and wait for them for ever.
     """
+    if threading.active_count() == 1:
+        return None
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     way = multiprocessing.get_context("forkserver")
-    way.set_forkserver_preload([execute.__module__])
+    way.set_forkserver_preload(["factory_sim.experiments.runs.ready"])
     return way
 
 
