@@ -117,7 +117,10 @@ class Pool:
 
 
 class Cluster:
-    """The workers of a Dask cluster. A run whose worker dies goes to another, three times."""
+    """The workers of a Dask cluster. A run whose worker dies goes to another, three times.
+
+    Dask suspects all that waited at that worker too: who is given up is tried again by itself.
+    """
 
     def __init__(self, client: Any, do: Do = execute) -> None:
         self._client = client
@@ -127,11 +130,18 @@ class Cluster:
         """Yield the place of each task and its outcome, as they end."""
         from distributed import as_completed
 
-        places = {}
-        for place, task in enumerate(tasks):
-            places[self._client.submit(self._do, task, pure=False)] = place
+        places = {self._submit(task): place for place, task in enumerate(tasks)}
+        suspects = []
         for future in as_completed(list(places), loop=self._client.loop):
-            yield places.pop(future), _result(future)
+            place, outcome = places.pop(future), _result(future)
+            if outcome == Failed(DIED):
+                suspects.append(place)
+            else:
+                yield place, outcome
+        yield from ((place, _result(self._submit(tasks[place]))) for place in sorted(suspects))
+
+    def _submit(self, task: Task) -> Any:
+        return self._client.submit(self._do, task, pure=False)
 
 
 def _result(future: Any) -> Outcome:
