@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,15 +249,15 @@ class TestFailures:
         pd.testing.assert_frame_equal(swept(tmp_path / "part", crew).runs, whole)
         assert len(crew.done) == 1
 
+    @pytest.mark.slow
     def test_a_run_that_kills_its_worker_fails_alone(self, tmp_path: Path) -> None:
         with Pool(2, dying_always) as pool:
             found = swept(tmp_path, pool).runs
         assert found["cause"].tolist() == ["", "", DIED, DIED]
 
-    def test_a_worker_killed_once_costs_nothing(self, tmp_path: Path, monkeypatch: Any) -> None:
-        monkeypatch.setenv("SWEEP_TEST_FLAG", str(tmp_path / "flag"))
+    def test_a_worker_killed_once_costs_nothing(self, tmp_path: Path) -> None:
         swept(tmp_path / "whole")
-        with Pool(2, dying_once) as pool:
+        with Pool(2, partial(dying_once, tmp_path / "flag")) as pool:
             swept(tmp_path / "part", pool)
         assert (tmp_path / "flag").exists()
         assert index(tmp_path / "part") == index(tmp_path / "whole")

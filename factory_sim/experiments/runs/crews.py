@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from multiprocessing.context import BaseContext
 from typing import Any, Protocol
 
 from factory_sim.errors import InputError, Problem
@@ -116,7 +117,10 @@ class Pool:
 
 
 class Cluster:
-    """The workers of a Dask cluster. A run whose worker dies goes to another, three times."""
+    """The workers of a Dask cluster. A run whose worker dies goes to another, three times.
+
+    Dask suspects all that waited at that worker too: who is given up is tried again by itself.
+    """
 
     def __init__(self, client: Any, do: Do = execute) -> None:
         self._client = client
@@ -126,11 +130,18 @@ class Cluster:
         """Yield the place of each task and its outcome, as they end."""
         from distributed import as_completed
 
-        places = {}
-        for place, task in enumerate(tasks):
-            places[self._client.submit(self._do, task, pure=False)] = place
+        places = {self._submit(task): place for place, task in enumerate(tasks)}
+        suspects = []
         for future in as_completed(list(places), loop=self._client.loop):
-            yield places.pop(future), _result(future)
+            place, outcome = places.pop(future), _result(future)
+            if outcome == Failed(DIED):
+                suspects.append(place)
+            else:
+                yield place, outcome
+        yield from ((place, _result(self._submit(tasks[place]))) for place in sorted(suspects))
+
+    def _submit(self, task: Task) -> Any:
+        return self._client.submit(self._do, task, pure=False)
 
 
 def _result(future: Any) -> Outcome:
@@ -146,10 +157,24 @@ def _result(future: Any) -> Outcome:
 
 
 def _processes(workers: int) -> ProcessPoolExecutor:
-    """Return a pool that has begun: a process that forks should have no threads yet."""
-    pool = ProcessPoolExecutor(workers, initializer=_settle)
+    """Return a pool that has begun, before this process has more threads."""
+    pool = ProcessPoolExecutor(workers, _way(), initializer=_settle)
     pool.submit(int).result()
     return pool
+
+
+def _way() -> BaseContext | None:
+    """Return how to start processes: as usual, unless this one has threads.
+
+    A fork would take along the locks that they hold, and wait for them for ever.
+    """
+    if threading.active_count() == 1:
+        return None
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    way = multiprocessing.get_context("forkserver")
+    way.set_forkserver_preload(["factory_sim.experiments.runs.ready"])
+    return way
 
 
 def _settle() -> None:
