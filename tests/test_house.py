@@ -27,7 +27,7 @@ from factory_sim.factory.scaling import SCALING
 from factory_sim.scenario.autoscaling import Reactive, Scheduled
 from factory_sim.scenario.deployment import Deployment, EngineSpec
 from factory_sim.scenario.dispatch import Service
-from factory_sim.scenario.load import load
+from factory_sim.scenario.load import load, plain, scenario_from
 from factory_sim.scenario.router import Router
 from factory_sim.scenario.site import Power
 
@@ -206,7 +206,10 @@ def test_every_scenario_that_ships_lays_out(config: Path, tmp_path: Path) -> Non
     overrides = []
     if "process: trace" in config.read_text(encoding="utf-8"):
         overrides = [f"workload.chat.arrivals.path={trace}"]
-    scenario = load(config, overrides)
+    given = load(config, overrides)
+    # As a run folder, a sweep or a size keep it: it must come back, and still be possible.
+    scenario = scenario_from(json.loads(json.dumps(plain(given))))
+    assert scenario == given
     assert scenario.name == config.stem
     assert not factory_sim.check(scenario).problems
 

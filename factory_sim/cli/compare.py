@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.options import Dask, Workers
+from factory_sim.cli.options import Dask, Kept, Workers
 from factory_sim.cli.progress import count_bar
 
 
@@ -26,15 +26,7 @@ def compare(
     ] = 5,
     workers: Workers = None,
     dask: Dask = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The folder that keeps every run; by default sweeps/compare. What it holds "
-            "already is not run again.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Kept = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
 ) -> None:
     """Run scenarios with the same seeds; show what differs, how surely, and where it comes from."""

@@ -48,6 +48,16 @@ Dask = Annotated[
         show_default=False,
     ),
 ]
+Kept = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="The folder that keeps every run; by default one in sweeps/. What it holds already is "
+        "not run again.",
+        show_default=False,
+    ),
+]
 CatalogFolder = Annotated[
     Path | None,
     typer.Option(

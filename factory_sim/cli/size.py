@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.options import CatalogFolder, Dask, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import note
 
 
@@ -50,15 +50,7 @@ def size(
     catalog: CatalogFolder = None,
     workers: Workers = None,
     dask: Dask = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The folder that keeps every run; by default sweeps/size. What it holds already "
-            "is not run again.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Kept = None,
     write: Annotated[
         Path | None,
         typer.Option(

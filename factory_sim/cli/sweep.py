@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from factory_sim.cli.options import Dask, Workers
+from factory_sim.cli.options import Dask, Kept, Workers
 from factory_sim.cli.progress import count_bar
 
 if TYPE_CHECKING:
@@ -25,15 +25,7 @@ def sweep(
     ],
     workers: Workers = None,
     dask: Dask = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The folder that keeps every run; by default sweeps/NAME. What it holds already "
-            "is not run again.",
-            show_default=False,
-        ),
-    ] = None,
+    out: Kept = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
 ) -> None:

@@ -21,7 +21,7 @@ from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Figures, Task, seeded, task_of
 from factory_sim.experiments.sweep.spec import METRICS
 from factory_sim.metrics.statistics import interval
-from factory_sim.scenario.load import anchored, read_mapping
+from factory_sim.scenario.load import anchored, plain, read_mapping
 from factory_sim.scenario.scenario import Scenario
 
 GROUPS = ("figures", "time_lost", "power_mw", "energy_per_output_token_j")
@@ -71,8 +71,8 @@ def run_compare(
     names = _names(given)
     seed = given[0].get("seed", 0)
     tasks: dict[str, list[Task]] = {}
-    for name, plain in zip(names, given, strict=True):
-        first = _task(name, plain | {"seed": seed})
+    for name, own in zip(names, given, strict=True):
+        first = _task(name, own | {"seed": seed})
         tasks[name] = [seeded(first, number) for number in range(replications)]
     wanted = {task.key: task for own in tasks.values() for task in own}
     found = gather(wanted, crew, Store(Path(out) if out is not None else FOLDER), progress)
@@ -83,7 +83,7 @@ def run_compare(
 def _plain(scenario: str | Path | Mapping[str, Any] | Scenario) -> dict[str, Any]:
     """Return the plain data of a scenario, file names absolute."""
     if isinstance(scenario, Scenario):
-        return scenario.model_dump(mode="json", exclude_none=True)
+        return plain(scenario)
     if isinstance(scenario, Mapping):
         return {**anchored(dict(scenario), Path.cwd())}
     path = Path(scenario)
@@ -93,8 +93,8 @@ def _plain(scenario: str | Path | Mapping[str, Any] | Scenario) -> dict[str, Any
 def _names(given: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what the scenarios are called, told apart by a number where they have one name."""
     names: list[str] = []
-    for index, plain in enumerate(given):
-        name = str(plain.get("name", "scenario"))
+    for index, own in enumerate(given):
+        name = str(own.get("name", "scenario"))
         names.append(f"{name} ({index + 1})" if name in names else name)
     return names
 

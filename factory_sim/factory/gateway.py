@@ -58,12 +58,13 @@ _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 class AtOnce(NamedTuple):
     """What all replicas of a deployment show at one moment.
 
-    drawn: float64[replicas, 3], as `Replica.drawn`. clocks: float64[replicas]. fullest: running
-    sequences of the fullest. The rest are sums.
+    drawn: float64[replicas, 3], as `Replica.drawn`. clocks, prompt_clocks: float64[replicas].
+    fullest: running sequences of the fullest. The rest are sums.
     """
 
     drawn: NDArray[np.float64]
     clocks: NDArray[np.float64]
+    prompt_clocks: NDArray[np.float64]
     waiting: int
     running: int
     fullest: int

@@ -346,11 +346,17 @@ class Meter:
         """Return, of each line, the mean clocks of its replicas in some bays that are up."""
         found, behind = [], frozenset(bays)
         for line in self.lines:
-            pairs = zip(line.replicas, line.bays, strict=True)
-            here = [r for r, bay in pairs if bay in behind and not r.absence.state]
+            pairs = enumerate(zip(line.replicas, line.bays, strict=True))
+            here = [n for n, (r, bay) in pairs if bay in behind and not r.absence.state]
+            together = line.gateway.at_once()
+            if together is None:
+                decode = [line.replicas[n].clock for n in here]
+                prompts = [line.replicas[n].prompt_clock for n in here]
+            else:
+                decode = together.clocks[here].tolist()
+                prompts = together.prompt_clocks[here].tolist()
             many = len(here)
-            decode = sum(r.clock for r in here) / many if here else 1.0
-            found.append((decode, sum(r.prompt_clock for r in here) / many if here else 1.0))
+            found.append((sum(decode) / many, sum(prompts) / many) if here else (1.0, 1.0))
         return found + [(job.clock, job.clock) for job in self.jobs]
 
     def _prompt_shares(self) -> list[float]:

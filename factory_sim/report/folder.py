@@ -34,7 +34,9 @@ from factory_sim.report.saved import SavedRun, keeps_rows
 class Described(Protocol):
     """What a scenario must offer here: its plain form, as pydantic gives it."""
 
-    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]: ...
+    def model_dump(
+        self, *, mode: str, exclude_none: bool, exclude_unset: bool
+    ) -> dict[str, Any]: ...
 
 
 class Result(Protocol):
@@ -188,9 +190,9 @@ def _plain(value: Any, path: str) -> Any:
 
 
 def _write_tables(run: Result, folder: Path) -> None:
-    scenario = yaml.safe_dump(
-        run.scenario.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
-    )
+    # As `scenario.plain`: what was not said stays so, or it might not run again.
+    data = run.scenario.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    scenario = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     _write_text(folder / "scenario.yaml", scenario)
     _write_text(folder / "summary.json", to_json(run.summary))
     if keeps_rows(run.record):

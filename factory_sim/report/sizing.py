@@ -27,6 +27,9 @@ def lines(sized: Sized) -> Iterator[str]:
     if sized.beyond is not None:
         yield from entry("breaks first", _breaks(sized))
         yield from entry("what binds", _binds(sized, sized.beyond))
+    elif sized.answer is not None and sized.aim == "cap":
+        told = "nothing up to twice the best that a perfect system does, where the search ends"
+        yield from entry("breaks first", f"{told}; those whom nothing is promised may wait")
     if sized.bounds.power < 1.0:
         share = percent(sized.bounds.power)
         told = f"the grid limit is {share} of what all GPUs draw at their power limits"
@@ -164,22 +167,16 @@ def _mean(looked: Looked, figure: str) -> float:
 
 
 def _rows(sized: Sized) -> Iterator[list[str]]:
-    """Yield a line for each size that was looked at."""
-    several = len({promise.who for promise in sized.looked[0].promises}) > 1
-    heads = [
-        promise.what.upper() + (f" {promise.who.rpartition('.')[2]}" if several else "")
-        for promise in sized.looked[0].promises
-    ]
-    yield [sized.unit, "kept", *heads, "goodput/s", "at the meter", ""]
+    """Yield a line for each size that was looked at, with the promise nearest to its limit."""
+    yield [sized.unit, "kept", "tightest", "worst", "limit", "goodput/s", "meter"]
     for looked in sized.looked:
+        worst = _worst(looked)
         yield [
             number(looked.size, 4) if sized.unit == "load" else f"{looked.size:,.0f}",
-            "yes" if looked.met else "no",
-            *(
-                "never" if each.value_ms == inf else duration(each.value_ms / 1e3)
-                for each in looked.promises
-            ),
+            "answer" if looked is sized.answer else "yes" if looked.met else "no",
+            f"{worst.what.upper()} {worst.who.rpartition('.')[2]}"[:16],
+            "never" if worst.value_ms == inf else duration(worst.value_ms / 1e3),
+            duration(worst.limit_ms / 1e3),
             number(_mean(looked, "goodput_requests_per_s")),
             megawatts(_mean(looked, "grid_power_mw.mean")),
-            "<- answer" if looked is sized.answer else "",
         ]

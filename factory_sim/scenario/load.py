@@ -93,8 +93,17 @@ def built_in(name: str) -> Path:
 
 def to_yaml(scenario: Scenario) -> str:
     """Return the resolved scenario as YAML text that `load` reads back as the same scenario."""
-    data = scenario.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(scenario), sort_keys=False, allow_unicode=True)
+
+
+def plain(scenario: Scenario) -> dict[str, Any]:
+    """Return the data of a scenario, of which `scenario_from` makes the same one.
+
+    What was not said stays so: some fields are refused where they would have nothing to say, such
+    as those of liquid cooling at a site without it.
+    """
+    found: dict[str, Any] = scenario.model_dump(mode="json", exclude_none=True, exclude_unset=True)
+    return found
 
 
 def json_schema() -> dict[str, Any]:

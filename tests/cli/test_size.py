@@ -40,12 +40,22 @@ def test_says_the_answer_what_would_be_perfect_and_what_binds(factory_sim_comman
     labels = [line[2:24].strip() for line in rest if line[2] != " "]
     assert labels[:3] == ["perfect system", "breaks first", "what binds"]
     assert f"at {count - 1} replica" in out and "over 200 ms" in out
-    (marked,) = [line for line in rest if line.endswith("<- answer")]
-    assert marked.split()[:2] == [str(count), "yes"]
+    (marked,) = [line.split() for line in rest if line.split()[1:2] == ["answer"]]
+    assert marked[0] == str(count)
     sized = yaml.safe_load((here / "answer.yaml").read_text())
     assert sized["deployments"]["d"]["replicas"] == count
     code, out, _ = factory_sim_command("check", "answer.yaml")
     assert code == 0
+
+
+def test_says_where_the_search_ended_without_an_edge(factory_sim_command, here):
+    options = ("--for", "cap", "--precision", "25", "--replications", "1", "--set")
+    easy = "deployments.d.slo={ttft: 1 h}"
+    code, out, err = factory_sim_command("size", "busy.yaml", "--workers", "1", *options, easy)
+    assert (code, err) == (0, "")
+    told = " ".join(out.split())
+    assert "breaks first nothing up to twice the best that a perfect system does" in told
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_json_tells_it_as_data(factory_sim_command, here):

@@ -25,8 +25,8 @@ class Scenario:
     def __init__(self, **more: Any) -> None:
         self._more = more
 
-    def model_dump(self, *, mode: str, exclude_none: bool) -> dict[str, Any]:
-        assert mode == "json" and exclude_none
+    def model_dump(self, *, mode: str, exclude_none: bool, exclude_unset: bool) -> dict[str, Any]:
+        assert mode == "json" and exclude_none and exclude_unset
         own = {"name": self.name, "seed": 1, "duration": "600.0 s", "warmup": "60.0 s"}
         return own | self._more
 

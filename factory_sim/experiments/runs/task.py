@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from factory_sim import __version__
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.run import simulate
-from factory_sim.scenario.load import files_of, scenario_from
+from factory_sim.scenario.load import files_of, plain, scenario_from
 
 Figures = dict[str, float | str]
 """A run's summary, flattened: by dotted key, a number (a yes is 1) or a text."""
@@ -60,7 +60,7 @@ Outcome = Done | Failed
 
 def task_of(given: Mapping[str, Any], requests: bool = False) -> Task:
     """Return the run of a scenario's plain data; InputError with what is wrong with them."""
-    resolved = scenario_from(dict(given)).model_dump(mode="json", exclude_none=True)
+    resolved = plain(scenario_from(dict(given)))
     try:
         files = [f"{path} {_content(path)}" for path in sorted(set(files_of(resolved)))]
     except OSError as error:
@@ -73,7 +73,7 @@ def task_of(given: Mapping[str, Any], requests: bool = False) -> Task:
 def seeded(task: Task, number: int) -> Task:
     """Return the `number`-th replication of a run: its seed is that much higher."""
     given = json.loads(task.scenario)
-    given["seed"] += number
+    given["seed"] = given.get("seed", 0) + number
     return task._replace(scenario=json.dumps(given, ensure_ascii=False))
 
 

@@ -21,7 +21,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 class Kept(NamedTuple):
     """A promise over several runs. who: whose, such as `deployments.chat`; what: of which latency.
 
-    value_ms: the largest of the runs, NaN where none has one. met: in every run.
+    value_ms: the largest of the runs, infinite where too many requests were never answered.
+    met: in every run.
     """
 
     who: str
@@ -42,6 +43,8 @@ def kept(runs: Sequence[Figures]) -> list[Kept]:
         values = [run.get(f"{head}.value_ms") for run in runs]
         known = [float(value) for value in values if value is not None]
         met = all(run[f"{head}.met"] == 1.0 for run in runs)
-        worst = max(known) if len(known) == len(values) else float("inf")
+        # Without a value: too many were never answered; or, where it is kept, nobody asked.
+        never = len(known) < len(values) and not met
+        worst = float("inf") if never else max(known, default=0.0)
         found.append(Kept(who, what, float(runs[0][key]), worst, met))
     return found

@@ -18,7 +18,7 @@ from factory_sim.experiments.sizing.bounds import Bounds
 from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept
 from factory_sim.experiments.sizing.questions import Cap, Demand, Given, Question
 from factory_sim.experiments.sizing.search import threshold
-from factory_sim.scenario.load import load
+from factory_sim.scenario.load import load, plain
 from factory_sim.scenario.scenario import Scenario
 
 Aim = Literal["demand", "cap"]
@@ -131,7 +131,7 @@ def run_size(
         raise InputError(Problem("--replications", f"must be 1 at least, not {replications}"))
     if not 0.0 < precision <= 0.5:
         raise InputError(Problem("--precision", f"must be above 0 and at most 50 %: {precision}"))
-    given = _promised(scenario.model_dump(mode="json", exclude_none=True), slo)
+    given = _promised(plain(scenario), slo)
     question: Question = Demand(given) if aim == "demand" else Cap(given, precision)
     kernel = {"kernel": _kernel(scenario, question.bounds)}
     store = Store(Path(out) if out is not None else FOLDER)

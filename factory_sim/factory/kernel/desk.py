@@ -241,9 +241,11 @@ class Desk:
     def at_once(self) -> AtOnce:
         """Return what all replicas show now."""
         drawn, replicas = self.drawn(), self._arrays["replicas"]
+        clocks = np.array(list(self._clocks))
         return AtOnce(
             drawn,
-            np.array(list(self._clocks))[replicas["clock"]],
+            clocks[replicas["clock"]],
+            clocks[replicas["prompt_clock"]],
             int(replicas["waiting"].sum()),
             int(replicas["running"].sum()),
             int(replicas["running"].max()),

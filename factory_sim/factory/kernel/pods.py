@@ -72,6 +72,7 @@ class CompiledPods(Pods):
         return AtOnce(
             np.concatenate([one.drawn for one in each]),
             np.concatenate([one.clocks for one in each]),
+            np.concatenate([one.prompt_clocks for one in each]),
             sum(one.waiting for one in each),
             sum(one.running for one in each),
             max(one.fullest for one in each),
