@@ -168,7 +168,7 @@ def _mean(looked: Looked, figure: str) -> float:
 
 def _rows(sized: Sized) -> Iterator[list[str]]:
     """Yield a line for each size that was looked at, with the promise nearest to its limit."""
-    yield [sized.unit, "kept", "tightest", "worst", "limit", "goodput/s", "meter"]
+    yield [sized.unit, "kept", "tightest", "worst", "goodput/s", "meter"]
     for looked in sized.looked:
         worst = _worst(looked)
         yield [
@@ -176,7 +176,6 @@ def _rows(sized: Sized) -> Iterator[list[str]]:
             "answer" if looked is sized.answer else "yes" if looked.met else "no",
             f"{worst.what.upper()} {worst.who.rpartition('.')[2]}"[:16],
             "never" if worst.value_ms == inf else duration(worst.value_ms / 1e3),
-            duration(worst.limit_ms / 1e3),
             number(_mean(looked, "goodput_requests_per_s")),
             megawatts(_mean(looked, "grid_power_mw.mean")),
         ]
