@@ -34,7 +34,8 @@ def size(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Promises in place of the scenario's: chat, code, rag, research or summarise.",
+            help="Promises in place of the scenario's: chat, code, rag, batch, research or "
+            "summarise.",
             show_default=False,
         ),
     ] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import inf, nan
+from math import inf, isnan, nan
 from typing import Any
 
 from factory_sim.experiments.sizing.promises import Kept
@@ -23,7 +23,12 @@ def lines(sized: Sized) -> Iterator[str]:
     else:
         yield "The most traffic that this site carries with every promise kept"
     yield from entry("answer", _answer(sized))
+    if sized.answer is not None:
+        yield from entry("promises", "; ".join(map(_promise, sized.answer.promises)))
     yield from entry("perfect system", _perfect(sized))
+    queued = _queued(sized)
+    if queued:
+        yield from entry("queueing formula", queued)
     if sized.beyond is not None:
         yield from entry("breaks first", _breaks(sized))
         yield from entry("what binds", _binds(sized, sized.beyond))
@@ -48,6 +53,8 @@ def document(sized: Sized) -> dict[str, Any]:
             "requests_per_s_asked": pool.asked_per_s,
             "requests_per_s_of_a_perfect_replica": pool.replica_per_s,
             "replicas_of_a_perfect_system": pool.needed,
+            "replicas_by_the_queueing_formula": pool.queued,
+            "share_of_the_best_by_the_queueing_formula": pool.queued_load,
         }
         for pool in sized.bounds.pools
     ]
@@ -55,6 +62,7 @@ def document(sized: Sized) -> dict[str, Any]:
         "for": sized.aim,
         "unit": sized.unit,
         "answer": None if answer is None else answer.size,
+        "promises": None if answer is None else [_told(each) for each in answer.promises],
         "breaks_first": None if beyond is None else _named(_worst(beyond)),
         "time_lost_beyond": None if beyond is None else dict(_lost(beyond)),
         "bounds": [_known(pool) for pool in pools],
@@ -114,6 +122,27 @@ def _perfect(sized: Sized) -> str:
     return told
 
 
+def _queued(sized: Sized) -> str:
+    """Return what the queueing formula says, where it says something."""
+    of = "M/G/c: replicas as so many slots of one queue"
+    if sized.aim == "demand":
+        (pool,) = sized.bounds.pools
+        return "" if pool.queued is None else f"{pool.queued:,} replicas ({of})"
+    share, load = sized.bounds.queued_load, sized.bounds.load
+    if share is None or load is None:
+        return ""
+    return f"{number(share / load)} times the traffic ({of})"
+
+
+def _promise(promise: Kept) -> str:
+    """Return what came of a promise at the answer."""
+    whose, limit = promise.who.rpartition(".")[2], duration(promise.limit_ms / 1e3)
+    told = f"{promise.what.upper()} of {whose} {duration(promise.mean_ms / 1e3)}"
+    if not isnan(promise.half_width_ms):
+        told += f" ± {duration(promise.half_width_ms / 1e3)}"
+    return f"{told} of {limit}"
+
+
 def _breaks(sized: Sized) -> str:
     beyond = sized.beyond
     assert beyond is not None
@@ -153,6 +182,12 @@ def _lost(looked: Looked) -> list[tuple[str, float]]:
 def _worst(looked: Looked) -> Kept:
     """Return the promise that is broken by most, or nearest to it."""
     return max(looked.promises, key=lambda each: (not each.met, each.value_ms / each.limit_ms))
+
+
+def _told(promise: Kept) -> dict[str, Any]:
+    """Return a promise that is kept: the mean of its value over the runs, and how sure it is."""
+    interval = {"mean_ms": promise.mean_ms, "half_width_ms": promise.half_width_ms}
+    return _named(promise) | {k: v for k, v in interval.items() if not isnan(v)}
 
 
 def _named(promise: Kept) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_says_the_answer_what_would_be_perfect_and_what_binds(factory_sim_comman
     count = int(answer.split()[1])
     assert answer.split()[2:7] == ["replicas,", "1", "rack", "with", "8"]
     labels = [line[2:24].strip() for line in rest if line[2] != " "]
-    assert labels[:3] == ["perfect system", "breaks first", "what binds"]
+    assert labels[:4] == ["promises", "perfect system", "queueing formula", "breaks first"]
     assert f"at {count - 1} replica" in out and "over 200 ms" in out
     (marked,) = [line.split() for line in rest if line.split()[1:2] == ["answer"]]
     assert marked[0] == str(count)
@@ -108,7 +108,7 @@ def test_where_nothing_keeps_the_promises_the_exit_code_says_so(factory_sim_comm
 
 def test_mistakes_are_said(factory_sim_command, here):
     for arguments, said in (
-        (("--slo", "fast"), "error: --slo: 'fast' is none of chat, code"),
+        (("--slo", "fast"), "error: --slo: 'fast' is none of batch, chat"),
         (("--precision", "0"), "error: --precision: must be above 0"),
         (("--set", "workload.w.arrivals={process: offline, requests: 9}", "--for", "cap"), "rate"),
     ):

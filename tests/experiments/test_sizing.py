@@ -205,14 +205,14 @@ class TestPromises:
         limits = {promise.what: promise.limit_ms for promise in found.answer.promises}
         assert limits == pytest.approx(
             {
-                what: float(text.split()[0]) * {"ms": 1.0, "s": 1e3}[text.split()[1]]
+                what: float(text.split()[0]) * {"ms": 1.0, "s": 1e3, "h": 3.6e6}[text.split()[1]]
                 for what, text in PRESETS[name].items()
                 if what != "percentile"
             }
         )
 
     def test_an_unknown_preset_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="--slo: 'fast' is none of chat, code"):
+        with pytest.raises(InputError, match="--slo: 'fast' is none of batch, chat"):
             sized("demand", tmp_path, slo="fast")
 
     def test_the_worst_run_counts(self) -> None:
@@ -223,6 +223,7 @@ class TestPromises:
         never = {**run, f"{head}.met": 0.0}
         (both,) = kept([good, bad])
         assert (both.value_ms, both.met) == (9.0, False)
+        assert both.mean_ms == 5.0 and both.half_width_ms == pytest.approx(12.706 * 4.0, rel=1e-4)
         assert kept([good])[0].met
         assert kept([good, never])[0].value_ms == float("inf")
 

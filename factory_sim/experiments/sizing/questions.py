@@ -10,7 +10,7 @@ from math import ceil, exp, floor, inf, log
 from typing import Any, Protocol
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.experiments.sizing.bounds import Bounds, bounds
+from factory_sim.experiments.sizing.bounds import MOST, Bounds, bounds
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.search import threshold
 from factory_sim.factory.layout import fleets_of, lay_out_sites
@@ -18,9 +18,6 @@ from factory_sim.scenario.load import scenario_from
 
 Given = dict[str, Any]
 """A scenario's resolved data."""
-
-MOST = 1_000_000
-"""Replicas or racks that nobody looks beyond."""
 
 LEAST_LOAD, MOST_LOAD = 1e-3, 2.0
 """Shares of the best load between which the most that is carried is sought. Beyond the best it is
@@ -67,8 +64,11 @@ class Demand:
         self.lowest = 1
         self.highest = self._highest()
         perfect = 1.0 if needed is None else needed / (self._per_rack if self._fills else 1)
-        # Batches are never always full: somewhat more than a perfect system needs.
-        self.start = ceil(1.25 * perfect)
+        queued = self.bounds.pools[0].queued
+        if queued is None:  # batches are never always full: somewhat more than a perfect system
+            self.start = ceil(1.25 * perfect)
+        else:
+            self.start = ceil(queued / self._per_rack) if self._fills else queued
         self.stride = max(1, self.start // 8)
 
     def at(self, place: int) -> Given:
@@ -126,7 +126,7 @@ class Cap:
         sent = max(asked, default=inf) * scenario_from(given).duration * self._best
         least = min(max(LEAST_LOAD, LEAST_REQUESTS / sent), MOST_LOAD)
         self.lowest, self.highest = (floor(log(each) / self._step) for each in (least, MOST_LOAD))
-        self.start = floor(log(0.8) / self._step)
+        self.start = floor(log(self.bounds.queued_load or 0.8) / self._step)
         self.stride = max(1, round(0.1 / self._step))
         at_load(given, 1.0)  # refuses what has no rate
 

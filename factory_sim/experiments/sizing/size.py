@@ -81,6 +81,8 @@ class Sized:
         row["answer"] = looked is self.answer
         for promise in looked.promises:
             row[f"{promise.who}.{promise.what}_ms"] = promise.value_ms
+            row[f"{promise.who}.{promise.what}_mean_ms"] = promise.mean_ms
+            row[f"{promise.who}.{promise.what}_half_width_ms"] = promise.half_width_ms
         for name in HEADLINES:
             values = [float(run[name]) for run in looked.runs]
             row[name] = sum(values) / len(values)
@@ -107,8 +109,8 @@ def size(
     to keep the promises. precision: of the load, from one that is looked at to the next. out: the
     folder that keeps the runs; by default sweeps/size. progress: told how many sizes were looked
     at, and of the next.
-    Columns: the size, met, answer; of each promise the largest value of the runs, ms; then means
-    over the runs.
+    Columns: the size, met, answer; of each promise the largest value of the runs, their mean and
+    the half width of its 95 % interval, ms; then means over the runs.
     Raises InputError for a scenario that cannot be sized or run.
     """
     given = scenario if isinstance(scenario, Scenario) else load(scenario)

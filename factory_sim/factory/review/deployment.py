@@ -57,14 +57,18 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
     return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
 
 
-def best(fleet: Fleet, asked: Asked) -> Ideal:
-    """Return the best steady state of one of a replica's batches that is asked this for ever."""
+def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
+    """Return the best steady state of one of a replica's batches that is asked this for ever.
+
+    batch: the sequences in it at most, if fewer than the engine and the KV cache take.
+    """
     # Where others encode, images cost nothing here.
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
     step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
     if fleet.computes_prompts:
         return ideal_prompts(step_time, prompt, cached, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
+    most = most if batch is None else min(most, batch)
     if fleet.spec.prefill is not None:
         return ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
     return ideal(step_time, prompt, output, cached, most, budget, fleet.tokens_per_step, images)

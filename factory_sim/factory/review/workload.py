@@ -33,7 +33,8 @@ class Asked(NamedTuple):
     """What is asked: tokens and images of a mean request, and how many requests come a second.
 
     per_s: None where clients wait for answers, or nobody knows whom they will come to. sends: of a
-    workload, what it sends in the run, in words.
+    workload, what it sends in the run, in words. spread: of output tokens, the variance over the
+    square of the mean; 1, as if they were exponential, where nobody has drawn them.
     """
 
     prompt: float
@@ -42,6 +43,7 @@ class Asked(NamedTuple):
     images: float
     per_s: float | None
     sends: str = ""
+    spread: float = 1.0
 
 
 def asked_by(scenario: Scenario, name: str, keeps: bool) -> Asked:
@@ -56,8 +58,11 @@ def asked_by(scenario: Scenario, name: str, keeps: bool) -> Asked:
         clients = f"{spec.arrivals.concurrency} clients, each waiting for its answer"
         return Asked(*tokens, images, None, clients)
     count, seed = 0, workload_seeds(scenario)[name]
+    said = squared = 0.0
     for block in open_blocks(spec, scenario.facts, seconds, seed, Path(), where):
         count += len(block.arrival_s)
+        said += float(block.output.sum())
+        squared += float(np.square(block.output, dtype=float).sum())
         if count >= ENOUGH:
             seconds = float(block.arrival_s[-1])
             break
@@ -68,7 +73,8 @@ def asked_by(scenario: Scenario, name: str, keeps: bool) -> Asked:
         f"{count:,} {what} in the first {seconds:,.0f} s: {rate:,.2f} requests/s, "
         f"{rate * tokens[1]:,.0f} output tokens/s in the mean{when}"
     )
-    return Asked(*tokens, images, rate, sends)
+    spread = count * squared / said**2 - 1.0 if count else 1.0
+    return Asked(*tokens, images, rate, sends, spread)
 
 
 def together(parts: Sequence[Asked]) -> Asked | None:
@@ -83,7 +89,9 @@ def together(parts: Sequence[Asked]) -> Asked | None:
         return parts[0]._replace(per_s=None)
     means = np.average([part[:4] for part in parts], axis=0, weights=rates).tolist()
     prompt, output, cached, images = means
-    return Asked(prompt, output, cached, images, sum(rates))
+    squares = [(part.spread + 1.0) * part.output**2 for part in parts]
+    spread = float(np.average(squares, weights=rates)) / output**2 - 1.0
+    return Asked(prompt, output, cached, images, sum(rates), spread=spread)
 
 
 def workload(scenario: Scenario, name: str, asked: Asked) -> Section:
