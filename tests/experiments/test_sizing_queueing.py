@@ -1,4 +1,4 @@
-"""The queueing formula of a sizing: Erlang's where it is exact, monotone, and below what runs need."""
+"""The queueing formula of a sizing: Erlang's where that is exact, and monotone."""
 
 from __future__ import annotations
 
