@@ -83,14 +83,20 @@ def _encoding_s(step_time: StepTime, images: float) -> float:
 
 
 def ideal_prompts(
-    step_time: StepTime, prompt: float, cached: float, max_tokens: int, images: float = 0.0
+    step_time: StepTime,
+    prompt: float,
+    cached: float,
+    most: int,
+    max_tokens: int,
+    images: float = 0.0,
 ) -> Ideal:
     """Return the best steady state of a replica that only computes prompts.
 
-    Steps as full as the token budget allows: whole prompts and a chunk of the next, or, of a longer
-    prompt, chunks of the whole budget.
+    Steps as full as the token budget allows: whole prompts and a chunk of the next, `most` in all;
+    or, of a longer prompt, chunks of the whole budget.
     """
     new = prompt - cached
+    max_tokens = min(max_tokens, round(most * new))
     whole, rest = divmod(max_tokens, new)
     chunks = [Chunk(round(cached), max(1, round(new)))] * int(whole)
     if rest >= 1.0:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf, isnan, nan
 from typing import Any
 
+from factory_sim.experiments.sizing.bounds import Perfect
 from factory_sim.experiments.sizing.promises import Kept
+from factory_sim.experiments.sizing.questions import counted_replicas
 from factory_sim.experiments.sizing.size import Looked, Sized
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.layout import entry, table
@@ -93,6 +95,10 @@ def _answer(sized: Sized) -> str:
     if sized.unit == "replicas" and sized.scenario is not None:
         racks = sized.scenario["racks"][0]["count"]
         gpus = f"{racks:,} {'rack' if racks == 1 else 'racks'} with {gpus}"
+        pools = counted_replicas(sized.scenario)
+        if len(pools) > 1:
+            each = ", ".join(f"{pool} {count:,}" for pool, count in pools.items())
+            gpus = f"{each}; {gpus}"
     return f"{_size(sized, looked)}, {gpus}; {carried}; {watts}"
 
 
@@ -108,11 +114,10 @@ def _perfect(sized: Sized) -> str:
     if not pools:
         return "unknown: clients wait for answers, and send as fast as they get them"
     if sized.aim == "demand":
-        (pool,) = pools
-        told = (
-            f"{number(pool.needed or 0.0)} replicas, whose batches are always full and never wait"
-        )
-        if sized.answer is not None and sized.unit == "replicas" and pool.needed:
+        needed = ", ".join(_of(pool.pool, number(pool.needed or 0.0), pools) for pool in pools)
+        told = f"{needed} replicas, whose batches are always full and never wait"
+        pool, *others = pools
+        if sized.answer is not None and sized.unit == "replicas" and pool.needed and not others:
             told += f"; this takes {percent(sized.answer.size / pool.needed - 1.0)} more"
         return told
     load = sized.bounds.load or 0.0
@@ -122,12 +127,18 @@ def _perfect(sized: Sized) -> str:
     return told
 
 
+def _of(pool: str, count: str, pools: Sequence[Perfect]) -> str:
+    """Return a number of replicas, and of which pool where there are several."""
+    return count if len(pools) == 1 else f"{pool} {count}"
+
+
 def _queued(sized: Sized) -> str:
     """Return what the queueing formula says, where it says something."""
     of = "M/G/c: replicas as so many slots of one queue"
     if sized.aim == "demand":
-        (pool,) = sized.bounds.pools
-        return "" if pool.queued is None else f"{pool.queued:,} replicas ({of})"
+        pools = [pool for pool in sized.bounds.pools if pool.queued is not None]
+        told = ", ".join(_of(pool.pool, f"{pool.queued:,}", sized.bounds.pools) for pool in pools)
+        return f"{told} replicas ({of})" if told else ""
     share, load = sized.bounds.queued_load, sized.bounds.load
     if share is None or load is None:
         return ""

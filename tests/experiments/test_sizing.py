@@ -18,12 +18,15 @@ from factory_sim.experiments.runs.crews import Alone, Crew, crew_of
 from factory_sim.experiments.sizing.bounds import bounds
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.promises import PRESETS, kept
+from factory_sim.experiments.sizing.questions import counted_replicas
 from factory_sim.experiments.sizing.search import threshold
 from factory_sim.experiments.sizing.size import Sized, _kernel, run_size
+from factory_sim.report.sizing import lines as report_lines
 from factory_sim.scenario.load import override, scenario_from
 from factory_sim.scenario.scenario import Scenario
 from tests.experiments.sweeps import SMALL, Counting
 
+JOB = {"model": "llama-3.1-8b", "tokens": "1e9", "global_batch": 4096, "mfu": 0.3, "gpus": 8}
 AZURE = Path(__file__).parents[3] / "shared/data/traces/azure2023_conv.csv"
 
 
@@ -108,6 +111,40 @@ class TestDemand:
         assert found.scenario["deployments"]["d"]["replicas"] == "fill"
         assert next(looked.size for looked in found.looked if looked.met) == found.answer.size
 
+    def test_keeps_the_proportion_of_pools_that_is_given(self, tmp_path: Path) -> None:
+        two = scenario(
+            deployments__d__replicas=2,
+            deployments__d__prefill={"replicas": 1, "kv_link": "kv"},
+            deployments__e={"model": "llama-3.1-8b", "parallelism": {"tp": 4}, "replicas": 1},
+            network={"links": {"kv": {"bandwidth": "50 GB/s"}}},
+            site__grid_limit="100 kW",
+            workload__w__arrivals__rate="60 /s",
+        )
+        found = sized("demand", tmp_path, given=two)
+        assert found.answer is not None and found.scenario is not None
+        counts = counted_replicas(found.scenario)
+        most = counts["d"]
+        assert counts == {"d": most, "d/prefill": -(-most // 2), "e": -(-most // 2)}
+        assert found.answer.size == sum(counts.values())
+        own = scenario_from(found.scenario)
+        assert keeps(own)
+        gpus = most + 5 * counts["e"]
+        assert found.scenario["racks"][0]["count"] == -(-gpus // 8) > 1
+        told = " ".join(" ".join(report_lines(found)).split())
+        assert f"d {most}, d/prefill {counts['d/prefill']}, e {counts['e']}" in told
+        assert "perfect system d " in told
+
+    def test_starts_at_the_fewest_racks_that_hold_what_is_simulated(self, tmp_path: Path) -> None:
+        four = {"tp": 2}  # four a server, so that eight take two racks
+        many = scenario(
+            deployments__d__replicas={"simulate": 8},
+            deployments__d__parallelism=four,
+            workload__w__arrivals__rate="1 /s",
+        )
+        found = sized("demand", tmp_path, given=many, replications=1)
+        assert found.unit == "racks" and found.answer is not None
+        assert found.answer.size == found.looked[0].size == 2
+
     def test_ends_where_the_site_has_no_room(self, tmp_path: Path) -> None:
         busy = scenario(workload__w__arrivals__rate="200 /s", site__grid_limit="15 kW")
         found = sized("demand", tmp_path, given=busy)
@@ -126,8 +163,8 @@ class TestDemand:
                 "racks: the racks that fit a demand are sought in one row of racks, not in 2",
             ),
             (
-                {"deployments__e": {"model": "llama-3.1-8b", "replicas": 1}},
-                "--for: what fits a demand is sought for one deployment",
+                {"training": {"job": JOB}},
+                "training: --for demand sizes one site that only serves, not training jobs",
             ),
             (
                 {"deployments__d__autoscaling": {"policy": "reactive", "outstanding": 4}},

@@ -6,6 +6,8 @@ import factory_sim as fs
 from factory_sim.factory.build import roofline
 from factory_sim.factory.check import check
 from factory_sim.factory.layout import lay_out
+from factory_sim.factory.review.deployment import best
+from factory_sim.factory.review.workload import Asked
 from factory_sim.frozen import validate
 from factory_sim.physics.ideal import ideal, ideal_decoding, ideal_prompts
 from factory_sim.scenario.scenario import Scenario
@@ -63,7 +65,7 @@ def test_saturated_pools_come_near_their_ideals() -> None:
     }
     prompts = disaggregated(**small, lengths={"prompt": 1000, "output": 1})
     decode, prefill = lay_out(prompts).fleets
-    best = ideal_prompts(roofline(prefill, 1.0), 1000, 0, prefill.max_step_tokens)
+    best = ideal_prompts(roofline(prefill, 1.0), 1000, 0, 64, prefill.max_step_tokens)
     rate = fs.simulate(prompts).summary["output_tokens_per_s"]
     assert 0.95 < rate / best.requests_per_s < 1.01
     chat = disaggregated(**small, lengths={"prompt": 1000, "output": 400})
@@ -77,9 +79,25 @@ def test_saturated_pools_come_near_their_ideals() -> None:
 def test_long_prompts_come_in_chunks() -> None:
     (fleet,) = lay_out(small_scenario()).fleets
     step_time = roofline(fleet, 1.0)
-    whole = ideal_prompts(step_time, 8000, 0, 8000)
-    halves = ideal_prompts(step_time, 8000, 0, 4000)
+    whole = ideal_prompts(step_time, 8000, 0, 64, 8000)
+    halves = ideal_prompts(step_time, 8000, 0, 64, 4000)
     assert whole.batch == halves.batch == 1
     assert 0.9 < halves.requests_per_s / whole.requests_per_s < 1.0
-    cached = ideal_prompts(step_time, 8000, 4000, 4000)
+    cached = ideal_prompts(step_time, 8000, 4000, 64, 4000)
     assert cached.requests_per_s > 1.7 * halves.requests_per_s
+
+
+def test_many_short_prompts_are_no_more_than_a_step_has_sequences() -> None:
+    small = {
+        "duration": "30 s",
+        "arrivals": {"process": "closed", "concurrency": 50},
+        "engine": {"max_num_seqs": 4, "max_num_batched_tokens": 8192},
+        "lengths": {"prompt": 100, "output": 1},
+    }
+    scenario = disaggregated(**small)
+    _, prefill = lay_out(scenario).fleets
+    asked = Asked(100.0, 1.0, 0.0, 0.0, None)
+    state = best(prefill, asked)
+    assert state.batch == 4
+    rate = fs.simulate(scenario).summary["output_tokens_per_s"]
+    assert 0.95 < rate / state.requests_per_s < 1.01

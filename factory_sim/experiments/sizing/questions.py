@@ -5,19 +5,24 @@ Each is a whole number to be found: that many, or a rung of a ladder of loads.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from math import ceil, exp, floor, inf, log
 from typing import Any, Protocol
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.experiments.sizing.bounds import MOST, Bounds, bounds
+from factory_sim.experiments.sizing.bounds import MOST, Bounds, Perfect, bounds
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.search import threshold
-from factory_sim.factory.layout import fleets_of, lay_out_sites
+from factory_sim.factory.fleets.fleet import ENCODE, PREFILL, deployment_of
+from factory_sim.factory.layout import lay_out_sites
 from factory_sim.scenario.load import scenario_from
 
 Given = dict[str, Any]
 """A scenario's resolved data."""
+
+PARTS = {"": "", PREFILL: "prefill", ENCODE: "encoder"}
+"""Where a deployment has the replicas of a pool, by the end of the pool's name."""
 
 LEAST_LOAD, MOST_LOAD = 1e-3, 2.0
 """Shares of the best load between which the most that is carried is sought. Beyond the best it is
@@ -49,47 +54,88 @@ class Question(Protocol):
 
 
 class Demand:
-    """The fewest replicas for a traffic, each rack as full as it gets; racks, where replicas fill
-    them."""
+    """The fewest racks for a traffic, where replicas fill them; else the fewest replicas, those of
+    all pools in the proportion that is given, on as few racks as hold them.
+
+    A place is so many racks, or so many replicas of the largest pool.
+    """
 
     more_is_better = True
 
     def __init__(self, given: Given) -> None:
-        self._given, self._name = given, _alone(given)
-        self._fills = not isinstance(given["deployments"][self._name].get("replicas", "fill"), int)
-        self.unit = "racks" if self._fills else "replicas"
-        self._per_rack = _held(self._with(1, None))
-        self.bounds = bounds(scenario_from(self._with(1, None)))
-        needed = self.bounds.pools[0].needed
-        self.lowest = 1
+        self._given = given
+        _check_sizable(given)
+        self._counts = counted_replicas(given)
+        self.unit = "replicas" if self._counts else "racks"
+        self._racks = 1.0  # for each place, at the least
+        self.lowest = 1 if self._counts else self._fewest()
+        one = scenario_from(self.at(self.lowest))
+        (layout,) = lay_out_sites(one)
+        if self._counts:
+            most = max(self._counts.values())
+            gpus = sum(fleet.gpus_per_replica * self._counts[fleet.name] for fleet in layout.fleets)
+            self._racks = gpus / most * len(layout.site.racks) / len(layout.site.gpus)
+        self.bounds = bounds(one)
         self.highest = self._highest()
-        perfect = 1.0 if needed is None else needed / (self._per_rack if self._fills else 1)
-        queued = self.bounds.pools[0].queued
-        if queued is None:  # batches are never always full: somewhat more than a perfect system
-            self.start = ceil(1.25 * perfect)
-        else:
-            self.start = ceil(queued / self._per_rack) if self._fills else queued
+        self.start = max(1, *map(self._enough, self.bounds.pools))
         self.stride = max(1, self.start // 8)
 
     def at(self, place: int) -> Given:
-        """Return the scenario with so many racks, or with so many replicas and racks for them."""
-        if self._fills:
-            return self._with(place, None)
-        return self._with(ceil(place / self._per_rack), place)
+        """Return the scenario with so many racks; or with so many replicas, and racks for them.
+
+        Raises InputError where the site has no room for them.
+        """
+        if not self._counts:
+            return self._with(place, self._given["deployments"])
+        deployments = copy.deepcopy(self._given["deployments"])
+        for pool, count in self._at(place).items():
+            name, part = deployment_of(pool), PARTS[pool.removeprefix(deployment_of(pool))]
+            (deployments[name][part] if part else deployments[name])["replicas"] = count
+        racks = max(1, ceil(self._racks * place - 1e-9))
+        while True:
+            found = self._with(racks, deployments)
+            try:
+                lay_out_sites(scenario_from(found))
+            except InputError as error:
+                if not _lacks_gpus(error):
+                    raise
+                racks += 1
+            else:
+                return found
 
     def size(self, place: int) -> float:
-        """Return the replicas or racks."""
-        return place
+        """Return the replicas of all pools, or the racks."""
+        return sum(self._at(place).values()) if self._counts else place
 
-    def _with(self, racks: int, replicas: int | None) -> Given:
+    def _at(self, place: int) -> dict[str, int]:
+        """Return the replicas of each pool, where the largest has so many."""
+        most = max(self._counts.values())
+        return {pool: ceil(place * count / most) for pool, count in self._counts.items()}
+
+    def _enough(self, pool: Perfect) -> int:
+        """Return the place where a pool has what the queueing formula asks for; without one,
+        somewhat more than a perfect system needs, as batches are never always full."""
+        needed = 1.0 if pool.needed is None else 1.25 * pool.needed
+        wanted = needed if pool.queued is None else pool.queued
+        if not self._counts:
+            return ceil(wanted * self.lowest / pool.replicas)
+        return ceil(wanted * max(self._counts.values()) / self._counts[pool.pool])
+
+    def _with(self, racks: int, deployments: Mapping[str, Any]) -> Given:
         (row,) = self._given["racks"]
-        deployment = dict(self._given["deployments"][self._name])
-        if replicas is not None:
-            deployment["replicas"] = replicas
-        elif not isinstance(deployment.get("replicas"), Mapping):
-            deployment["replicas"] = "fill"
-        deployments = {self._name: deployment}
         return {**self._given, "racks": [{**row, "count": racks}], "deployments": deployments}
+
+    def _fewest(self) -> int:
+        """Return the fewest racks that hold a replica of every pool, and those that are counted."""
+
+        def holds(place: int) -> bool:
+            try:
+                lay_out_sites(scenario_from(self.at(place)))
+            except InputError as error:
+                return not _lacks_gpus(error)
+            return True
+
+        return threshold(holds, 1, 1, MOST) or MOST
 
     def _highest(self) -> int:
         """Return the most that the limit of the site has room for."""
@@ -101,9 +147,7 @@ class Demand:
                 return True
             return False
 
-        first = threshold(crowded, 8, 1, MOST, 8)
-        if first == 1:  # say why
-            lay_out_sites(scenario_from(self.at(1)))
+        first = threshold(crowded, self.lowest + 7, self.lowest + 1, MOST, 8)
         return MOST if first is None else first - 1
 
 
@@ -139,27 +183,37 @@ class Cap:
         return self._best * exp(self._step * place)
 
 
-def _alone(given: Mapping[str, Any]) -> str:
-    """Return the name of the deployment that a demand is of: the only one, on one row of racks."""
-    deployments = given["deployments"]
-    if given.get("sites") is not None or len(deployments) != 1 or given.get("training"):
-        what = "several sites" if given.get("sites") is not None else "training jobs"
-        what = "several deployments" if len(deployments) != 1 else what
-        said = f"what fits a demand is sought for one deployment at one site, not for {what}"
-        raise InputError(Problem("--for", f"{said}; use --for cap, or a sweep over their replicas"))
+def _lacks_gpus(error: InputError) -> bool:
+    """Tell whether all that is wrong with a site is that it has too few racks for its replicas."""
+    return all(problem.path.endswith((".replicas", ".simulate")) for problem in error.problems)
+
+
+def _check_sizable(given: Mapping[str, Any]) -> None:
+    """Raise InputError for a site of which nobody knows yet what to vary."""
+    said = "--for demand sizes one site that only serves, not {}; use --for cap, or a sweep"
+    for field, what in (("sites", "several sites"), ("training", "training jobs")):
+        if given.get(field):
+            raise InputError(Problem(field, said.format(what)))
     if len(given["racks"]) != 1:
         rows = len(given["racks"])
-        said = f"the racks that fit a demand are sought in one row of racks, not in {rows}"
-        raise InputError(Problem("racks", f"{said}; leave one, or use --for cap"))
-    ((name, spec),) = deployments.items()
-    for key in ("prefill", "encoder", "autoscaling"):
-        if spec.get(key) is not None:
-            said = f"the number of replicas is not sought beside '{key}' yet; use --for cap, or a"
-            raise InputError(Problem(f"deployments.{name}.{key}", f"{said} sweep"))
-    return str(name)
+        told = f"the racks that fit a demand are sought in one row of racks, not in {rows}"
+        raise InputError(Problem("racks", f"{told}; leave one, or use --for cap"))
+    for name, spec in given["deployments"].items():
+        if spec.get("autoscaling") or (spec.get("prefill") or {}).get("autoscaling"):
+            told = "the number of replicas is not sought beside 'autoscaling' yet"
+            where = f"deployments.{name}.autoscaling"
+            raise InputError(Problem(where, f"{told}; use --for cap, or a sweep"))
 
 
-def _held(given: Given) -> int:
-    """Return how many replicas the racks hold."""
-    (fleet,) = fleets_of(lay_out_sites(scenario_from(given)))
-    return fleet.represented
+def counted_replicas(given: Mapping[str, Any]) -> dict[str, int]:
+    """Return the replicas of each pool; nothing where one of them fills the racks."""
+    found: dict[str, int] = {}
+    for name, spec in given["deployments"].items():
+        for pool, part in PARTS.items():
+            if part and spec.get(part) is None:
+                continue
+            count = (spec[part] if part else spec).get("replicas", "fill")
+            if not isinstance(count, int):
+                return {}
+            found[name + pool] = count
+    return found

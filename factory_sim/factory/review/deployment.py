@@ -66,7 +66,7 @@ def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
     step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
     if fleet.computes_prompts:
-        return ideal_prompts(step_time, prompt, cached, budget, images)
+        return ideal_prompts(step_time, prompt, cached, fleet.max_num_seqs, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
     most = most if batch is None else min(most, batch)
     if fleet.spec.prefill is not None:
