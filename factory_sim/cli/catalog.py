@@ -14,7 +14,8 @@ from rich.text import Text
 
 from factory_sim.cli.options import CatalogFolder
 from factory_sim.errors import InputError, Problem
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, rendered
+from factory_sim.report.layout import Table as Rows
 from factory_sim.report.text import plain_value
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def catalog(
     shelves = [field.name for field in dataclasses.fields(known)]
     if section is None:
         for shelf in shelves:
-            _print(entry(shelf, ", ".join(getattr(known, shelf))))
+            _print([Entry(shelf, ", ".join(getattr(known, shelf)))])
         return
     if section not in shelves:
         raise InputError(
@@ -79,8 +80,8 @@ def catalog(
         _print(_card(name, _plain(_find(known, section, name))))
 
 
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
+def _print(blocks: Iterable[Block]) -> None:
+    for line in rendered(blocks):
         print(line)
 
 
@@ -117,8 +118,8 @@ def _shelf(section: str, entries: Mapping[str, Any]) -> Table:
     return shelf
 
 
-def _card(name: str, content: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of one entry: what it is, its figures, notes on them, their sources."""
+def _card(name: str, content: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield what is told of one entry: what it is, its figures, notes on them, their sources."""
     facts = {path: fact for path, fact in _walk("", content) if _is_fact(fact)}
     sources = {fact["source"]: "" for fact in facts.values()}
     for number, source in enumerate(sources, start=1):
@@ -127,19 +128,19 @@ def _card(name: str, content: Mapping[str, Any]) -> Iterator[str]:
     yield str(content.get("name", name))
     for path, value in _walk("", content):
         if path not in facts and path != "name":
-            yield from entry(path, _figure(value))
+            yield Entry(path, _figure(value))
     if facts:
         yield ""
         rows = [
             [path, _figure(fact), fact["kind"], sources[fact["source"]]]
             for path, fact in facts.items()
         ]
-        yield from table([["figure", "value", "kind", "source"], *rows], left=(0, 2, 3))
+        yield Rows([["figure", "value", "kind", "source"], *rows], left=(0, 2, 3))
     if any(fact.get("note") for fact in facts.values()):
         yield ""
         for path, fact in facts.items():
             if fact.get("note"):
-                yield from entry(path, fact["note"])
+                yield Entry(path, fact["note"])
     if sources:
         yield ""
         yield from (f"  {number} {source}" for source, number in sources.items())

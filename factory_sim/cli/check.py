@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from factory_sim.cli.options import CatalogFolder, Overrides, Scenario
 from factory_sim.errors import InputError
-from factory_sim.report.layout import entry
+from factory_sim.report.layout import Entry
 
 
 def check(
@@ -17,7 +17,7 @@ def check(
     for index, (heading, rows) in enumerate(report.sections.items()):
         print(f"\n{heading}" if index else heading)
         for label, text in rows.items():
-            for line in entry(label, text):
+            for line in Entry(label, text).lines():
                 print(line)
     if report.problems:
         raise InputError(report.problems)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from factory_sim.cli.options import CatalogFolder, Overrides, Scenario
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Entry, Table
 from factory_sim.report.text import number, percent, with_unit
 
 
@@ -48,7 +48,7 @@ def clocks(
             for at in map(point.of, phases):
                 cells += [number(at.tokens_per_s), with_unit(at.gpu_w, "W"), number(at.site_j)]
             rows.append(cells)
-        for line in table(rows):
+        for line in Table(rows).lines():
             print(line)
         full = points[0]
         for phase in phases:
@@ -59,5 +59,5 @@ def clocks(
                 saved = 1.0 - here.site_j / there.site_j
                 slower = 1.0 - here.tokens_per_s / there.tokens_per_s
                 text += f": {percent(saved)} less energy a token, {percent(slower)} slower"
-            for line in entry(f"least J in {phase}", text):
+            for line in Entry(f"least J in {phase}", text).lines():
                 print(line)

@@ -12,6 +12,7 @@ import typer
 
 from factory_sim.cli.progress import count_bar
 from factory_sim.errors import InputError, Problem
+from factory_sim.report.layout import Block, Entry, Table, rendered
 
 if TYPE_CHECKING:
     from factory_sim.probe.device import Device
@@ -78,13 +79,12 @@ def probe(
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(Problem(str(out), f"cannot be written: {reason}")) from error
-    for line in _lines(found_device, found, drawn):
+    for line in rendered(_blocks(found_device, found, drawn)):
         print(line)
     print(f"\ncatalog folder: {out}, accelerator: {entry}")
 
 
-def _lines(device: Device, found: Sweep, drawn: Figures) -> Iterator[str]:
-    from factory_sim.report.layout import entry, table
+def _blocks(device: Device, found: Sweep, drawn: Figures) -> Iterator[Block]:
     from factory_sim.report.text import percent, with_unit
 
     rows = [("products", "highest", "compute", "memory", "error")]
@@ -96,7 +96,7 @@ def _lines(device: Device, found: Sweep, drawn: Figures) -> Iterator[str]:
         )
         shown = with_unit(highest, "flop/s")
         rows.append((precision, shown, compute, memory, percent(roof.residual)))
-    yield from table(rows)
+    yield Table(rows)
     said = {
         "memory": f"{with_unit(drawn.bandwidth, 'B/s')} at most, "
         f"{with_unit(drawn.copy, 'B/s')} in copies",
@@ -121,15 +121,15 @@ def _lines(device: Device, found: Sweep, drawn: Figures) -> Iterator[str]:
                 drawn.power.residual
             )
     for label, text in said.items():
-        yield from entry(label, text)
+        yield Entry(label, text)
     for what, why in device.left_out.items():
-        yield from entry("not measured", f"{what}: {why}")
+        yield Entry("not measured", f"{what}: {why}")
     held = dict.fromkeys(limit for p in found.points for limit in p.reading.limits)
     if held:
-        yield from entry("clock held down by", ", ".join(held))
+        yield Entry("clock held down by", ", ".join(held))
     fits = [*drawn.gemm.values(), drawn.attention, drawn.cache, drawn.collective, drawn.power]
     if any(fit is not None and fit.residual > DOUBTFUL for fit in fits):
-        yield from entry(
+        yield Entry(
             "doubtful",
             "some of these errors are large; was something else running? Run the probe again on "
             "a quiet machine, or for longer",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
 Figures = Mapping[str, Any]
@@ -45,7 +45,7 @@ DOMAINS = {
 }
 
 
-def energy(summary: Figures) -> Iterator[str]:
+def energy(summary: Figures) -> Iterator[Block]:
     """Yield what the energy was for: mean watts and shares of what came in."""
     uses = summary.get("energy_use_mwh", {})
     if not uses or "window_s" not in summary:
@@ -53,12 +53,12 @@ def energy(summary: Figures) -> Iterator[str]:
     hours = (summary["window_s"]["end"] - summary["window_s"]["start"]) / 3600.0
     whole = sum(uses.values())
     known = [use for use in USES if use in uses]
-    yield from table(
+    yield Table(
         [[USES[use], megawatts(uses[use] / hours), percent(uses[use] / whole)] for use in known]
     )
 
 
-def building(summary: Figures) -> Iterator[str]:
+def building(summary: Figures) -> Iterator[Block]:
     """Yield the power chain, the levels that bind, temperatures, water, carbon and the bill."""
     for name, stage in summary.get("power_chain", {}).items():
         text = (
@@ -68,50 +68,50 @@ def building(summary: Figures) -> Iterator[str]:
         )
         if stage["stranded_mw"]:
             text += f"; {megawatts(stage['stranded_mw'])} stand by"
-        yield from entry(STAGES[name], text)
+        yield Entry(STAGES[name], text)
     # Of several sites each tells its own.
     limits = {} if "sites" in summary else summary.get("limits", {})
     for name, level in limits.items():
         if name != "meter":
-            yield from entry(name, _level(level))
+            yield Entry(name, _level(level))
     if "binding_limit" in summary:
-        yield from entry("slowed for", f"the limit of the {summary['binding_limit']}")
+        yield Entry("slowed for", f"the limit of the {summary['binding_limit']}")
     if "output_tokens_per_s_held_back_by_cap" in summary:
         lost = summary["output_tokens_per_s_held_back_by_cap"]
-        yield from entry("held back by it", f"up to {number(lost)} output tokens/s")
+        yield Entry("held back by it", f"up to {number(lost)} output tokens/s")
     if "over_preference" in summary:
         over = summary["over_preference"]
-        yield from entry(
+        yield Entry(
             "above the preference",
             f"{with_unit(over['mwh'] * 1e6, 'Wh')}, for {number(over['cost_usd'])} USD",
         )
     hot = summary.get("temperature_c", {})
     if hot:
-        yield from entry(
+        yield Entry(
             "at the hottest",
             f"GPUs at {hot['gpu_hottest_c']:.0f} C, their coolant or air at "
             f"{hot['coolant_hottest_c']:.0f} C",
         )
     if summary.get("water_l"):
-        yield from entry(
+        yield Entry(
             "water",
             f"{number(summary['water_l'])} l, {number(summary['wue_l_per_kwh'])} l/kWh of IT",
         )
     yield from _footprint(summary)
 
 
-def _footprint(summary: Figures) -> Iterator[str]:
+def _footprint(summary: Figures) -> Iterator[Block]:
     if "carbon_kg" in summary:
         text = f"{number(summary['carbon_kg'])} kg of CO2"
         if "gco2_per_million_output_tokens" in summary:
             text += f", {number(summary['gco2_per_million_output_tokens'])} g a million tokens made"
-        yield from entry("carbon", text)
+        yield Entry("carbon", text)
     if "energy_cost_usd" in summary:
         text = f"{number(summary['energy_cost_usd'])} USD"
         if "energy_usd_per_million_output_tokens" in summary:
             each = number(summary["energy_usd_per_million_output_tokens"])
             text += f", {each} USD a million tokens made"
-        yield from entry("bill for energy", text)
+        yield Entry("bill for energy", text)
 
 
 def _level(level: Figures) -> str:
@@ -126,15 +126,15 @@ def _level(level: Figures) -> str:
     return text
 
 
-def failures(summary: Figures) -> Iterator[str]:
+def failures(summary: Figures) -> Iterator[Block]:
     """Yield what failed and what that cost."""
     outages = summary.get("outages", {})
     if outages:
         rows = [["", "failures", "carried", "replicas stopped", "requests lost"]]
         for kind, tally in outages.items():
             rows.append([DOMAINS[kind], *(f"{count:,}" for count in tally.values())])
-        yield from table(rows)
+        yield Table(rows)
     if "availability" in summary:
-        yield from entry("availability", percent(summary["availability"]))
+        yield Entry("availability", percent(summary["availability"]))
         lost = summary["output_tokens_lost_to_failures"]
-        yield from entry("tokens lost", f"{lost:,} that were made and not delivered")
+        yield Entry("tokens lost", f"{lost:,} that were made and not delivered")

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from factory_sim.report.comparison import reasons, size
-from factory_sim.report.layout import table
+from factory_sim.report.layout import Block, Table, rendered
 from factory_sim.report.text import percent, with_unit
 from factory_sim.validation.compare import by_metric, rows_of, spread_of
 from factory_sim.validation.profile import UNTIMED, Profile
 
 
 def lines(profile: Profile) -> Iterator[str]:
+    """Yield what a terminal shows: see `blocks`."""
+    return rendered(blocks(profile))
+
+
+def blocks(profile: Profile) -> Iterator[Block]:
     """Yield what was fitted to what, the errors by metric, the figures, what could not be run."""
     yield f"{profile.name}: {profile.source}, {len(profile.after):,} cases"
     yield ""
@@ -23,7 +28,7 @@ def lines(profile: Profile) -> Iterator[str]:
         yield from reasons((outcome.case.id, outcome.reason) for outcome in profile.unused)
 
 
-def _errors(profile: Profile) -> Iterator[str]:
+def _errors(profile: Profile) -> Iterator[Block]:
     before, after, apart = (
         by_metric(rows_of(outcomes))
         for outcomes in (profile.before, profile.after, profile.left_out)
@@ -36,7 +41,7 @@ def _errors(profile: Profile) -> Iterator[str]:
         ]
         rows.append([metric, f"{spread.rows:,}", *cells])
     yield "Absolute error"
-    yield from table(rows)
+    yield Table(rows)
     if not apart:
         yield "  left out: nothing; it takes two cases, better two models"
     else:
@@ -61,13 +66,13 @@ def _worse(profile: Profile) -> bool:
     return apart.median > before.median
 
 
-def _figures(profile: Profile) -> Iterator[str]:
+def _figures(profile: Profile) -> Iterator[Block]:
     rows = [["host time", profile.like, profile.name, "standard error"]]
     for field, figure in profile.figures.items():
         fitted = ["as before", "-"]
         if figure.error is not None:
             fitted = [with_unit(figure.value, "s"), percent(figure.error)]
         rows.append([field, with_unit(figure.before, "s"), *fitted])
-    yield from table(rows)
+    yield Table(rows)
     if any(figure.error is None for figure in profile.figures.values()):
         yield "  as before: no figure of the cases depends on it, or it is zero"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from factory_sim.experiments.claims import Found, Result
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table, rendered
 from factory_sim.report.text import number
 
 KINDS = {
@@ -18,17 +18,22 @@ KINDS = {
 
 
 def lines(result: Result) -> Iterator[str]:
+    """Yield what a terminal shows: see `blocks`."""
+    return rendered(blocks(result))
+
+
+def blocks(result: Result) -> Iterator[Block]:
     """Yield what a terminal shows of a claim."""
     claim = result.claim
     yield claim.title
-    yield from entry("claim", f"{claim.claim} ({KINDS[claim.kind]})")
-    yield from entry("source", claim.source)
+    yield Entry("claim", f"{claim.claim} ({KINDS[claim.kind]})")
+    yield Entry("source", claim.source)
     rows = [["", "claimed", "simulated", "gap"], *(_cells(found) for found in result.found)]
-    yield from table(rows)
+    yield Table(rows)
     if result.matched:
-        yield from entry("brought to", _brought_to(result))
+        yield Entry("brought to", _brought_to(result))
     if claim.note:
-        yield from entry("note", claim.note)
+        yield Entry("note", claim.note)
 
 
 def page(results: Sequence[Result], command: str) -> str:

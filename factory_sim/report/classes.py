@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.text import duration, number, percent
 
 Figures = Mapping[str, Any]
@@ -14,7 +14,7 @@ MOST = 6
 """Tenants that are shown, those with most tokens first; the run folder has all."""
 
 
-def classes(summary: Figures) -> Iterator[str]:
+def classes(summary: Figures) -> Iterator[Block]:
     """Yield a line for each class (of workloads without classes: each workload), and tenants."""
     found = summary.get("classes", {})
     paid = "revenue_usd" in summary
@@ -27,10 +27,10 @@ def classes(summary: Figures) -> Iterator[str]:
         row.append("" if kept is None else percent(kept))
         rows.append(row + ([number(part["revenue_usd"])] if paid else []))
     if found:
-        yield from table(rows)
+        yield Table(rows)
     if paid:
         dollars = number(summary["revenue_usd"])
-        yield from entry("revenue", f"{dollars} USD, of requests that arrived in the window")
+        yield Entry("revenue", f"{dollars} USD, of requests that arrived in the window")
     yield from _tenants(summary.get("tenants", {}))
 
 
@@ -38,7 +38,7 @@ def _tokens(tenant: Figures) -> int:
     return int(tenant["input_tokens"] + tenant["output_tokens"])
 
 
-def _tenants(tenants: Figures) -> Iterator[str]:
+def _tenants(tenants: Figures) -> Iterator[Block]:
     rows = [["tenant", "completed", "tokens", "TTFT p50", "TTFT p99"]]
     most = sorted(tenants, key=lambda name: -_tokens(tenants[name]))
     for name in most[:MOST]:
@@ -53,6 +53,6 @@ def _tenants(tenants: Figures) -> Iterator[str]:
             ]
         )
     if tenants:
-        yield from table(rows)
+        yield Table(rows)
     if len(tenants) > MOST:
-        yield from entry("more tenants", f"{len(tenants) - MOST:,}, in summary.json")
+        yield Entry("more tenants", f"{len(tenants) - MOST:,}, in summary.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from factory_sim.report.layout import COLUMNS, table
+from factory_sim.report.layout import COLUMNS, Table
 from factory_sim.report.text import number
 from factory_sim.validation.compare import (
     Row,
@@ -35,7 +35,7 @@ def lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
 def _cases(outcomes: Sequence[Outcome], rows: Sequence[Row]) -> Iterator[str]:
     told = [["metric", "measured", "simulated", "error"]]
     told += [[r.metric, number(r.measured), number(r.simulated), signed(r.error)] for r in rows]
-    heading, *text = table(_padded(told))
+    heading, *text = Table(_padded(told)).lines()
     yield f"Case\n{heading}"
     place = iter(text)
     for outcome in outcomes:
@@ -48,12 +48,12 @@ def errors(rows: Sequence[Row]) -> Iterator[str]:
     """Yield median and p90 of the absolute error, by metric and by GPU."""
     told = [["metric", "figures", "median", "p90"], *_metrics(by_metric(rows))]
     yield "Absolute error"
-    yield from table(_padded(told))
+    yield from Table(_padded(told)).lines()
     gpus = by_gpu(rows)
     blocks = [[_sizes("all metrics", spread_of(r.error for r in own))] for own in gpus.values()]
     for block, own in zip(blocks, gpus.values(), strict=True):
         block += _metrics(by_metric(own))
-    text = table(_padded([told[0], *(row for block in blocks for row in block)]))
+    text = Table(_padded([told[0], *(row for block in blocks for row in block)])).lines()
     yield "\nAbsolute error by GPU"
     yield next(text)
     for gpu, block in zip(gpus, blocks, strict=True):

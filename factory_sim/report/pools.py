@@ -7,7 +7,7 @@ from typing import Any
 
 from factory_sim.catalog.entries import SCALEUP_LINKS
 from factory_sim.report.causes import words
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.text import number, percent
 
 Figures = Mapping[str, Any]
@@ -22,7 +22,7 @@ GROUPS: dict[str, str] = {
 """What the kinds of ports of a fabric are called."""
 
 
-def pools(summary: Figures) -> Iterator[str]:
+def pools(summary: Figures) -> Iterator[Block]:
     """Yield a row for each pool, and a line for each link."""
     split = {
         name: part["pools"]
@@ -46,10 +46,10 @@ def pools(summary: Figures) -> Iterator[str]:
                         words(pool["bottleneck"]) if "bottleneck" in pool else "",
                     ]
                 )
-        yield from table(rows, left=(0, 5))
+        yield Table(rows, left=(0, 5))
     for name, link in summary.get("links", {}).items():
         use = {key: percent(share) for key, share in link["utilisation"].items()}
-        yield from entry(
+        yield Entry(
             f"link {name}",
             f"{use['mean']} used in the mean, {use['max']} at most; "
             f"{number(link['carried_gb'])} GB carried",
@@ -62,4 +62,4 @@ def pools(summary: Figures) -> Iterator[str]:
             fullest = group["fullest"]
             told += f"; fullest {fullest['link']}, {percent(fullest['utilisation'])}"
         site, _, kind = name.rpartition("/")
-        yield from entry(GROUPS[kind] + (f" of {site}" if site else ""), told)
+        yield Entry(GROUPS[kind] + (f" of {site}" if site else ""), told)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.text import duration, number
 
 Figures = Mapping[str, Any]
@@ -21,7 +21,7 @@ def scaled(summary: Figures) -> dict[str, Figures]:
     return {name: part for name, part in found.items() if "autoscaling" in part}
 
 
-def autoscaling(summary: Figures) -> Iterator[str]:
+def autoscaling(summary: Figures) -> Iterator[Block]:
     """Yield a row for each deployment, or pool, that is scaled."""
     parts = scaled(summary)
     if not parts:
@@ -41,8 +41,8 @@ def autoscaling(summary: Figures) -> Iterator[str]:
                 f"{did['requests_waited_for_start']:,}",
             ]
         )
-    yield from table(rows)
-    yield from entry("waited", "requests that found no replica open, and waited for one to start")
+    yield Table(rows)
+    yield Entry("waited", "requests that found no replica open, and waited for one to start")
     resent = sum(part["autoscaling"].get("requests_resent", 0) for part in parts.values())
     if resent:
-        yield from entry("sent again", f"{resent:,} requests, at the deadline of a drain")
+        yield Entry("sent again", f"{resent:,} requests, at the deadline of a drain")

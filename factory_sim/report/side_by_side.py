@@ -8,7 +8,7 @@ import pandas as pd
 
 from factory_sim.experiments.compare import GROUPS
 from factory_sim.report.causes import words
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table, rendered
 from factory_sim.report.sweep import LABELS
 from factory_sim.report.text import number, percent
 
@@ -23,6 +23,11 @@ _LABEL_COLUMNS = 34
 
 
 def lines(compared: pd.DataFrame, replications: int) -> Iterator[str]:
+    """Yield what a terminal shows: see `blocks`."""
+    return rendered(blocks(compared, replications))
+
+
+def blocks(compared: pd.DataFrame, replications: int) -> Iterator[Block]:
     """Yield every scenario beside the first; of ledgers what differs most, largest first."""
     names = list(dict.fromkeys(compared["scenario"]))
     base = compared[compared["scenario"] == names[0]]
@@ -34,10 +39,10 @@ def lines(compared: pd.DataFrame, replications: int) -> Iterator[str]:
             if rows:
                 yield ""
                 yield _HEADINGS[group]
-                yield from table([["".ljust(_LABEL_COLUMNS), *_COLUMNS], *rows])
+                yield Table([["".ljust(_LABEL_COLUMNS), *_COLUMNS], *rows])
         yield ""
-    yield from entry("±", "half of the 95 % interval of the difference, run by run")
-    yield from entry("~", "no clear difference: the interval holds 0")
+    yield Entry("±", "half of the 95 % interval of the difference, run by run")
+    yield Entry("~", "no clear difference: the interval holds 0")
 
 
 _COLUMNS = ("first", "this", "difference", "±")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from factory_sim.report.building import building
-from factory_sim.report.layout import table
+from factory_sim.report.layout import Block, Table
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import duration, megawatts, number
 
@@ -29,7 +29,7 @@ def _seen(run: SavedRun, name: str, summary: dict[str, Any]) -> SavedRun:
     return replace(run, summary=summary, timeseries=series, record=record)
 
 
-def sites(summary: Figures) -> Iterator[str]:
+def sites(summary: Figures) -> Iterator[Block]:
     """Yield a table of what each site drew and made, a few sites beside each other."""
     whole = summary.get("sites", {})
     names = list(whole)
@@ -40,10 +40,10 @@ def sites(summary: Figures) -> Iterator[str]:
             cells = [told(whole[name]) for name in beside]
             if any(cells):
                 rows.append([label, *cells])
-        yield from table(rows)
+        yield Table(rows)
 
 
-def buildings(summary: Figures) -> Iterator[tuple[str, Iterator[str]]]:
+def buildings(summary: Figures) -> Iterator[tuple[str, Iterator[Block]]]:
     """Yield a heading and the lines of each site's building."""
     for name, own in summary.get("sites", {}).items():
         yield f"Building of {name}", building(own)

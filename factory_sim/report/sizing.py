@@ -11,7 +11,7 @@ from factory_sim.experiments.sizing.promises import Kept
 from factory_sim.experiments.sizing.questions import counted_replicas
 from factory_sim.experiments.sizing.size import Looked, Sized
 from factory_sim.report.causes import CAUSES, words
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table, rendered
 from factory_sim.report.sweep import records
 from factory_sim.report.text import duration, megawatts, number, percent
 
@@ -19,31 +19,36 @@ _MOST_CAUSES = 3
 
 
 def lines(sized: Sized) -> Iterator[str]:
+    """Yield what a terminal shows: see `blocks`."""
+    return rendered(blocks(sized))
+
+
+def blocks(sized: Sized) -> Iterator[Block]:
     """Yield what a terminal shows of a search: the answer first."""
     if sized.aim == "demand":
         yield f"The fewest {sized.unit} that keep every promise at this traffic"
     else:
         yield "The most traffic that this site carries with every promise kept"
-    yield from entry("answer", _answer(sized))
+    yield Entry("answer", _answer(sized))
     if sized.answer is not None:
-        yield from entry("promises", "; ".join(map(_promise, sized.answer.promises)))
-    yield from entry("perfect system", _perfect(sized))
+        yield Entry("promises", "; ".join(map(_promise, sized.answer.promises)))
+    yield Entry("perfect system", _perfect(sized))
     queued = _queued(sized)
     if queued:
-        yield from entry("queueing formula", queued)
+        yield Entry("queueing formula", queued)
     if sized.beyond is not None:
-        yield from entry("breaks first", _breaks(sized))
-        yield from entry("what binds", _binds(sized, sized.beyond))
+        yield Entry("breaks first", _breaks(sized))
+        yield Entry("what binds", _binds(sized, sized.beyond))
     elif sized.answer is not None and sized.aim == "cap":
         told = "nothing up to twice the best that a perfect system does, where the search ends"
-        yield from entry("breaks first", f"{told}; those whom nothing is promised may wait")
+        yield Entry("breaks first", f"{told}; those whom nothing is promised may wait")
     if sized.bounds.power < 1.0:
         share = percent(sized.bounds.power)
         told = f"the grid limit is {share} of what all GPUs draw at their power limits"
-        yield from entry("power cap", told)
-    yield from table(list(_rows(sized)))
+        yield Entry("power cap", told)
+    yield Table(list(_rows(sized)))
     seeds = "one run of each" if sized.replications == 1 else f"{sized.replications} runs of each"
-    yield from entry("runs", f"{seeds}; every one has to keep the promises, and the worst is shown")
+    yield Entry("runs", f"{seeds}; every one has to keep the promises, and the worst is shown")
 
 
 def document(sized: Sized) -> dict[str, Any]:

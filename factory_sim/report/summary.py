@@ -15,7 +15,7 @@ from rich.text import Text
 from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.classes import classes
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table, rendered
 from factory_sim.report.pools import pools
 from factory_sim.report.saved import keeps_rows, sampled
 from factory_sim.report.scaling import autoscaling
@@ -66,8 +66,14 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
 
     summary, record: the contents of `summary.json` and `run.json`.
     """
-    yield _title(name, summary, record)
-    sections = {
+    yield title(name, summary, record)
+    for heading, body in sections(summary, record).items():
+        yield from ("", heading, *rendered(body))
+
+
+def sections(summary: Figures, record: Figures) -> dict[str, list[Block]]:
+    """Return what there is to say, by heading."""
+    found: dict[str, Iterator[Block]] = {
         f"Latency in {_unit(summary)[0]}": _latency(summary, record),
         "Promises (SLO)": _promises(summary),
         "Requests": _requests(summary, record),
@@ -89,10 +95,8 @@ def lines(name: str, summary: Figures, record: Figures) -> Iterator[str]:
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
         "What this rests on": _kinds(record),
     }
-    for heading, section in sections.items():
-        body = list(section)
-        if body:
-            yield from ("", heading, *body)
+    told = {heading: list(section) for heading, section in found.items()}
+    return {heading: body for heading, body in told.items() if body}
 
 
 def _pools_heading(summary: Figures) -> str:
@@ -100,7 +104,7 @@ def _pools_heading(summary: Figures) -> str:
     return "Pools" if split else "Links"
 
 
-def _title(name: str, summary: Figures, record: Figures) -> str:
+def title(name: str, summary: Figures, record: Figures) -> str:
     parts = [f"{summary['gpus']:,} GPUs"] if "gpus" in summary else []
     for deployment, shown in summary.get("represented_replicas", {}).items():
         parts.append(
@@ -124,7 +128,7 @@ def _known(summary: Figures) -> list[str]:
     return [key for key in LATENCIES if f"{key}_ms" in summary]
 
 
-def _latency(summary: Figures, record: Figures) -> Iterator[str]:
+def _latency(summary: Figures, record: Figures) -> Iterator[Block]:
     known = _known(summary)
     if known:
         _, unit_ms = _unit(summary)
@@ -136,20 +140,18 @@ def _latency(summary: Figures, record: Figures) -> Iterator[str]:
             figures = [_short(summary[f"{key}_ms"][name] / unit_ms) for name in _STATISTICS]
             margins = [_short(half[name] / unit_ms) if name in half else "" for name in sure]
             rows.append([LATENCIES[key], *figures, *margins])
-        yield from table(rows)
+        yield Table(rows)
         if sure:
-            yield from entry("±", "half width of the 95 % confidence interval")
+            yield Entry("±", "half width of the 95 % confidence interval")
         error = record.get("recording", {}).get("quantile_error")
         if error is not None:
-            yield from entry(
-                "percentiles", f"within {100 * error:g} % of their value, of all requests"
-            )
+            yield Entry("percentiles", f"within {100 * error:g} % of their value, of all requests")
     if "interactivity_tokens_per_s_per_user" in summary:
         speed = number(summary["interactivity_tokens_per_s_per_user"])
-        yield from entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
+        yield Entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
 
 
-def _promises(summary: Figures) -> Iterator[str]:
+def _promises(summary: Figures) -> Iterator[Block]:
     promises = promises_of(summary)
     rows = []
     for name, promise in promises.items():
@@ -165,11 +167,11 @@ def _promises(summary: Figures) -> Iterator[str]:
                 of = f"{name}: {label}" if len(promises) > 1 else label
                 rows.append([of, found, limit, verdict])
     if rows:
-        yield from table(rows, left=(0, 3))
+        yield Table(rows, left=(0, 3))
     for name, promise in promises.items():
         if "share_of_requests_met" in promise:
             of = f"{name}: all met by" if len(promises) > 1 else "all met by"
-            yield from entry(of, f"{percent(promise['share_of_requests_met'])} of requests")
+            yield Entry(of, f"{percent(promise['share_of_requests_met'])} of requests")
 
 
 def promises_of(summary: Figures) -> dict[str, Figures]:
@@ -184,7 +186,7 @@ def promises_of(summary: Figures) -> dict[str, Figures]:
     return {name: part["slo"] for name, part in parts.items() if "slo" in part}
 
 
-def _requests(summary: Figures, record: Figures) -> Iterator[str]:
+def _requests(summary: Figures, record: Figures) -> Iterator[Block]:
     counts = {what: summary.get(f"requests_{what}") for what in _OUTCOMES}
     told = [
         f"{count:,} {what.replace('_', ' ')}"
@@ -192,45 +194,45 @@ def _requests(summary: Figures, record: Figures) -> Iterator[str]:
         if count or (count == 0 and what in ("arrived", "completed"))
     ]
     if told:
-        yield from entry("in all", ", ".join(told))
+        yield Entry("in all", ", ".join(told))
     share = sampled(record)
     if share is not None:
-        yield from entry("rows kept", f"of {percent(share)} of requests, drawn by the seed")
+        yield Entry("rows kept", f"of {percent(share)} of requests, drawn by the seed")
     elif not keeps_rows(record):
-        yield from entry("rows kept", "none: requests were counted as they left")
+        yield Entry("rows kept", "none: requests were counted as they left")
     if "goodput_requests_per_s" in summary:
         requests = f"{number(summary['goodput_requests_per_s'])} requests/s"
         tokens = summary.get("goodput_output_tokens_per_s")
         also = "" if tokens is None else f" and {number(tokens)} output tokens/s"
-        yield from entry("goodput", f"{requests}{also} kept their promise")
+        yield Entry("goodput", f"{requests}{also} kept their promise")
     if "sessions" in summary:
-        yield from entry("sessions", _sessions(summary["sessions"]))
+        yield Entry("sessions", _sessions(summary["sessions"]))
     if "prefix_cache" in summary:
         cache = summary["prefix_cache"]
         found = f"{percent(cache['hit_rate'])} of {number(cache['prompt_tokens'])} prompt tokens"
-        yield from entry("prefix cache", f"{found} found")
+        yield Entry("prefix cache", f"{found} found")
     if "reasoning" in summary:
         part = summary["reasoning"]
         who, made = percent(part["share_of_requests"]), percent(part["share_of_output_tokens"])
-        yield from entry("reasoning", f"{who} of requests, {made} of output tokens")
+        yield Entry("reasoning", f"{who} of requests, {made} of output tokens")
     if "images" in summary:
         seen = summary["images"]
         who, many = percent(seen["share_of_requests"]), number(seen["per_request"])
-        yield from entry("images", f"with {who} of requests, {many} a request in the mean")
+        yield Entry("images", f"with {who} of requests, {many} a request in the mean")
     for key, title in (("host_cache", "host memory"), ("nvme_cache", "NVMe drives")):
         if key in summary:
             tokens, size = number(summary[key]["loaded_tokens"]), number(summary[key]["loaded_gb"])
-            yield from entry(title, f"{tokens} tokens, {size} GB brought back")
+            yield Entry(title, f"{tokens} tokens, {size} GB brought back")
     if "speculation" in summary:
         drafts = summary["speculation"]
         rate = percent(drafts["draft_acceptance_rate"])
         length = number(drafts["mean_acceptance_length"])
-        yield from entry("speculation", f"{length} tokens a step, {rate} of the drafts right")
+        yield Entry("speculation", f"{length} tokens a step, {rate} of the drafts right")
     if "recomputed_tokens" in summary:
-        yield from entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
+        yield Entry("recomputed", f"{summary['recomputed_tokens']:,} tokens, after preemption")
     if "swapped_gb" in summary:
         moved = f"{number(summary['swapped_gb'])} GB to host memory and back, in preemptions"
-        yield from entry("swapped", moved)
+        yield Entry("swapped", moved)
 
 
 def _sessions(sessions: Figures) -> str:
@@ -247,7 +249,7 @@ def _sessions(sessions: Figures) -> str:
     return f"{sessions['started']:,} started" + "".join(f", {part}" for part in told)
 
 
-def _throughput(summary: Figures) -> Iterator[str]:
+def _throughput(summary: Figures) -> Iterator[Block]:
     rows = [["", "output", "prompt + output"]]
     for suffix, label in _BASES.items():
         figures = [summary.get(f"{base}_tokens_per_s{suffix}") for base in ("output", "total")]
@@ -255,39 +257,39 @@ def _throughput(summary: Figures) -> Iterator[str]:
             of = "all sites" if "sites" in summary and not suffix else label
             rows.append([of, *("" if f is None else number(f) for f in figures)])
     if len(rows) > 1:
-        yield from table(rows)
+        yield Table(rows)
 
 
-def _power(summary: Figures) -> Iterator[str]:
+def _power(summary: Figures) -> Iterator[Block]:
     if "grid_power_mw" in summary:
         grid = summary["grid_power_mw"]
         drawn = f"{megawatts(grid['mean'])} mean, {megawatts(grid['max'])} highest"
-        yield from entry("drawn at the meter", drawn)
+        yield Entry("drawn at the meter", drawn)
     if "grid_limit_mw" in summary:
-        yield from entry("cap", _cap(summary))
+        yield Entry("cap", _cap(summary))
     if "provisioned" in summary:
         given = summary["provisioned"]
         it, utility = megawatts(given["it_mw"]), megawatts(given["utility_mw"])
-        yield from entry("provisioned", f"{it} of IT, {utility} at the meter")
+        yield Entry("provisioned", f"{it} of IT, {utility} at the meter")
     if "power_mw" in summary:
         means = summary["power_mw"]
         levels = [f"{_LEVELS[key]} {megawatts(means[key])}" for key in _LEVELS if key in means]
-        yield from entry("mean by level", ", ".join(levels))
+        yield Entry("mean by level", ", ".join(levels))
     if "pue" in summary:
-        yield from entry("PUE", f"{summary['pue']:.3f}")
+        yield Entry("PUE", f"{summary['pue']:.3f}")
     if "energy_per_output_token_j" in summary:
         energy = f"{with_unit(summary['energy_per_output_token_j'], 'J')} at the meter"
         if "gpu_energy_per_output_token_j" in summary:
             energy += f", {with_unit(summary['gpu_energy_per_output_token_j'], 'J')} at the GPUs"
-        yield from entry("per output token", energy)
+        yield Entry("per output token", energy)
     if "per_answer" in summary:
-        yield from entry("per answer", _answer(summary["per_answer"]))
+        yield Entry("per answer", _answer(summary["per_answer"]))
     if "clock" in summary:
         clock, told = summary["clock"], lowered(summary["clock"])
         if clock["share_below_reference"]:
             mean, lowest = percent(clock["mean"]), percent(clock["lowest"])
             told += f"; {mean} of reference in the mean, {lowest} lowest"
-        yield from entry("GPU clock", told)
+        yield Entry("GPU clock", told)
 
 
 def _answer(answer: Figures) -> str:
@@ -320,30 +322,30 @@ def _cap(summary: Figures) -> str:
     return text
 
 
-def _use(summary: Figures) -> Iterator[str]:
+def _use(summary: Figures) -> Iterator[Block]:
     use = summary.get("utilisation", {})
     if "gpu_busy" in use:
-        yield from entry("GPUs busy", f"{percent(use['gpu_busy'])} of the time")
+        yield Entry("GPUs busy", f"{percent(use['gpu_busy'])} of the time")
     if "mean_batch" in use:
-        yield from entry("batch of a replica", f"{number(use['mean_batch'])} requests in the mean")
+        yield Entry("batch of a replica", f"{number(use['mean_batch'])} requests in the mean")
     if "kv_use" in use:
         mean, highest = percent(use["kv_use"]["mean"]), percent(use["kv_use"]["max"])
-        yield from entry("KV cache in use", f"{mean} mean, {highest} highest")
+        yield Entry("KV cache in use", f"{mean} mean, {highest} highest")
     if "oee" in summary:
         oee = {key: percent(share) for key, share in summary["oee"].items()}
-        yield from entry(
+        yield Entry(
             "OEE",
             f"{oee['oee']} = availability {oee['availability']} x "
             f"performance {oee['performance']} x quality {oee['quality']}",
         )
 
 
-def _time_lost(summary: Figures) -> Iterator[str]:
+def _time_lost(summary: Figures) -> Iterator[Block]:
     shares = summary.get("time_lost", {})
     if shares:
         largest = max(shares.values()) or 1.0
         known = [cause for cause in CAUSES if cause in shares]
-        yield from table(
+        yield Table(
             [
                 [words(cause), percent(shares[cause]), _bar(shares[cause] / largest)]
                 for cause in [*known, *(cause for cause in shares if cause not in CAUSES)]
@@ -357,10 +359,10 @@ def _time_lost(summary: Figures) -> Iterator[str]:
         if cause == "waiting_for_work" and refused:
             advice = f", while {refused:,} requests were refused: see max_queue, and the "
             advice += "longest request that `factory-sim check` names"
-        yield from entry("largest loss", f"{words(cause)}{advice}")
+        yield Entry("largest loss", f"{words(cause)}{advice}")
 
 
-def _bands(summary: Figures) -> Iterator[str]:
+def _bands(summary: Figures) -> Iterator[Block]:
     bands = summary.get("uncertainty", {})
     rows = [["", "value", "low", "high", "margin"]]
     for path, (low, high) in bands.items():
@@ -371,7 +373,7 @@ def _bands(summary: Figures) -> Iterator[str]:
         figures = [number(scale * figure) for figure in (value, low, high)]
         rows.append([label, *figures, f"± {percent((high / value) - 1.0)}"])
     if bands:
-        yield from table(rows)
+        yield Table(rows)
 
 
 _BAND_NAMES = {
@@ -396,14 +398,14 @@ def _bar(share: float) -> str:
     return "#" * max(round(_BAR_COLUMNS * share), 1 if share > 0 else 0)
 
 
-def _kinds(record: Figures) -> Iterator[str]:
+def _kinds(record: Figures) -> Iterator[Block]:
     """Yield how many of the catalogue figures used are of each kind, and what GPUs cannot do."""
     for name, unpacked in record.get("weight_only", {}).items():
         text = f"{unpacked['weights']} weights, multiplied in {unpacked['multiplied_in']}"
-        yield from entry(name, text)
+        yield Entry(name, text)
     if record.get("kinds"):
         told = ", ".join(f"{count:,} {kind}" for kind, count in record["kinds"].items())
-        yield from entry("catalog figures", told)
+        yield Entry("catalog figures", told)
 
 
 def _short(value: float) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from factory_sim.experiments.runs.store import INDEX
 from factory_sim.experiments.sweep.run import Swept
 from factory_sim.experiments.sweep.table import HALF_WIDTH
-from factory_sim.report.layout import COLUMNS, entry, table
+from factory_sim.report.layout import COLUMNS, Block, Entry, Table, rendered
 from factory_sim.report.text import number
 
 _SHORT = {
@@ -35,22 +35,27 @@ _MOST_POINTS = 60
 
 
 def lines(swept: Swept) -> Iterator[str]:
+    """Yield what a terminal shows: see `blocks`."""
+    return rendered(blocks(swept))
+
+
+def blocks(swept: Swept) -> Iterator[Block]:
     """Yield what a terminal shows of a sweep: of each point as many metrics as fit."""
     points = swept.points
     runs, replications = len(swept.runs), int(swept.runs["replication"].max()) + 1
     yield f"{swept.sweep.name}: {len(points):,} points, {runs:,} runs"
     rows = _rows(swept, points.head(_MOST_POINTS), replications > 1)
-    yield from table(rows)
+    yield Table(rows)
     if len(points) > _MOST_POINTS:
         yield f"  ... and {len(points) - _MOST_POINTS:,} points more"
     if replications > 1:
-        yield from entry("±", "half of the 95 % interval of the mean, over the mean")
+        yield Entry("±", "half of the 95 % interval of the mean, over the mean")
     for cause, count in swept.failures.items():
-        yield from entry(f"{count:,} failed", cause)
+        yield Entry(f"{count:,} failed", cause)
     if swept.unsaved:
-        yield from entry("not kept", swept.unsaved)
+        yield Entry("not kept", swept.unsaved)
     else:
-        yield from entry("every figure", str(swept.folder / INDEX))
+        yield Entry("every figure", str(swept.folder / INDEX))
 
 
 def document(swept: Swept) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def test_figures_of_a_file_are_made_readable(value, text):
 
 def test_a_long_sentence_wraps_under_itself_and_keeps_units_whole():
     words = "GPUs 93.9 kW, servers 125 kW, all IT 129 kW, meter 167 kW, and so on until it wraps"
-    assert list(layout.entry("mean by level", words)) == [
+    assert list(layout.Entry("mean by level", words).lines()) == [
         "  mean by level          GPUs 93.9 kW, servers 125 kW, all IT 129 kW, meter",
         "                         167 kW, and so on until it wraps",
     ]
@@ -110,7 +110,7 @@ def test_a_long_sentence_wraps_under_itself_and_keeps_units_whole():
 
 def test_a_table_lines_up_with_no_blanks_at_the_end():
     assert list(
-        layout.table([["", "share", ""], ["a", "5 %", "##"], ["b", "50 %", ""]], (0, 2))
+        layout.Table([["", "share", ""], ["a", "5 %", "##"], ["b", "50 %", ""]], (0, 2)).lines()
     ) == [
         "                          share",
         "  a                         5 %  ##",
