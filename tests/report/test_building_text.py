@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from factory_sim.report.building import building, energy, failures
+from factory_sim.report.layout import rendered
 
 SUMMARY = {
     "window_s": {"start": 0.0, "end": 3600.0},
@@ -60,7 +61,7 @@ SUMMARY = {
 
 
 def test_where_the_watts_went() -> None:
-    assert list(energy(SUMMARY)) == [
+    assert list(rendered(energy(SUMMARY))) == [
         "  GPUs: prefill            200 kW   20 %",
         "  GPUs: decode             400 kW   40 %",
         "  GPUs: idle              50.0 kW  5.0 %",
@@ -71,7 +72,7 @@ def test_where_the_watts_went() -> None:
 
 
 def test_the_building() -> None:
-    assert list(building(SUMMARY)) == [
+    assert list(rendered(building(SUMMARY))) == [
         "  UPS                    4 for 1.50 MW, 2N, 900 kW in the mean, at most 71 % of",
         "                         a rating; 1.50 MW stand by",
         "  pdu-2                  at most 210 kW of 200 kW, exceeded for 2 s by up to",
@@ -87,7 +88,7 @@ def test_the_building() -> None:
 
 
 def test_failures() -> None:
-    assert list(failures(SUMMARY)) == [
+    assert list(rendered(failures(SUMMARY))) == [
         "                          failures  carried  replicas stopped  requests lost",
         "  GPUs                           2        0                 2             61",
         "  availability           99.1 %",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from factory_sim.report.classes import MOST, classes
+from factory_sim.report.layout import rendered
 
 
 def waits(p50: float, p99: float) -> dict[str, float]:
@@ -18,7 +19,7 @@ def test_a_line_for_each_class_with_what_it_has() -> None:
         "revenue_usd": 3.5,
     }
     bulk = {"requests_completed": 0, "revenue_usd": 0.0}
-    found = list(classes({"classes": {"gold": gold, "bulk": bulk}, "revenue_usd": 3.5}))
+    found = list(rendered(classes({"classes": {"gold": gold, "bulk": bulk}, "revenue_usd": 3.5})))
     assert found[0].split() == [
         "completed",
         *["TTFT", "p50", "TTFT", "p99", "TPOT", "p50", "SLO", "met", "USD"],
@@ -34,7 +35,7 @@ def test_a_line_for_each_class_with_what_it_has() -> None:
 
 def test_few_of_many_tenants() -> None:
     one = {"requests_completed": 5, "input_tokens": 70, "output_tokens": 30}
-    found = list(classes({"tenants": {f"t{n}": one for n in range(40)}}))
+    found = list(rendered(classes({"tenants": {f"t{n}": one for n in range(40)}})))
     assert found[1].split() == ["t0", "5", "100"]
     assert found[-1].split()[-3:] == [f"{40 - MOST},", "in", "summary.json"]
 
@@ -49,4 +50,4 @@ def test_tenants_with_most_tokens_come_first() -> None:
 
 
 def test_nothing_to_tell() -> None:
-    assert list(classes({})) == []
+    assert list(rendered(classes({}))) == []

@@ -19,7 +19,7 @@ from tests.report import synthetic
 
 
 def saved(run: synthetic.Run) -> folder.SavedRun:
-    scenario = run.scenario.model_dump(mode="json", exclude_none=True)
+    scenario = run.scenario.model_dump(mode="json", exclude_none=True, exclude_unset=True)
     return folder.SavedRun(run.summary, run.requests, run.timeseries, scenario, run.record)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from factory_sim.factory.run import Run, simulate
 from factory_sim.report import folder, plots
-from factory_sim.report.layout import COLUMNS
+from factory_sim.report.layout import COLUMNS, rendered
 from factory_sim.report.sites import by_site, sites
 from factory_sim.report.summary import lines
 from tests.factory.several_sites import NAMES, PARIS, ROME, two
@@ -29,7 +29,7 @@ def run() -> Run:
 
 
 def test_sites_stand_beside_each_other(run: Run) -> None:
-    table = [line.split() for line in sites(run.summary)]
+    table = [line.split() for line in rendered(sites(run.summary))]
     assert table[0] == ["paris", "rome"]
     rows = {" ".join(row[:2]): row for row in table}
     assert rows["GPUs 8"] == ["GPUs", "8", "8"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from factory_sim.factory.check import check
+from factory_sim.report.layout import rendered
 from factory_sim.report.training import training
 from factory_sim.scenario.load import load
 from tests.report import synthetic
@@ -25,7 +26,7 @@ def test_a_job_has_a_row() -> None:
     swing = {"amplitude_mw": 0.0249, "period_s": 16.33}
     whole = {"days": 12.4, "gpu_energy_mwh": 399.0}
     job = JOB | {"power_swing": swing, "whole_run": whole}
-    text = list(training({"training": {"tune": job}}))
+    text = list(rendered(training({"training": {"tune": job}})))
     assert text == [
         "                          GPUs  tokens/s    MFU  goodput  saves  failures    energy",
         "  tune                      64    46,700  39.1%    80.1%      4         1  33.7 kWh",
@@ -41,8 +42,8 @@ def test_a_job_has_a_row() -> None:
 
 def test_a_job_that_has_done_nothing_yet() -> None:
     job = {key: value for key, value in JOB.items() if key != "mfu"} | {"lost_to_failures_s": 0}
-    assert len(list(training({"training": {"tune": job}}))) == 6
-    assert list(training(synthetic.run(50).summary)) == []
+    assert len(list(rendered(training({"training": {"tune": job}})))) == 6
+    assert list(rendered(training(synthetic.run(50).summary))) == []
 
 
 def test_what_a_job_comes_to_before_a_run() -> None:
