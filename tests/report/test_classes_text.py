@@ -45,7 +45,7 @@ def test_tenants_with_most_tokens_come_first() -> None:
         f"t{n}": {"requests_completed": 1, "input_tokens": 10 * n, "output_tokens": 0}
         for n in range(9)
     }
-    found = [line.split()[0] for line in classes({"tenants": served})]
+    found = [line.split()[0] for line in rendered(classes({"tenants": served}))]
     assert found[1 : MOST + 1] == [f"t{n}" for n in (8, 7, 6, 5, 4, 3)]
 
 
