@@ -15,6 +15,7 @@ from factory_sim.cli import (
     clocks,
     compare,
     probe,
+    report,
     run,
     schema,
     size,
@@ -55,6 +56,7 @@ def factory_sim(
 
 
 app.command()(run.run)
+app.command()(report.report)
 app.command()(check.check)
 app.command()(size.size)
 app.command()(sweep.sweep)

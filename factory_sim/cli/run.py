@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +13,7 @@ from rich.console import Console
 
 from factory_sim.cli.options import CatalogFolder, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import count_bar, progress_bar
+from factory_sim.cli.warned import warnings_on_stderr
 
 if TYPE_CHECKING:
     from factory_sim.factory.run import Run
@@ -67,7 +65,7 @@ def run(
         result = simulate(description, progress=progress, workers=workers)
     if uncertainty:
         result = replace(result, summary={**result.summary, "uncertainty": _bands(result, workers)})
-    with _warnings_on_stderr():
+    with warnings_on_stderr():
         if count_up:
             saved = folder.save_next(result, target, plots=not no_plots)
         else:
@@ -99,15 +97,3 @@ def _bands(result: Run, workers: int | None) -> dict[str, list[float]]:
 
 def _overrides(given: list[str] | None, seed: int | None) -> list[str]:
     return [*(given or ()), *(() if seed is None else (f"seed={seed}",))]
-
-
-@contextlib.contextmanager
-def _warnings_on_stderr() -> Iterator[None]:
-    """Have plots that could not be drawn named in one plain line each."""
-    from factory_sim.report.folder import PlotWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", PlotWarning)
-        yield
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)

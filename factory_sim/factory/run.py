@@ -18,7 +18,7 @@ from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.numbers import numbered
 from factory_sim.factory.results.reading import Reading, read
-from factory_sim.factory.results.record import record_of
+from factory_sim.factory.results.record import assumptions, record_of
 from factory_sim.factory.results.recorder import Recorder
 from factory_sim.factory.results.shares import (
     promise_of,
@@ -47,13 +47,14 @@ from factory_sim.scenario.service import tenants_of
 @dataclass(frozen=True)
 class Run:
     """What a run gives. timeseries is a pandas frame, as is rows, with one row per request that is
-    recorded, or None where none is; record is `run.json`."""
+    recorded, or None where none is; record is `run.json`, assumed `assumptions.json`."""
 
     scenario: Scenario
     summary: Summary
     rows: pd.DataFrame | None
     timeseries: pd.DataFrame
     record: dict[str, Any]
+    assumed: list[dict[str, Any]]
 
     @property
     def requests(self) -> pd.DataFrame:
@@ -133,7 +134,7 @@ def simulate(
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
     record = record_of(factory, time.perf_counter() - started)
-    return Run(scenario, summary, table, timeseries, record)
+    return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 
 
 def _terms(factory: Factory, tiers: Sequence[Tier]) -> Terms:

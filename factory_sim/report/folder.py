@@ -5,6 +5,7 @@ runs/quickstart/
     run.json             schema version, seed, versions, wall time: what differs between runs
     summary.json         the figures of the run; same seed, same bytes
     requests.parquet     one row per request that is recorded; same seed, same bytes
+    assumptions.json     every catalogue figure that the run rests on, with its kind and source
     timeseries.parquet   one row per control period; same seed, same bytes
     plots/*.png          drawn last: losing one never costs a table
 """
@@ -17,7 +18,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +53,8 @@ class Result(Protocol):
     def scenario(self) -> Described: ...
     @property
     def record(self) -> Mapping[str, Any]: ...
+    @property
+    def assumed(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 class PlotWarning(UserWarning):
@@ -165,6 +168,7 @@ def read(path: Path) -> SavedRun:
         timeseries=_load_table(path / "timeseries.parquet"),
         scenario=_load(path / "scenario.yaml", yaml.safe_load),
         record=record,
+        assumed=_load(path / "assumptions.json", json.loads)["figures"],
     )
 
 
@@ -198,6 +202,7 @@ def _write_tables(run: Result, folder: Path) -> None:
     if keeps_rows(run.record):
         _write_table(folder / "requests.parquet", run.requests)
     _write_table(folder / "timeseries.parquet", run.timeseries)
+    _write_text(folder / "assumptions.json", to_json({"figures": run.assumed}))
     _write_text(folder / "run.json", to_json(run.record))
 
 

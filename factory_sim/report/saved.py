@@ -14,6 +14,7 @@ class SavedRun:
     """A run as its folder holds it: plain tables and mappings, nothing alive.
 
     requests: one row per request that is recorded; None where none is (`recording: aggregate`).
+    assumed: of each catalogue figure behind the run {of, figure, value, kind, source}.
     """
 
     summary: dict[str, Any]
@@ -21,6 +22,7 @@ class SavedRun:
     timeseries: pd.DataFrame
     scenario: dict[str, Any]
     record: dict[str, Any]
+    assumed: list[dict[str, Any]]
 
 
 def keeps_rows(record: Mapping[str, Any]) -> bool:

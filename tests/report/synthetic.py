@@ -45,7 +45,7 @@ def run(requests: int = 4000, seed: int = 1) -> Run:
     rng = np.random.default_rng(seed)
     frame = _requests(requests, rng)
     series = _timeseries(requests, rng)
-    return Run(_summary(frame, series), frame, series, Scenario(), record())
+    return Run(_summary(frame, series), frame, series, Scenario(), record(), ASSUMED)
 
 
 def record() -> dict[str, Any]:

@@ -20,7 +20,9 @@ from tests.report import synthetic
 
 def saved(run: synthetic.Run) -> folder.SavedRun:
     scenario = run.scenario.model_dump(mode="json", exclude_none=True, exclude_unset=True)
-    return folder.SavedRun(run.summary, run.requests, run.timeseries, scenario, run.record)
+    return folder.SavedRun(
+        run.summary, run.requests, run.timeseries, scenario, run.record, run.assumed
+    )
 
 
 def words_of(figure: Figure) -> str:

@@ -74,37 +74,68 @@ def _weight_only(fleets: Sequence[Fleet]) -> dict[str, Any]:
 
 def _kinds(layouts: Sequence[Layout]) -> dict[str, int]:
     """Return how many of the catalogue figures behind the run are of each kind."""
-    racks = (rack for layout in layouts for rack in layout.site.racks)
-    systems = {rack.system.name: rack for rack in racks}
-    found: Counter[str] = Counter()
-    for rack in systems.values():
-        found.update(_kinds_in(rack.system))
-        found.update(_kinds_in(rack.enclosure))
-    for layout in layouts:
-        site, facts = layout.scenario.site, layout.scenario.facts
-        if site.cooling is not None:
-            found.update(_kinds_in(facts.cooling_plant(site.cooling.plant)))
-            found.update(_kinds_in(facts.power_chain((site.power_chain or PowerChainSpec()).kind)))
-        network = layout.scenario.network
-        if network is not None and network.fabric is not None:
-            found.update(_kinds_in(facts.fabric(network.fabric.kind)))
-        for fleet in layout.fleets:
-            for part in (fleet.accelerator, fleet.model, fleet.engine, fleet.efficiency):
-                found.update(_kinds_in(part))
-            found.update(_kinds_in(fleet.power_curve))
-        for holding in layout.holdings:
-            for entry in (holding.accelerator, holding.efficiency, holding.power_curve):
-                found.update(_kinds_in(entry))
+    entries = _entries(layouts).values()
+    found = Counter(fact.kind for entry in entries for _, fact in _facts_in(entry, ""))
     return dict(sorted(found.items()))
 
 
-def _kinds_in(thing: object) -> Iterator[str]:
-    """Yield the kind of every Fact inside an entry of the catalogue."""
+def assumptions(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
+    """Return every figure of the catalogue that a run rests on: `assumptions.json`.
+
+    of: the entry; figure: its dotted path there; value: as a catalogue file has it; kind; source;
+    note, where there is one.
+    """
+    return [
+        {
+            "of": name,
+            "figure": path,
+            "value": fact.model_dump(mode="json")["value"],
+            "kind": fact.kind,
+            "source": fact.source,
+            **({"note": fact.note} if fact.note else {}),
+        }
+        for name, entry in _entries(layouts).items()
+        for path, fact in _facts_in(entry, "")
+    ]
+
+
+def _entries(layouts: Sequence[Layout]) -> dict[str, BaseModel]:
+    """Return the entries of the catalogue that sites are built of, each by what it is called."""
+    found: dict[str, BaseModel] = {}
+    for layout in layouts:
+        site, facts = layout.scenario.site, layout.scenario.facts
+        for rack in layout.site.racks:
+            if f"system {rack.system.name}" not in found:
+                found[f"system {rack.system.name}"] = rack.system
+                found[f"rack of {rack.system.name}"] = rack.enclosure
+        if site.cooling is not None:
+            plant = site.cooling.plant
+            found[f"cooling plant {plant}"] = facts.cooling_plant(plant)
+            chain = (site.power_chain or PowerChainSpec()).kind
+            found[f"power chain {chain}"] = facts.power_chain(chain)
+        network = layout.scenario.network
+        if network is not None and network.fabric is not None:
+            kind = network.fabric.kind
+            found[f"fabric {kind}"] = facts.fabric(kind)
+        for fleet in layout.fleets:
+            found[f"model {fleet.model.name}"] = fleet.model
+            found[f"engine {fleet.engine.name}"] = fleet.engine
+            name = fleet.accelerator.name
+            found[f"accelerator {name}"] = fleet.accelerator
+            found[f"efficiency of {name} in {fleet.precision}"] = fleet.efficiency
+            found[f"power curve of {name}"] = fleet.power_curve
+        for holding in layout.holdings:
+            name = holding.accelerator.name
+            found[f"accelerator {name}"] = holding.accelerator
+            found[f"efficiency of {name} for {holding.name}"] = holding.efficiency
+            found[f"power curve of {name}"] = holding.power_curve
+    return found
+
+
+def _facts_in(thing: object, path: str) -> Iterator[tuple[str, Fact[Any]]]:
+    """Yield every Fact inside an entry of the catalogue, with its dotted path there."""
     if isinstance(thing, Fact):
-        yield thing.kind
-    elif isinstance(thing, BaseModel):
-        for _, value in thing:
-            yield from _kinds_in(value)
-    elif isinstance(thing, dict):
-        for value in thing.values():
-            yield from _kinds_in(value)
+        yield path, thing
+    elif isinstance(thing, BaseModel | dict):
+        for name, value in thing.items() if isinstance(thing, dict) else thing:
+            yield from _facts_in(value, f"{path}.{name}" if path else str(name))

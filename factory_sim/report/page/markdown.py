@@ -1,0 +1,76 @@
+"""A document as Markdown, for a wiki or a pull request: the same words, pictures left to HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from factory_sim.report.layout import Block, Entry, Table
+from factory_sim.report.page.document import Document, Told
+
+_SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
+
+
+def markdown(document: Document) -> str:
+    """Return the text of the file. Of a plot it has the question and what it shows."""
+    lines = [f"# {_safe(document.title)}", ""]
+    if document.compared is not None:
+        lines += ["## Side by side", "", "In brackets: the difference to the first.", ""]
+        lines += _blocks([document.compared])
+    for run in document.runs:
+        lines += _run(run, len(document.runs) > 1)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _run(run: Told, several: bool) -> Iterator[str]:
+    if several:
+        yield from (f"## {_safe(run.name)}", "")
+    yield from (_safe(run.about), "")
+    head = [["", "", ""], *([tile.label, tile.value, tile.note] for tile in run.tiles)]
+    yield from _blocks([Table(head, left=(0, 2))])
+    for verdict in run.verdicts:
+        mark = {True: "✓ ", False: "✗ ", None: ""}[verdict.good]
+        yield f"- {mark}{_safe(verdict.text)}"
+    for chapter in run.chapters:
+        yield from ("", f"## {chapter.heading}", "")
+        for picture in chapter.pictures:
+            yield from (f"**{_safe(picture.question)}** {_safe(picture.answer)}", "")
+        for part in chapter.parts:
+            yield from (f"### {_safe(part.heading)}", "")
+            yield from _blocks(part.blocks)
+    yield from ("", "## Assumptions", "")
+    for of, rows in run.assumptions.items():
+        told = [[row.figure, row.value, row.kind, f"[{row.source}]"] for row in rows]
+        yield from (f"### {_safe(of)}", "")
+        heads = ["figure", "value", "kind", "source"]
+        yield from _blocks([Table([heads, *told], left=(0, 1, 2, 3))])
+    yield from (f"{at}. {_safe(source)}" for at, source in enumerate(run.sources, start=1))
+    release = run.versions["factory_sim"]
+    yield from ("", "## How to have it again", "")
+    yield f"Save this as `scenario.yaml` and run `factory-sim run scenario.yaml` ({release}):"
+    yield from ("", *(f"    {line}" for line in run.scenario.splitlines()), "")
+
+
+def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
+    for block in blocks:
+        if isinstance(block, Entry):
+            yield f"- {_safe(block.label)}: {_safe(block.text)}"
+        elif isinstance(block, Table):
+            yield from ("", *_table(block), "")
+        else:
+            yield from (_safe(block.strip()), "")
+    yield ""
+
+
+def _table(table: Table) -> Iterator[str]:
+    first, *rows = table.rows
+    if first[0].strip():  # a table without a head
+        first, rows = [""] * len(first), [first, *rows]
+    sides = ["---" if index in table.left else "---:" for index in range(len(first))]
+    for row in (first, sides, *rows):
+        cells = [cell if row is sides else _safe(cell.strip()) for cell in row]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _safe(text: str) -> str:
+    """Return text that Markdown shows as it stands."""
+    return " ".join(text.split()).translate(_SPECIAL)

@@ -1,0 +1,73 @@
+"""Writing a report: HTML, Markdown, or PDF where a browser is at hand."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from factory_sim.atomic import write
+from factory_sim.errors import InputError, Problem
+from factory_sim.report.folder import read
+from factory_sim.report.page.document import document
+from factory_sim.report.page.html import html
+from factory_sim.report.page.markdown import markdown
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""What a browser that prints is called, the first that is there."""
+
+PATIENCE_S = 120.0
+"""For which a browser may print."""
+
+
+def write_page(runs: Sequence[Path], out: Path) -> None:
+    """Write the report of run folders as `out`, as its ending says: .html, .md or .pdf.
+
+    Raises InputError for a folder that is no run, another ending, a PDF without a browser, or a
+    file that cannot be written.
+    """
+    formats: dict[str, Callable[[], bytes]] = {
+        ".html": lambda: html(document(saved)).encode(),
+        ".md": lambda: markdown(document(saved)).encode(),
+        ".pdf": lambda: _pdf(html(document(saved))),
+    }
+    if out.suffix not in formats:
+        known = ", ".join(formats)
+        raise InputError(Problem("--out", f"{out} must end in one of {known}"))
+    saved = [read(folder) for folder in runs]
+    content = formats[out.suffix]()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write(out, content)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(Problem("--out", f"{out} cannot be written: {reason}")) from error
+
+
+def browser() -> str | None:
+    """Return the browser that prints, if there is one."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def _pdf(text: str) -> bytes:
+    """Return a page as a browser prints it."""
+    program = browser()
+    if program is None:
+        said = "a PDF needs Chromium, which is not here; write .html, and print that"
+        raise InputError(Problem("--out", said))
+    with tempfile.TemporaryDirectory() as folder:
+        page, target = Path(folder) / "report.html", Path(folder) / "report.pdf"
+        page.write_text(text, encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        options += ["--disable-sync", "--no-first-run", f"--user-data-dir={folder}/profile"]
+        options += ["--no-pdf-header-footer", f"--print-to-pdf={target}", page.as_uri()]
+        try:
+            subprocess.run(
+                [program, *options], capture_output=True, timeout=PATIENCE_S, check=False
+            )
+            return target.read_bytes()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            said = f"{program} did not print it: {error}; write .html, and print that"
+            raise InputError(Problem("--out", said)) from None
