@@ -38,6 +38,26 @@ class Run:
     timeseries: pd.DataFrame
     scenario: Scenario
     record: dict[str, Any]
+    assumed: list[dict[str, Any]]
+
+
+ASSUMED = [
+    {
+        "of": "accelerator h100-sxm",
+        "figure": "tdp",
+        "value": "700.0 W",
+        "kind": "datasheet",
+        "source": "NVIDIA H100 datasheet",
+    },
+    {
+        "of": "engine vllm",
+        "figure": "per_step",
+        "value": "0.002 s",
+        "kind": "calibrated",
+        "source": "a fit",
+        "note": "of its own",
+    },
+]
 
 
 def run(requests: int = 4000, seed: int = 1) -> Run:
@@ -50,7 +70,7 @@ def run(requests: int = 4000, seed: int = 1) -> Run:
 
 def record() -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "version": "0.1.0",
         "seed": 1,
         "engine": {"chat": "compiled"},

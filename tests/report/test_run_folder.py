@@ -266,7 +266,7 @@ def test_another_schema_version_is_refused(run, tmp_path):
     with pytest.raises(InputError) as error:
         folder.read(out)
     assert problem_of(error).message == (
-        "has schema version 99, this release reads 1; run the scenario again"
+        "has schema version 99, this release reads 2; run the scenario again"
     )
 
 

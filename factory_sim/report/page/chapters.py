@@ -23,15 +23,15 @@ CHAPTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("latency", "services", "regions"),
     ),
     "Throughput and power": (
-        ("Tokens per second", "Power", "Where the watts went", "Sites", "Building")
-        + ("All buildings", "Failures"),
+        ("Tokens per second", "Power", "Where the watts", "Sites", "Building", "All buildings"),
         ("power", "energy", "flow", "one_line", "cooling", "load_duration"),
     ),
     "Where time went": (
-        ("Use of the factory", "Pools", "Links", "Autoscaling", "Training", "Where the GPU"),
+        ("Use of the", "Where the GPU", "Pools", "Links", "Autoscaling", "Training", "Failures"),
         ("gpu_time", "replicas"),
     ),
     "Money": (("Money", "Cost", "Revenue"), ("cost", "money")),
+    "How sure": (("How sure", "What this rests on"), ()),
 }
 """Which headings of a summary a chapter has, and which plots, by how their names begin."""
 

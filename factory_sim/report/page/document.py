@@ -83,9 +83,7 @@ COMPARED = (
 def document(runs: Sequence[SavedRun]) -> Document:
     """Return what is to be said of runs, in their order."""
     names = _names(runs)
-    told = [
-        _told(run, name, f"r{i}") for i, (run, name) in enumerate(zip(runs, names, strict=True))
-    ]
+    told = [_told(run, names[place], f"r{place}") for place, run in enumerate(runs)]
     return Document(", ".join(names), told, _compared(runs, names) if len(runs) > 1 else None)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from factory_sim.report.plots import style
 from factory_sim.report.saved import SavedRun
@@ -35,12 +36,12 @@ def picture(name: str, draw: Callable[[SavedRun], Figure], run: SavedRun, page: 
         for text in figure.texts[:2]:  # said beside it
             text.set_visible(False)
         engine = figure.get_layout_engine()
-        if engine is not None:
-            engine.set(rect=(0.0, 0.0, 1.0, 1.0))  # type: ignore[call-arg]
+        if isinstance(engine, ConstrainedLayoutEngine):
+            engine.set(rect=(0.0, 0.0, 1.0, 1.0))
         file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = file.getvalue()
-    text = text[text.index("<svg") :]
-    text = _SIZE.sub(r"\1", text, count=1)
-    text = _NAMED.sub(rf"\g<1>{page}-{name}-", text)
-    return Picture(name, question, " ".join(answer.split()), text)
+        unsigned = {"Date": None, "Creator": None}
+        figure.savefig(file, format="svg", metadata=unsigned, bbox_inches="tight")
+    svg = file.getvalue()
+    svg = _SIZE.sub(r"\1", svg[svg.index("<svg") :], count=1)
+    svg = _NAMED.sub(rf"\g<1>{page}-{name}-", svg)
+    return Picture(name, question, " ".join(answer.split()), svg)
