@@ -54,7 +54,8 @@ def energy(summary: Figures) -> Iterator[Block]:
     whole = sum(uses.values())
     known = [use for use in USES if use in uses]
     yield Table(
-        [[USES[use], megawatts(uses[use] / hours), percent(uses[use] / whole)] for use in known]
+        [[USES[use], megawatts(uses[use] / hours), percent(uses[use] / whole)] for use in known],
+        headed=False,
     )
 
 

@@ -38,10 +38,14 @@ class Entry(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Rows of cells, those of the columns in `left` set left, others right."""
+    """Rows of cells, those of the columns in `left` set left, others right.
+
+    headed: whether the first row says what the columns are.
+    """
 
     rows: Sequence[Sequence[str]]
     left: Sequence[int] = (0,)
+    headed: bool = True
 
     def lines(self) -> Iterator[str]:
         """Yield it as text, columns two blanks apart.

@@ -167,7 +167,7 @@ def _promises(summary: Figures) -> Iterator[Block]:
                 of = f"{name}: {label}" if len(promises) > 1 else label
                 rows.append([of, found, limit, verdict])
     if rows:
-        yield Table(rows, left=(0, 3))
+        yield Table(rows, left=(0, 3), headed=False)
     for name, promise in promises.items():
         if "share_of_requests_met" in promise:
             of = f"{name}: all met by" if len(promises) > 1 else "all met by"
@@ -351,6 +351,7 @@ def _time_lost(summary: Figures) -> Iterator[Block]:
                 for cause in [*known, *(cause for cause in shares if cause not in CAUSES)]
             ],
             left=(0, 2),
+            headed=False,
         )
     if "bottleneck" in summary:
         cause = summary["bottleneck"]

@@ -25,8 +25,8 @@ def _run(run: Told, several: bool) -> Iterator[str]:
     if several:
         yield from (f"## {_safe(run.name)}", "")
     yield from (_safe(run.about), "")
-    head = [["", "", ""], *([tile.label, tile.value, tile.note] for tile in run.tiles)]
-    yield from _blocks([Table(head, left=(0, 2))])
+    head = [[tile.label, tile.value, tile.note] for tile in run.tiles]
+    yield from _blocks([Table(head, left=(0, 2), headed=False)])
     for verdict in run.verdicts:
         mark = {True: "✓ ", False: "✗ ", None: ""}[verdict.good]
         yield f"- {mark}{_safe(verdict.text)}"
@@ -62,11 +62,11 @@ def _blocks(blocks: Iterable[Block]) -> Iterator[str]:
 
 
 def _table(table: Table) -> Iterator[str]:
-    first, *rows = table.rows
-    if first[0].strip():  # a table without a head
-        first, rows = [""] * len(first), [first, *rows]
-    sides = ["---" if index in table.left else "---:" for index in range(len(first))]
-    for row in (first, sides, *rows):
+    heads, *rows = table.rows
+    if not table.headed:
+        heads, rows = [""] * len(heads), [heads, *rows]
+    sides = ["---" if index in table.left else "---:" for index in range(len(heads))]
+    for row in (heads, sides, *rows):
         cells = [cell if row is sides else _safe(cell.strip()) for cell in row]
         yield f"| {' | '.join(cells)} |"
 
