@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,6 +69,19 @@ def test_the_quickstart_prints_the_excerpt(quickstart: Quickstart) -> None:
         assert piece.rstrip("\n") in quickstart.printed[at:]
         at = quickstart.printed.index(piece.rstrip("\n"), at)
     assert quickstart.printed.endswith("\nrun folder: runs/quickstart\n")
+
+
+def test_a_report_of_the_quickstart_is_small_and_soon_there(quickstart: Quickstart) -> None:
+    (command,) = [
+        line for block in blocks("sh") for line in block.splitlines() if " report " in line
+    ]
+    arguments = command.partition("#")[0].split()
+    assert arguments[0] == "factory-sim"
+    with contextlib.chdir(quickstart.folder.parents[1]):
+        started = time.process_time()
+        assert run_cli(*arguments[1:]) == "report: report.html\n"
+        assert time.process_time() - started < 10.0  # 5 s where nothing else runs
+        assert Path("report.html").stat().st_size < 3_000_000
 
 
 def test_the_quickstart_shows_the_cap_at_work(quickstart: Quickstart) -> None:

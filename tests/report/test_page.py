@@ -160,6 +160,7 @@ def test_a_page_is_written_as_its_ending_says(saved: Path, tmp_path: Path) -> No
     assert (tmp_path / "new" / "r.md").read_text().startswith("# synthetic\n")
 
 
+@pytest.mark.usefixtures("few")
 def test_what_cannot_be_written_or_read_is_said(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in one of \.html, \.md, \.pdf"):
         write_page([saved], tmp_path / "r.docx")
