@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -81,6 +82,16 @@ def test_a_report_of_the_quickstart_is_small_and_soon_there(quickstart: Quicksta
         assert run_cli(*arguments[1:]) == "report: report.html\n"
         assert time.process_time() - started < 10.0  # 5 s where nothing else runs
         assert Path("report.html").stat().st_size < 3_000_000
+
+
+def test_the_quickstart_can_be_watched(quickstart: Quickstart) -> None:
+    said = [line for block in blocks("sh") for line in block.splitlines()]
+    with contextlib.chdir(quickstart.folder.parents[1]):
+        for name, start in (("trace", b"\x1f\x8b"), ("film", b"<!doctype html>")):
+            (command,) = [line for line in said if line.startswith(f"factory-sim {name} ")]
+            arguments = shlex.split(command)
+            assert run_cli(*arguments[1:]).startswith(f"{name}: ")
+            assert Path(arguments[-1]).read_bytes().startswith(start)
 
 
 def test_the_quickstart_shows_the_cap_at_work(quickstart: Quickstart) -> None:

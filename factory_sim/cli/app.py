@@ -20,6 +20,7 @@ from factory_sim.cli import (
     schema,
     size,
     sweep,
+    trace,
     validate,
 )
 from factory_sim.cli.plain_speech import PlainSpeech
@@ -57,6 +58,8 @@ def factory_sim(
 
 app.command()(run.run)
 app.command()(report.report)
+app.command()(trace.trace)
+app.command()(trace.film)
 app.command()(check.check)
 app.command()(size.size)
 app.command()(sweep.sweep)

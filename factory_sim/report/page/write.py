@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from factory_sim.atomic import write
 from factory_sim.errors import InputError, Problem
+from factory_sim.report.file import check_file, write_file
 from factory_sim.report.folder import read
 from factory_sim.report.page.document import document
 from factory_sim.report.page.html import html
@@ -36,14 +36,9 @@ def write_page(runs: Sequence[Path], out: Path) -> None:
     if out.suffix not in formats:
         known = ", ".join(formats)
         raise InputError(Problem("--out", f"{out} must end in one of {known}"))
+    check_file(out, "--out")
     saved = [read(folder) for folder in runs]
-    content = formats[out.suffix]()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write(out, content)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(Problem("--out", f"{out} cannot be written: {reason}")) from error
+    write_file(out, formats[out.suffix](), "--out")
 
 
 def browser() -> str | None:
