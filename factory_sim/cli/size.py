@@ -11,6 +11,7 @@ import typer
 
 from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import note
+from factory_sim.cli.warned import said, say
 
 
 class For(StrEnum):
@@ -68,10 +69,12 @@ def size(
 
     import factory_sim
     from factory_sim.experiments.runs.crews import crew_of
-    from factory_sim.experiments.sizing.size import run_size
+    from factory_sim.experiments.sizing.size import FOLDER, run_size
     from factory_sim.report.file import write_file
     from factory_sim.report.folder import to_json
-    from factory_sim.report.sizing import document, lines
+    from factory_sim.report.layout import rendered
+    from factory_sim.report.page.answer import Answer, keep
+    from factory_sim.report.sizing import blocks, document
 
     own = [] if seed is None else [f"seed={seed}"]
     given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
@@ -86,10 +89,14 @@ def size(
             out,
             None if progress is None else lambda n, size: progress(f"size {n + 1}: {size:,.4g}"),
         )
+    about = f"{given.name}: what fits its {aim.value}"
+    scenario_of = sized.scenario or {}
+    told = Answer(f"Size of {given.name}", about, list(blocks(sized)), [], scenario_of, said())
+    say(keep(told, FOLDER if out is None else out))
     if json:
         sys.stdout.write(to_json(document(sized)))
     else:
-        for line in lines(sized):
+        for line in rendered(told.blocks):
             print(line)
     if write is not None and sized.scenario is not None:
         write_file(write, yaml.safe_dump(sized.scenario, sort_keys=False), "--write")

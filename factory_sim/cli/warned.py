@@ -1,11 +1,23 @@
-"""Warnings as plain lines on stderr."""
+"""What is said beside results: warnings as plain lines on stderr, and the command itself."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator
+
+
+def said() -> str:
+    """Return the command as it was typed."""
+    return shlex.join(["factory-sim", *sys.argv[1:]])
+
+
+def say(warning: str) -> None:
+    """Print a warning, if it says anything."""
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -17,4 +29,4 @@ def warnings_on_stderr() -> Iterator[None]:
         warnings.simplefilter("always", PlotWarning)
         yield
     for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+        say(str(warning.message))

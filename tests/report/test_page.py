@@ -11,10 +11,13 @@ import pytest
 
 from factory_sim.errors import InputError
 from factory_sim.report import folder, plots
+from factory_sim.report.layout import Entry, Table, rendered
 from factory_sim.report.page import chapters
+from factory_sim.report.page.answer import Answer, keep, read_answer
 from factory_sim.report.page.document import COMPARED, Document, document
 from factory_sim.report.page.html import html
 from factory_sim.report.page.markdown import markdown
+from factory_sim.report.page.picture import Picture
 from factory_sim.report.page.write import browser, write_page
 from factory_sim.report.saved import SavedRun
 from tests.report import synthetic
@@ -221,3 +224,56 @@ class TestInABrowser:
     def test_it_prints(self, saved: Path, tmp_path: Path) -> None:
         write_page([saved], tmp_path / "r.pdf")
         assert (tmp_path / "r.pdf").read_bytes().startswith(b"%PDF-")
+
+
+class TestManyRuns:
+    """A page of what many runs came to is made of what their command has kept."""
+
+    ANSWER = Answer(
+        "Size of <b>x</b>",
+        "what fits its demand",
+        ["a line", Entry("answer", "3 racks"), Table([["racks", "kept"], ["3", "yes"]], (0, 1))],
+        [Picture("p", "Why?", "So.", '<svg viewBox="0 0 1 1"><g id="a"/></svg>')],
+        {"name": "x", "seed": 1},
+        "factory-sim size 'my site.yaml'",
+    )
+
+    def test_it_comes_back_as_it_was_kept(self, tmp_path: Path) -> None:
+        assert keep(self.ANSWER, tmp_path / "new") == ""
+        again = read_answer(tmp_path / "new")
+        assert again._replace(blocks=(), pictures=()) == self.ANSWER._replace(
+            blocks=(), pictures=()
+        )
+        assert list(again.pictures) == self.ANSWER.pictures
+        assert list(rendered(again.blocks)) == list(rendered(self.ANSWER.blocks))
+
+    def test_its_page_says_all_of_it(self, tmp_path: Path) -> None:
+        keep(self.ANSWER, tmp_path)
+        for name in ("r.html", "r.md"):
+            write_page([tmp_path], tmp_path / name)
+        text = (tmp_path / "r.html").read_text()
+        page = Page(text)
+        assert "<b>" not in text and "Size of <b>x</b>" in page.text
+        for words in ("a line", "answer 3 racks", "racks kept 3 yes", "factory-sim size 'my site"):
+            assert words in page.text
+        assert "r0-p-a" in page.ids and page.labels == ["Why? So."]
+        told = (tmp_path / "r.md").read_text()
+        assert "- answer: 3 racks" in told and "| 3 | yes |" in told
+
+    @pytest.mark.usefixtures("few")
+    def test_it_stands_beside_a_run(self, run: SavedRun) -> None:
+        both = document([run, self.ANSWER])
+        assert both.compared is None and len(both.runs) == 2
+        assert len(Page(html(both)).labels) == 2
+
+    def test_what_is_broken_or_of_another_time_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "answer.json").write_text("{")
+        with pytest.raises(InputError, match="cannot be read"):
+            read_answer(tmp_path)
+        (tmp_path / "answer.json").write_text('{"schema_version": 99}')
+        with pytest.raises(InputError, match="has schema version 99, this release reads 1"):
+            read_answer(tmp_path)
+
+    def test_a_folder_that_takes_no_more_is_said(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        assert "could not be written" in keep(self.ANSWER, tmp_path / "file")

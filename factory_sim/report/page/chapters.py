@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.folder import PlotWarning
 from factory_sim.report.layout import Block
-from factory_sim.report.page.picture import Picture, picture
+from factory_sim.report.page.drawing import picture
+from factory_sim.report.page.picture import Picture
 from factory_sim.report.plots import plots_of
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.summary import LATENCIES, promises_of, sections
@@ -119,10 +121,10 @@ def verdicts(summary: Figures) -> Iterator[Verdict]:
         yield Verdict(f"what binds: {words(cause)}{meaning}")
 
 
-def chapters(run: SavedRun, page: str) -> list[Chapter]:
-    """Return the chapters of a run that have something to say. page: as of `picture`."""
+def chapters(run: SavedRun) -> list[Chapter]:
+    """Return the chapters of a run that have something to say."""
     told = dict(sections(run.summary, run.record))
-    drawn = list(_pictures(run, page))
+    drawn = list(_pictures(run))
     found = []
     for heading, (headings, plots) in CHAPTERS.items():
         parts = [Part(name, told.pop(name)) for name in list(told) if name.startswith(headings)]
@@ -135,10 +137,10 @@ def chapters(run: SavedRun, page: str) -> list[Chapter]:
     return found
 
 
-def _pictures(run: SavedRun, page: str) -> Iterator[Picture]:
+def _pictures(run: SavedRun) -> Iterator[Picture]:
     """Yield the plots of a run; one that cannot be drawn is a `PlotWarning`."""
     for name, draw in plots_of(run).items():
         try:
-            yield picture(name, draw, run, page)
+            yield picture(name, partial(draw, run))
         except Exception as error:  # whatever went wrong inside a plotting library
             warnings.warn(f"plot '{name}' is missing: {error}", PlotWarning, stacklevel=2)

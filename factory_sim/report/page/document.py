@@ -1,4 +1,4 @@
-"""A report of one run or several as a document: what its HTML and its Markdown both say."""
+"""A report as a document: what its HTML and its Markdown both say, of runs and of many runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import yaml
 
 from factory_sim.report.causes import words
 from factory_sim.report.layout import Table
+from factory_sim.report.page.answer import Answer
 from factory_sim.report.page.chapters import (
     Chapter,
+    Part,
     Tile,
     Verdict,
     chapters,
@@ -33,8 +35,9 @@ class Assumption(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A run as it is told. page: what tells its ids from those of other runs. assumptions: by the
-    entry that they are of; sources: in the order of their numbers, from 1. scenario: as YAML."""
+    """A run, or what many came to, as it is told. page: what tells its ids from those of others.
+    assumptions: by the entry that they are of; sources: in the order of their numbers, from 1.
+    scenario: as YAML, empty where there is none. command: what makes it again."""
 
     page: str
     name: str
@@ -47,10 +50,12 @@ class Told(NamedTuple):
     kinds: Mapping[str, int]
     versions: Mapping[str, str]
     scenario: str
+    command: str
 
 
 class Document(NamedTuple):
-    """runs: one at least. compared: their headline figures side by side; None of one."""
+    """runs: what is told of, one at least. compared: headline figures of runs side by side, where
+    there are several."""
 
     title: str
     runs: list[Told]
@@ -80,23 +85,30 @@ COMPARED = (
 """What runs are compared by, and what it is called."""
 
 
-def document(runs: Sequence[SavedRun]) -> Document:
-    """Return what is to be said of runs, in their order."""
-    names = _names(runs)
-    told = [_told(run, names[place], f"r{place}") for place, run in enumerate(runs)]
-    return Document(", ".join(names), told, _compared(runs, names) if len(runs) > 1 else None)
+def document(things: Sequence[SavedRun | Answer]) -> Document:
+    """Return what is to be said of runs, and of what many runs came to, in their order."""
+    names = _names(things)
+    told = [
+        _run(thing, name, f"r{place}")
+        if isinstance(thing, SavedRun)
+        else _answer(thing, name, f"r{place}")
+        for place, (thing, name) in enumerate(zip(things, names, strict=True))
+    ]
+    runs = {n: t for t, n in zip(things, names, strict=True) if isinstance(t, SavedRun)}
+    return Document(", ".join(names), told, _compared(runs) if len(runs) > 1 else None)
 
 
-def _names(runs: Sequence[SavedRun]) -> list[str]:
-    """Return what runs are called, told apart by a number where they share a name."""
+def _names(things: Sequence[SavedRun | Answer]) -> list[str]:
+    """Return what things are called, told apart by a number where they share a name."""
     found: list[str] = []
-    for index, run in enumerate(runs):
-        name = str(run.scenario.get("name", "run"))
+    for index, thing in enumerate(things):
+        run = isinstance(thing, SavedRun)
+        name = str(thing.scenario.get("name", "run")) if run else thing.title  # type: ignore[union-attr]
         found.append(f"{name} ({index + 1})" if name in found else name)
     return found
 
 
-def _told(run: SavedRun, name: str, page: str) -> Told:
+def _run(run: SavedRun, name: str, page: str) -> Told:
     sources: dict[str, int] = {}
     assumptions: dict[str, list[Assumption]] = {}
     for each in run.assumed:
@@ -111,13 +123,30 @@ def _told(run: SavedRun, name: str, page: str) -> Told:
         about,
         list(tiles(run.summary)),
         list(verdicts(run.summary)),
-        chapters(run, page),
+        chapters(run),
         assumptions,
         list(sources),
         run.record.get("kinds", {}),
         {"factory_sim": run.record["version"], **run.record.get("versions", {})},
-        yaml.safe_dump(run.scenario, sort_keys=False, allow_unicode=True),
+        _yaml(run.scenario),
+        "factory-sim run scenario.yaml",
     )
+
+
+def _answer(answer: Answer, name: str, page: str) -> Told:
+    """Return what a command over many runs has said; what each rests on is in the runs."""
+    told = [Chapter("What came of it", [Part("", list(answer.blocks))], [])]
+    if answer.pictures:
+        told.append(Chapter("Plots", [], list(answer.pictures)))
+    versions = {"factory_sim": answer.version}
+    scenario = _yaml(answer.scenario) if answer.scenario else ""
+    return Told(
+        page, name, answer.about, [], [], told, {}, [], {}, versions, scenario, answer.command
+    )
+
+
+def _yaml(scenario: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(scenario), sort_keys=False, allow_unicode=True)
 
 
 def _values(value: Any) -> list[str]:
@@ -128,9 +157,9 @@ def _values(value: Any) -> list[str]:
     return [plain_value(value)]
 
 
-def _compared(runs: Sequence[SavedRun], names: Sequence[str]) -> Table:
+def _compared(named: Mapping[str, SavedRun]) -> Table:
     """Return the headline figures of runs, each but the first with its difference to that."""
-    rows = [["", *names]]
+    rows, runs = [["", *named]], list(named.values())
     for key, label in COMPARED:
         values = [_at(run.summary, key) for run in runs]
         if any(isinstance(value, int | float) for value in values):

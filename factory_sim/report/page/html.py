@@ -29,5 +29,5 @@ def _environment() -> jinja2.Environment:
     found.tests["table"] = lambda block: isinstance(block, Table)
     found.filters["unbroken"] = unbroken
     # The only text that is taken as it is: drawn by matplotlib, which escapes what it is given.
-    found.filters["drawn"] = Markup
+    found.filters["drawn"] = lambda picture, page: Markup(picture.on(page))
     return found

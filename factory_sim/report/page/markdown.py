@@ -25,8 +25,9 @@ def _run(run: Told, several: bool) -> Iterator[str]:
     if several:
         yield from (f"## {_safe(run.name)}", "")
     yield from (_safe(run.about), "")
-    head = [[tile.label, tile.value, tile.note] for tile in run.tiles]
-    yield from _blocks([Table(head, left=(0, 2), headed=False)])
+    if run.tiles:
+        head = [[tile.label, tile.value, tile.note] for tile in run.tiles]
+        yield from _blocks([Table(head, left=(0, 2), headed=False)])
     for verdict in run.verdicts:
         mark = {True: "✓ ", False: "✗ ", None: ""}[verdict.good]
         yield f"- {mark}{_safe(verdict.text)}"
@@ -35,19 +36,21 @@ def _run(run: Told, several: bool) -> Iterator[str]:
         for picture in chapter.pictures:
             yield from (f"**{_safe(picture.question)}** {_safe(picture.answer)}", "")
         for part in chapter.parts:
-            yield from (f"### {_safe(part.heading)}", "")
+            yield from (f"### {_safe(part.heading)}", "") if part.heading else ()
             yield from _blocks(part.blocks)
-    yield from ("", "## Assumptions", "")
+    if run.assumptions:
+        yield from ("", "## Assumptions", "")
     for of, rows in run.assumptions.items():
         told = [[row.figure, row.value, row.kind, f"[{row.source}]"] for row in rows]
         yield from (f"### {_safe(of)}", "")
         heads = ["figure", "value", "kind", "source"]
         yield from _blocks([Table([heads, *told], left=(0, 1, 2, 3))])
     yield from (f"{at}. {_safe(source)}" for at, source in enumerate(run.sources, start=1))
-    release = run.versions["factory_sim"]
     yield from ("", "## How to have it again", "")
-    yield f"Save this as `scenario.yaml` and run `factory-sim run scenario.yaml` ({release}):"
-    yield from ("", *(f"    {line}" for line in run.scenario.splitlines()), "")
+    yield f"With factory-sim {run.versions['factory_sim']}: `{run.command}`"
+    if run.scenario:
+        yield from ("", "scenario.yaml:", "")
+        yield from (*(f"    {line}" for line in run.scenario.splitlines()), "")
 
 
 def _blocks(blocks: Iterable[Block]) -> Iterator[str]:

@@ -11,9 +11,11 @@ from pathlib import Path
 from factory_sim.errors import InputError, Problem
 from factory_sim.report.file import check_file, write_file
 from factory_sim.report.folder import read
+from factory_sim.report.page.answer import FILE, Answer, read_answer
 from factory_sim.report.page.document import document
 from factory_sim.report.page.html import html
 from factory_sim.report.page.markdown import markdown
+from factory_sim.report.saved import SavedRun
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """What a browser that prints is called, the first that is there."""
@@ -23,7 +25,9 @@ PATIENCE_S = 120.0
 
 
 def write_page(runs: Sequence[Path], out: Path) -> None:
-    """Write the report of run folders as `out`, as its ending says: .html, .md or .pdf.
+    """Write the report of folders as `out`, as its ending says: .html, .md or .pdf.
+
+    Each holds a run, or what many runs came to.
 
     Raises InputError for a folder that is no run, another ending, a PDF without a browser, or a
     file that cannot be written.
@@ -37,8 +41,13 @@ def write_page(runs: Sequence[Path], out: Path) -> None:
         known = ", ".join(formats)
         raise InputError(Problem("--out", f"{out} must end in one of {known}"))
     check_file(out, "--out")
-    saved = [read(folder) for folder in runs]
+    saved = [_read(folder) for folder in runs]
     write_file(out, formats[out.suffix](), "--out")
+
+
+def _read(folder: Path) -> SavedRun | Answer:
+    """Return what a folder holds: what many runs came to, or one run."""
+    return read_answer(folder) if (folder / FILE).is_file() else read(folder)
 
 
 def browser() -> str | None:

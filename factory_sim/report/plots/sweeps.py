@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,17 +40,21 @@ _LOG_FROM = 30.0
 """From this ratio of largest to smallest a linear axis would hide the small ones."""
 
 
-def pictures(swept: Swept) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG file of the plot of each metric that is drawn."""
+def plots_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
+    """Return a plot of each metric that is drawn, by its name."""
     points = swept.points
     asked = swept.metrics if "metrics" in swept.sweep.model_fields_set else _USUAL
-    for metric in [name for name in asked if name in points and points[name].notna().any()][:_MOST]:
+    known = [name for name in asked if name in points and points[name].notna().any()]
+    return {metric: partial(draw, swept, points, metric) for metric in known[:_MOST]}
+
+
+def pictures(swept: Swept) -> Iterator[tuple[str, bytes]]:
+    """Yield name and PNG file of the plot of each metric that is drawn."""
+    for metric, plot in plots_of(swept).items():
         picture = io.BytesIO()
         with style.applied():
             # Without this matplotlib signs the file with its version.
-            draw(swept, points, metric).savefig(
-                picture, format="png", dpi=100, metadata={"Software": None}
-            )
+            plot().savefig(picture, format="png", dpi=100, metadata={"Software": None})
         yield metric, picture.getvalue()
 
 
