@@ -162,6 +162,12 @@ if TYPE_CHECKING:
     GramsPerJoule: TypeAlias = float
     ThermalMass: TypeAlias = float
     WattsPerSecond: TypeAlias = float
+    Dollars: TypeAlias = float
+    DollarsPerSecond: TypeAlias = float
+    DollarsPerToken: TypeAlias = float
+    DollarsPerWatt: TypeAlias = float
+    DollarsPerWattSecond: TypeAlias = float
+    Kilograms: TypeAlias = float
 else:
     Seconds = quantity("s", "250 ms")
     Watts = quantity("W", "20 MW")
@@ -176,6 +182,12 @@ else:
     GramsPerJoule = quantity("g/J", "300 g/kWh")
     ThermalMass = quantity("J/K/W", "2 J/K/W")
     WattsPerSecond = quantity("W/s", "1 MW/min")
+    Dollars = quantity("USD", "30000 USD")
+    DollarsPerSecond = quantity("USD/s", "1.41 USD/h")
+    DollarsPerToken = quantity("USD/token", "3 USD/Mtoken")
+    DollarsPerWatt = quantity("USD/W", "11.7 MUSD/MW")
+    DollarsPerWattSecond = quantity("USD/W/s", "150 USD/kW/month")
+    Kilograms = quantity("kg", "318 kg")
     Celsius = Annotated[
         float,
         BeforeValidator(_read_celsius),

@@ -26,6 +26,7 @@ from factory_sim.catalog.facility import (
     PowerChain,
     Stage,
 )
+from factory_sim.catalog.prices import GpuPrice, SiteCosts, TokenPrices
 
 __all__ = [
     "Accelerator",
@@ -37,6 +38,7 @@ __all__ = [
     "Fact",
     "FailureRate",
     "Family",
+    "GpuPrice",
     "LoopFacts",
     "LossFacts",
     "Mla",
@@ -46,9 +48,11 @@ __all__ = [
     "PowerCurve",
     "Precision",
     "Shape",
+    "SiteCosts",
     "Sparse",
     "Stage",
     "System",
+    "TokenPrices",
     "Window",
     "load_catalog",
 ]

@@ -30,6 +30,7 @@ from factory_sim.catalog.facility import Cooling, Enclosure, FailureRate, PowerC
 from factory_sim.catalog.files import Fields, Section, built_in, single_file, user_folder
 from factory_sim.catalog.huggingface import read_config
 from factory_sim.catalog.names import plain, spellings
+from factory_sim.catalog.prices import GpuPrice, SiteCosts, TokenPrices
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen, validate
 
@@ -54,6 +55,9 @@ class Catalog:
     cooling: Mapping[str, Cooling]
     failures: Mapping[str, FailureRate]
     fabrics: Mapping[str, FabricKind]
+    gpu_prices: Mapping[str, GpuPrice]
+    site_costs: Mapping[str, SiteCosts]
+    token_prices: Mapping[str, TokenPrices]
     lengths: Mapping[str, Fields]
 
     def accelerator(self, name: str) -> Accelerator:
@@ -120,6 +124,14 @@ class Catalog:
     def fabric(self, name: str) -> FabricKind:
         """Return the kind of fabric called `name`, or raise InputError with close matches."""
         return _find(self.fabrics, name, "fabric", "fabrics")
+
+    def site_cost(self, name: str) -> SiteCosts:
+        """Return what a site called `name` costs, or raise InputError with close matches."""
+        return _find(self.site_costs, name, "costs of a site", "site_costs")
+
+    def token_price(self, name: str) -> TokenPrices:
+        """Return the prices of tokens called `name`, or raise InputError with close matches."""
+        return _find(self.token_prices, name, "prices of tokens", "token_prices")
 
     def failure_rate(self, kind: str) -> FailureRate:
         """Return how often domains of a kind fail, or raise InputError with close matches."""
@@ -217,6 +229,9 @@ def _read(folder: Path | None, fitted: Calibration | None = None) -> Catalog:
         cooling=entries("cooling", Cooling),
         failures=entries("failures", FailureRate),
         fabrics=entries("fabrics", FabricKind),
+        gpu_prices=entries("gpu_prices", GpuPrice),
+        site_costs=entries("site_costs", SiteCosts),
+        token_prices=entries("token_prices", TokenPrices),
         lengths=MappingProxyType(_merge(shipped.get("lengths", {}), own.get("lengths", {}))),
     )
     if problems:

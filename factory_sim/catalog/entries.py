@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
@@ -36,7 +36,8 @@ T = TypeVar("T")
 class Fact(Frozen, Generic[T]):
     """One figure: `value` in SI units, its `kind`, its `source` and, where needed, a `note`.
 
-    error: its standard error as a share of the value, where a fit has found one.
+    error: its standard error as a share of the value, where a fit has found one. date: of what
+    changes from month to month, as prices do: when it was so.
     """
 
     value: T
@@ -44,6 +45,7 @@ class Fact(Frozen, Generic[T]):
     source: Annotated[str, Field(min_length=1)]
     note: str = ""
     error: Share | None = None
+    date: Annotated[str, BeforeValidator(str)] = ""
 
 
 class Partition(Frozen):

@@ -29,6 +29,9 @@ SECTIONS = (
     "cooling",
     "failures",
     "fabrics",
+    "gpu_prices",
+    "site_costs",
+    "token_prices",
     "lengths",
 )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from factory_sim.economics.terms import Terms, terms_of
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.facility.building import Building, Flow
 from factory_sim.factory.facility.climate import Climate
@@ -32,7 +33,7 @@ BUSY_PERIOD_S, QUIET_PERIOD_S = 1.0, 10.0
 @dataclass(frozen=True)
 class Layout:
     """A site before it runs. part: the scenario's part that it is. hottest: the worst weather it
-    will see. holdings: training jobs on their GPUs."""
+    will see. holdings: training jobs on their GPUs. terms: of what it costs."""
 
     part: Part
     site: Site
@@ -41,6 +42,7 @@ class Layout:
     hottest: Ambient
     fleets: tuple[Fleet, ...]
     holdings: tuple[Holding, ...] = ()
+    terms: Terms | None = None
 
     def wiring(self) -> Wiring | None:
         """Return the ports of its fabric, none of them used yet, if it has one."""
@@ -188,6 +190,13 @@ def _lay_out(part: Part) -> Layout:
             building = design(scenario, racks, _bays(scenario, racks, fleets, holdings), hottest)
         except InputError as error:
             problems += error.problems
+    terms = None
+    if scenario.costs is not None:
+        kinds = {rack.accelerator.name for rack in racks}
+        try:
+            terms = terms_of(scenario.costs, scenario.facts, kinds)
+        except InputError as error:
+            problems += error.problems
     if problems or building is None:
         raise InputError(problems)
     order = list(pools)
@@ -199,6 +208,7 @@ def _lay_out(part: Part) -> Layout:
         hottest,
         tuple(sorted(fleets, key=lambda f: order.index(f.name))),
         tuple(holdings),
+        terms,
     )
     _check_idle(found)
     if scenario.failures is not None and any(fleet.like for fleet in fleets):

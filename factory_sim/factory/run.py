@@ -16,6 +16,8 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
+from factory_sim.factory.results.books import Premise
+from factory_sim.factory.results.money import with_money
 from factory_sim.factory.results.numbers import numbered
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import assumptions, record_of
@@ -24,6 +26,7 @@ from factory_sim.factory.results.shares import (
     promise_of,
     services_of,
     share_of,
+    tariffs_of,
     tiers_of,
     training_share,
     trips_of,
@@ -34,10 +37,12 @@ from factory_sim.metrics.answers import Answers
 from factory_sim.metrics.requests import Terms, Tier, request_table
 from factory_sim.metrics.rows import Rows
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
+from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Floats, Window
 from factory_sim.metrics.sites import joined_table, joined_window, site_summary
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.tally import AT_ONCE
+from factory_sim.metrics.training import TrainingShare
 from factory_sim.metrics.trips import Trips
 from factory_sim.metrics.trips_summary import trips_summary
 from factory_sim.scenario.scenario import Scenario
@@ -117,22 +122,20 @@ def simulate(
     jobs = [training_share(scenario, *each) for each in sums]
     tables, windows = _sites(factory, before, after)
     timeseries = pd.DataFrame(joined_table(tables))
-    summary = summarise(answers, timeseries, joined_window(windows), shares, tiers, jobs)
+    whole, tariffs = joined_window(windows), tariffs_of(scenario)
+    summary = summarise(answers, timeseries, whole, shares, tiers, jobs, tariffs)
+    sites = _at_sites(factory, tables, windows, shares, jobs)
     if scenario.sites is not None:
         summary["sites"] = {
-            name: site_summary(
-                pd.DataFrame(tables[name]),
-                windows[name],
-                [share for share in shares if scenario.deployments[share.deployment].site == name],
-                [job for job in jobs if (scenario.training or {})[job.name].site == name],
-            )
-            for name in scenario.sites
+            site.layout.part.name: site_summary(site.table, site.window, site.shares, site.jobs)
+            for site in sites
         }
     if trips is not None:
         assert table is not None
         summary |= trips_summary(table, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
+    summary = with_money(summary, scenario, sites, answers, tariffs)
     record = record_of(factory, time.perf_counter() - started)
     return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 
@@ -192,6 +195,31 @@ def _sites(
             premises, before, after, end.since(start), pd.DataFrame(table)
         )
     return tables, windows
+
+
+def _at_sites(
+    factory: Factory,
+    tables: Mapping[str, Mapping[str, Floats]],
+    windows: Mapping[str, Window],
+    shares: Sequence[Share],
+    jobs: Sequence[TrainingShare],
+) -> list[Premise]:
+    """Return what each site did, and what ran there."""
+    found = []
+    for premises in factory.premises:
+        layout, name = premises.layout, premises.name
+        pools = {fleet.name for fleet in layout.fleets}
+        held = {holding.name for holding in layout.holdings}
+        found.append(
+            Premise(
+                layout,
+                windows[name],
+                pd.DataFrame(tables[name]),
+                [share for share in shares if share.name in pools],
+                [job for job in jobs if job.name in held],
+            )
+        )
+    return found
 
 
 def _play(

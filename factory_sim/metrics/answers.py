@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
+from factory_sim.metrics.requests import Tariff
+
 Which = Literal["all", "measured", "admitted", "done", "good"]
 """Requests of the whole run; those that arrived after the warm-up; of these those that got into a
 batch, those that were completed, and those that got what they were promised."""
@@ -96,6 +98,6 @@ class Answers(Protocol):
         no TPOT. The percentile is the lowest rank at or above it (NumPy's `higher`).
         """
 
-    def dollars(self, usd: Mapping[str, tuple[float, float]], scales: Mapping[str, float]) -> float:
-        """Return what the completed paid. usd: of a prompt and an output token, by workload;
+    def dollars(self, tariffs: Mapping[str, Tariff], scales: Mapping[str, float]) -> float:
+        """Return what the completed paid. tariffs: by workload; who has none pays nothing.
         scales: for how many each request stands, by deployment."""

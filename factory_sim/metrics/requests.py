@@ -31,17 +31,31 @@ class Promise(NamedTuple):
 
 
 class Tier(NamedTuple):
-    """What the requests of one workload are promised and cost. name: of their class.
+    """What the requests of one workload are promised. name: of their class.
 
     promise: None where it is that of the deployment that answers. percentile: of requests that the
-    promise is for. input_usd, output_usd: a token.
+    promise is for.
     """
 
     name: str
     promise: Promise | None
     percentile: float
+
+
+class Tariff(NamedTuple):
+    """What completed requests of one workload pay: USD for a token of the prompt, for one of it
+    that was found in the prefix cache, and for one of the answer. within_slo: only those that got
+    what they were promised pay."""
+
     input_usd: float = 0.0
+    cached_usd: float = 0.0
     output_usd: float = 0.0
+    within_slo: bool = False
+
+    def usd(self, prompt: int, cached: int, output: int) -> float:
+        """Return what so many tokens cost, the cached ones being some of the prompts'."""
+        prompts = self.input_usd * (prompt - cached) + self.cached_usd * cached
+        return prompts + self.output_usd * output
 
 
 class Terms(NamedTuple):

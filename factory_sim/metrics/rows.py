@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
+from factory_sim.metrics.requests import Tariff
 from factory_sim.metrics.statistics import describe, half_widths
 
 _COLUMNS = {
@@ -20,6 +21,8 @@ _COLUMNS = {
     "images": "images",
     "earlier": "earlier_tokens",
 }
+
+_COLUMNS_PAID = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class Rows:
@@ -97,15 +100,15 @@ class Rows:
         value = float(np.quantile(waited, percentile / 100, method="higher"))
         return Kept(value <= limit_s * 1e3, value if value < np.inf else None)
 
-    def dollars(self, usd: Mapping[str, tuple[float, float]], scales: Mapping[str, float]) -> float:
+    def dollars(self, tariffs: Mapping[str, Tariff], scales: Mapping[str, float]) -> float:
         """Return what the completed paid."""
-        paid = self._part("done", ["deployment", "workload", "prompt_tokens", "output_tokens"])
-        scale = paid["deployment"].map(scales).astype(float)
-        found = 0.0
-        for place, name in enumerate(("prompt_tokens", "output_tokens")):
-            prices = {workload: price[place] for workload, price in usd.items()}
-            price = paid["workload"].map(prices).astype(float)
-            found += float((scale * price * paid[name]).sum())
+        columns = ["deployment", "workload", "slo_met", *_COLUMNS_PAID]
+        done, found = self._part("done", columns), 0.0
+        for workload, tariff in tariffs.items():
+            payers = (done["workload"] == workload) & (done["slo_met"] | (not tariff.within_slo))
+            for deployment, paid in done[payers].groupby("deployment", observed=True):
+                tokens = (paid[name].sum() for name in _COLUMNS_PAID)
+                found += scales[str(deployment)] * tariff.usd(*map(int, tokens))
         return found
 
     def _part(self, which: Which, columns: list[str]) -> pd.DataFrame:

@@ -6,23 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from factory_sim.metrics.answers import Answers
-from factory_sim.metrics.requests import Tier
+from factory_sim.metrics.requests import Tariff
 from factory_sim.metrics.share import Share
 
 
 def revenue(
-    requests: Answers, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers, shares: Sequence[Share], tariffs: Mapping[str, Tariff]
 ) -> dict[str, float]:
     """Return the dollars that requests of these deployments paid, where anything has a price.
 
-    Of requests that arrived after the warm-up and were completed: their prompt and output tokens
-    times the prices of their class, those of replicas that are not simulated with them.
+    Of requests that arrived after the warm-up and were completed, within their promise where only
+    those pay: their prompt and output tokens times their prices, those of replicas that are not
+    simulated with them.
     """
-    if not any(tier.input_usd or tier.output_usd for tier in tiers.values()):
+    if not tariffs:
         return {}
-    usd = {workload: (tier.input_usd, tier.output_usd) for workload, tier in tiers.items()}
     scales = {share.deployment: share.scale for share in shares}
-    return {"revenue_usd": requests.dollars(usd, scales)}
+    return {"revenue_usd": requests.dollars(tariffs, scales)}
 
 
 def by_tenant(requests: Answers) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from factory_sim.metrics.answers import LATENCIES, Answers
 from factory_sim.metrics.reasoning import reasoning_summary, with_costs
-from factory_sim.metrics.requests import Promise, Tier
+from factory_sim.metrics.requests import Promise, Tariff, Tier
 from factory_sim.metrics.scaling import scaling_summary
 from factory_sim.metrics.service import by_tenant, revenue
 from factory_sim.metrics.share import Share
@@ -51,20 +51,23 @@ def summarise(
     shares: Sequence[Share],
     tiers: Mapping[str, Tier] | None = None,
     jobs: Sequence[TrainingShare] = (),
+    tariffs: Mapping[str, Tariff] | None = None,
 ) -> Summary:
     """Return the summary of a run from its requests and what its deployments did.
 
     requests: with a row each, or counted only; what counting cannot tell is left out. tiers: of
-    every workload, by its name, where workloads have classes. jobs: of training.
+    every workload, by its name, where workloads have classes. jobs: of training. tariffs: of
+    workloads that pay, by name.
     """
     parts = _by_deployment(shares)
-    tiers = tiers or {}
+    tiers, tariffs = tiers or {}, tariffs or {}
     services = {
-        name: _service(requests.of([name]), window, pools, tiers) for name, pools in parts.items()
+        name: _service(requests.of([name]), window, pools, tiers, tariffs)
+        for name, pools in parts.items()
     }
     site = next(iter(services.values()))
     if len(parts) > 1:
-        site = _service(requests, window, shares, tiers)
+        site = _service(requests, window, shares, tiers, tariffs)
     output, total = site["output_tokens_per_s"], site["total_tokens_per_s"]
     summary = site | {"window_s": {"start": window.start_s, "end": window.end_s}}
     summary |= {"gpus": window.gpus} | rates(output, total, window.gpus)
@@ -78,7 +81,7 @@ def summarise(
         for name, pools in parts.items()
     }
     if tiers or len(requests.workloads) > 1:
-        summary["classes"] = _by_class(requests, window, shares, tiers)
+        summary["classes"] = _by_class(requests, window, shares, tiers, tariffs)
     if jobs:
         summary["training"] = {job.name: training_summary(job) for job in jobs}
     if requests.has("tenant"):
@@ -87,7 +90,11 @@ def summarise(
 
 
 def _by_class(
-    requests: Answers, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers,
+    window: Window,
+    shares: Sequence[Share],
+    tiers: Mapping[str, Tier],
+    tariffs: Mapping[str, Tariff],
 ) -> dict[str, Summary]:
     """Return how each class was served; without classes, each workload.
 
@@ -99,7 +106,7 @@ def _by_class(
         used = own.deployments
         pools = [share for share in shares if share.deployment in used]
         summary = _counts(own) | _latencies(own, ()) | _goodput(own, window, pools, tiers)
-        summary |= revenue(own, pools, tiers) | reasoning_summary(own)
+        summary |= revenue(own, pools, tariffs) | reasoning_summary(own)
         summary = with_costs(summary, own)
         for deployment in parts:
             made = requests.of([deployment]).sums("all").output
@@ -121,14 +128,18 @@ def _by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
 
 
 def _service(
-    requests: Answers, window: Window, shares: Sequence[Share], tiers: Mapping[str, Tier]
+    requests: Answers,
+    window: Window,
+    shares: Sequence[Share],
+    tiers: Mapping[str, Tier],
+    tariffs: Mapping[str, Tariff],
 ) -> Summary:
     """Return how the requests of these deployments were served, and what they cost in time."""
     output = sum(share.totals.output_tokens for share in shares) / window.seconds
     total = output + sum(share.input_tokens for share in shares) / window.seconds
     summary = _counts(requests) | _latencies(requests, shares)
     summary |= rates(output, total, sum(share.gpus for share in shares))
-    summary |= _goodput(requests, window, shares, tiers) | revenue(requests, shares, tiers)
+    summary |= _goodput(requests, window, shares, tiers) | revenue(requests, shares, tariffs)
     summary |= _time_lost(shares, window.seconds)
     recomputed = sum(share.recomputed_tokens for share in shares)
     if recomputed:

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
-from factory_sim.metrics.requests import OUTCOMES, Seen, Terms, seen
+from factory_sim.metrics.requests import OUTCOMES, Seen, Tariff, Terms, seen
 from factory_sim.metrics.spread import Spread
 
 AT_ONCE = 16_384
@@ -244,14 +244,14 @@ class Tally:
         bound = min if met else max
         return Kept(met, bound(done.at_rank(rank), limit_s * 1e3))
 
-    def dollars(self, usd: Mapping[str, tuple[float, float]], scales: Mapping[str, float]) -> float:
+    def dollars(self, tariffs: Mapping[str, Tariff], scales: Mapping[str, float]) -> float:
         """Return what the completed paid."""
         found = 0.0
         for key, cell in self._cells.items():
-            if key.within("done"):
-                asked, answered = usd[self._terms.streams[key.stream]]
-                paid = asked * cell.sums.prompt + answered * cell.sums.output
-                found += scales[key.deployment] * paid
+            tariff = tariffs.get(self._terms.streams[key.stream], Tariff())
+            if key.within("done") and (key.met or not tariff.within_slo):
+                sums = cell.sums
+                found += scales[key.deployment] * tariff.usd(sums.prompt, sums.cached, sums.output)
         return found
 
     def _among(self, which: Which) -> list[Cell]:

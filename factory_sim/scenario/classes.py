@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.deployment import Slo
 from factory_sim.scenario.lengths import Proportion
-from factory_sim.units import quantity
+from factory_sim.scenario.money import Price
 
-if TYPE_CHECKING:
-    PerToken: TypeAlias = float
-else:
-    PerToken = quantity("USD/token", "3 USD/Mtoken")
-
-Dollars = Annotated[PerToken, Field(ge=0)]
 TenantName = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][\w .+-]*$")]
 
 MOST_TENANTS = 1000
 """Of one workload: each has its line in the summary."""
-
-
-class Price(Frozen):
-    """What a completed request costs its sender, a token of the prompt and one of the answer."""
-
-    input: Dollars
-    output: Dollars
-
-    @model_validator(mode="after")
-    def _costs_something(self) -> Price:
-        if not self.input and not self.output:
-            raise ValueError("nothing costs anything; leave out 'price', or give '3 USD/Mtoken'")
-        return self
 
 
 class ServiceClass(Frozen):

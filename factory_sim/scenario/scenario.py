@@ -23,6 +23,7 @@ from factory_sim.scenario.deployment import Deployment, Represented, Slo
 from factory_sim.scenario.dispatch import ByClass, Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
+from factory_sim.scenario.money import Costs, Price, Prices, unpaid
 from factory_sim.scenario.network import Network
 from factory_sim.scenario.places import misplaced
 from factory_sim.scenario.reach import misled
@@ -52,6 +53,7 @@ class Scenario(Frozen):
     power, failures, spares and storage hold at each. kernel: what serves requests: simpy; compiled,
     which is far faster and knows less; or auto, the one where it can and the other elsewhere.
     recording: a row of each request is kept (full), of some (sample), or of none (aggregate).
+    costs: of each site; prices: of tokens to who has no class with a price.
     """
 
     name: Name
@@ -73,6 +75,8 @@ class Scenario(Frozen):
     regions: Annotated[dict[Name, Region], Field(min_length=1)] | None = None
     workload: Annotated[dict[Name, WorkloadSpec], Field(min_length=1)]
     training: Annotated[dict[Name, Training], Field(min_length=1)] | None = None
+    costs: Costs | None = None
+    prices: Prices | None = None
     catalog: str | None = None
     kernel: Literal["auto", "simpy", "compiled"] = "simpy"
     recording: Recording = Recording()
@@ -111,6 +115,13 @@ class Scenario(Frozen):
             return tier.slo
         own = self.deployments.get(spec.deployment)
         return own.slo if own is not None else None
+
+    def price_of(self, workload: str) -> Price | None:
+        """Return what the requests of a workload cost: by their class, else as all others."""
+        tier = (self.classes or {}).get(self.workload[workload].class_ or "")
+        if tier is not None and tier.price is not None:
+            return tier.price
+        return self.prices.price(self.facts) if self.prices is not None else None
 
     def reach(self, workload: str) -> tuple[str, ...]:
         """Return the deployments that requests of a workload may come to."""
@@ -188,7 +199,12 @@ class Scenario(Frozen):
                 at = f" of site '{site}'" if site else ""
                 found.append(Problem("racks", f"only one row of racks{at} can have 'count: fill'"))
         if not found:
-            found += [*misled(self), *misuse(self), *beyond_counting(self)] or mistimed(self)
+            found += [
+                *misled(self),
+                *misuse(self),
+                *unpaid(self),
+                *beyond_counting(self),
+            ] or mistimed(self)
         return [*found, *self._without_use()]
 
     def _without_gpus(self, where: str, site: str | None, system: str | None) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from factory_sim.factory.gateway import ROW
 from factory_sim.metrics import tally as tallies
 from factory_sim.metrics.answers import LATENCIES, Answers, Found, Which
-from factory_sim.metrics.requests import OUTCOMES, Promise, Terms, Tier, request_table
+from factory_sim.metrics.requests import OUTCOMES, Promise, Tariff, Terms, Tier, request_table
 from factory_sim.metrics.rows import Rows
 from factory_sim.metrics.spread import ERROR
 from factory_sim.metrics.tally import Tally
@@ -21,8 +21,8 @@ SAME = 1e-12
 INF = float("inf")
 STREAMS, TENANTS = ["a", "b", "c"], ["x", "y"]
 PROMISES = {"d": Promise(1.0, 0.05, 9.0), "e": Promise(INF, INF, INF, 2.0)}
-CHEAP = Tier("cheap", None, 90.0, 1e-6, 3e-6)
-DEAR = Tier("dear", Promise(0.5, INF, INF, 1.0), 95.0, 5e-6, 9e-6)
+CHEAP = Tier("cheap", None, 90.0)
+DEAR = Tier("dear", Promise(0.5, INF, INF, 1.0), 95.0)
 
 
 def rows_of(rng: np.random.Generator, many: int, terms: Terms) -> np.ndarray:
@@ -111,7 +111,7 @@ def assert_same(one: Answers, other: Answers, terms: Terms) -> None:
         assert_found(one.spread(latency), other.spread(latency))
     if terms.tiers:
         prices = {
-            name: (t.input_usd, t.output_usd) for name, t in zip(STREAMS, terms.tiers, strict=True)
+            name: Tariff(k + 1.0, 0.1, 3.0, within_slo=k % 2 == 0) for k, name in enumerate(STREAMS)
         }
         scales = {"d": 3.0, "e": 1.0}
         assert_near(other.dollars(prices, scales), one.dollars(prices, scales))

@@ -31,6 +31,7 @@ NAMES = {
     "states": "0",
     "stages": "0",
     "training": "t",
+    "ranges": "equipment",
 }
 """What things are called in the small scenarios: the `*` of an option's path."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def assumptions(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
     """Return every figure of the catalogue that a run rests on: `assumptions.json`.
 
     of: the entry; figure: its dotted path there; value: as a catalogue file has it; kind; source;
-    note, where there is one.
+    note and date, where there are.
     """
     return [
         {
@@ -93,15 +93,16 @@ def assumptions(layouts: Sequence[Layout]) -> list[dict[str, Any]]:
             "kind": fact.kind,
             "source": fact.source,
             **({"note": fact.note} if fact.note else {}),
+            **({"date": fact.date} if fact.date else {}),
         }
         for name, entry in _entries(layouts).items()
         for path, fact in _facts_in(entry, "")
     ]
 
 
-def _entries(layouts: Sequence[Layout]) -> dict[str, BaseModel]:
+def _entries(layouts: Sequence[Layout]) -> dict[str, BaseModel | Mapping[str, Any]]:
     """Return the entries of the catalogue that sites are built of, each by what it is called."""
-    found: dict[str, BaseModel] = {}
+    found: dict[str, BaseModel | Mapping[str, Any]] = {}
     for layout in layouts:
         site, facts = layout.scenario.site, layout.scenario.facts
         for rack in layout.site.racks:
@@ -129,6 +130,10 @@ def _entries(layouts: Sequence[Layout]) -> dict[str, BaseModel]:
             found[f"accelerator {name}"] = holding.accelerator
             found[f"efficiency of {name} for {holding.name}"] = holding.efficiency
             found[f"power curve of {name}"] = holding.power_curve
+        found |= layout.terms.facts if layout.terms else {}
+        prices = layout.scenario.prices
+        if prices is not None and prices.like is not None:
+            found[f"prices of tokens {prices.like}"] = facts.token_price(prices.like)
     return found
 
 
@@ -136,6 +141,6 @@ def _facts_in(thing: object, path: str) -> Iterator[tuple[str, Fact[Any]]]:
     """Yield every Fact inside an entry of the catalogue, with its dotted path there."""
     if isinstance(thing, Fact):
         yield path, thing
-    elif isinstance(thing, BaseModel | dict):
-        for name, value in thing.items() if isinstance(thing, dict) else thing:
+    elif isinstance(thing, BaseModel | Mapping):
+        for name, value in thing.items() if isinstance(thing, Mapping) else thing:
             yield from _facts_in(value, f"{path}.{name}" if path else str(name))

@@ -11,7 +11,7 @@ from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.results.reading import Reading
 from factory_sim.factory.results.stays import Stays
 from factory_sim.factory.training.job import Job
-from factory_sim.metrics.requests import Promise, Tier
+from factory_sim.metrics.requests import Promise, Tariff, Tier
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingShare, TrainingTotals
@@ -26,17 +26,24 @@ from factory_sim.scenario.uploads import uploads_timed
 def tiers_of(scenario: Scenario) -> dict[str, Tier]:
     """Return the tier of each workload; none where there are no classes."""
     found = {}
-    for name, spec in scenario.workload.items() if scenario.classes else ():
+    for name in scenario.workload if scenario.classes else ():
         promise = scenario.promise_to(name)
-        tier = (scenario.classes or {}).get(spec.class_ or "")
-        price = tier.price if tier else None
         found[name] = Tier(
             scenario.class_of(name),
             promise_of(promise) if promise else None,
             promise.percentile if promise else 99.0,
-            price.input if price else 0.0,
-            price.output if price else 0.0,
         )
+    return found
+
+
+def tariffs_of(scenario: Scenario) -> dict[str, Tariff]:
+    """Return what each workload that has a price pays."""
+    found = {}
+    for name in scenario.workload:
+        price = scenario.price_of(name)
+        if price is not None:
+            cached = price.input if price.cached is None else price.cached
+            found[name] = Tariff(price.input, cached, price.output, price.within_slo)
     return found
 
 
