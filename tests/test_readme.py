@@ -157,6 +157,8 @@ def everything() -> Iterator[Run]:
     tiers = "{interactive: {slo: {ttft: 1 s}, price: {input: 1 USD/Mtoken, output: 2 USD/Mtoken}}}"
     both = [f"deployments.chat.engine={engine}", f"classes={tiers}", "duration=20 s", "warmup=1 s"]
     others = [f"workload.{name}.class=interactive" for name in ("app", "api", "nightly")]
+    spans = "{electricity: {low: 80 %, high: 150 %}}"
+    both += [f"costs={{like: us-2025, ranges: {spans}}}", "site.price=0.07 USD/kWh"]
     yield simulate(load(ROOT / "configs" / "classes.yaml", both + others))
 
 

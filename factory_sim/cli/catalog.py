@@ -43,6 +43,14 @@ _COLUMNS: dict[str, dict[str, str]] = {
     "cooling": {"air at": "air.supply", "liquid at": "liquid.supply"},
     "failures": {"MTBF": "mtbf", "repair": "repair"},
     "fabrics": {"servers a leaf": "servers_per_leaf", "oversubscription": "oversubscription"},
+    "gpu_prices": {
+        "to buy": "equipment",
+        "hyperscaler": "hyperscaler",
+        "neocloud": "neocloud",
+        "rental": "rental",
+    },
+    "site_costs": {"to build": "construction", "capital": "cost_of_capital", "staff": "staff"},
+    "token_prices": {"input": "input", "cached": "cached", "output": "output"},
 }
 
 
@@ -131,11 +139,12 @@ def _card(name: str, content: Mapping[str, Any]) -> Iterator[Block]:
             yield Entry(path, _figure(value))
     if facts:
         yield ""
-        rows = [
-            [path, _figure(fact), fact["kind"], sources[fact["source"]]]
-            for path, fact in facts.items()
-        ]
-        yield Rows([["figure", "value", "kind", "source"], *rows], left=(0, 2, 3))
+        dated = any(fact.get("date") for fact in facts.values())
+        rows = [["figure", "value", "kind", "source", *["date"] * dated]]
+        for path, fact in facts.items():
+            day = [fact.get("date", "")] if dated else []
+            rows.append([path, _figure(fact), fact["kind"], sources[fact["source"]], *day])
+        yield Rows(rows, left=(0, 2, 3, 4))
     if any(fact.get("note") for fact in facts.values()):
         yield ""
         for path, fact in facts.items():

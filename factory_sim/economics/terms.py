@@ -11,7 +11,6 @@ from factory_sim.economics.capital import YEAR_S, per_second
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.money import Costs, Equipment, Facility
 
-
 Used = dict[str, dict[str, Fact[float]]]
 """Figures of the catalogue by entry and name."""
 

@@ -161,7 +161,7 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     if output:
         found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
         found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
-    found |= _chain(window) | _footprint(window, output * seconds)
+    found |= _chain(window) | _footprint(window, output * seconds, total * seconds)
     if window.outages:
         found["outages"] = {kind: dict(tally) for kind, tally in window.outages.items()}
     if window.links:
@@ -233,8 +233,21 @@ def seconds_within(timeseries: pd.DataFrame, start_s: float, end_s: float) -> Fl
     return np.maximum(within, 0.0)
 
 
-def _footprint(window: Window, output_tokens: float) -> Summary:
+def _footprint(window: Window, output_tokens: float, total_tokens: float) -> Summary:
     """Return water, carbon and the energy bill, where the site knows them."""
+    bases = {
+        "total": total_tokens,
+        "input": total_tokens - output_tokens,
+        "output": output_tokens,
+    }
+
+    def per_million(before: str, amount: float) -> Summary:
+        return {
+            f"{before}_per_million_{base}_tokens": amount / many * 1e6
+            for base, many in bases.items()
+            if many
+        }
+
     found: Summary = {}
     it_kwh = window.it_j / 3.6e6
     if window.water_kg is not None:
@@ -242,19 +255,17 @@ def _footprint(window: Window, output_tokens: float) -> Summary:
         if it_kwh:
             found["wue_l_per_kwh"] = water_kg / it_kwh
         found["water_l"] = water_kg
+        found |= per_million("water_l", water_kg)
         if water_kg:
             loops = zip(("air_loop", "liquid_loop"), window.water_kg, strict=True)
             found["water_use_l"] = {loop: drunk_kg for loop, drunk_kg in loops if drunk_kg}
     if window.parts_g is not None:
         carbon_g = sum(window.parts_g.values())
         found["carbon_kg"] = carbon_g / 1e3
-        if output_tokens:
-            found["gco2_per_million_output_tokens"] = carbon_g / output_tokens * 1e6
+        found |= per_million("gco2", carbon_g)
     if window.cost_usd is not None:
         found["energy_cost_usd"] = window.cost_usd
-        if output_tokens:
-            per_million = window.cost_usd / output_tokens * 1e6
-            found["energy_usd_per_million_output_tokens"] = per_million
+        found |= per_million("energy_usd", window.cost_usd)
     return found
 
 

@@ -16,6 +16,7 @@ from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.classes import classes
 from factory_sim.report.layout import Block, Entry, Table, rendered
+from factory_sim.report.money import money
 from factory_sim.report.pools import pools
 from factory_sim.report.saved import keeps_rows, sampled
 from factory_sim.report.scaling import autoscaling
@@ -86,6 +87,7 @@ def sections(summary: Figures, record: Figures) -> dict[str, list[Block]]:
         "Sites": sites(summary),
         "Building" if "sites" not in summary else "All buildings": building(summary),
         **dict(buildings(summary)),
+        "Money": money(summary),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
         _pools_heading(summary): pools(summary),

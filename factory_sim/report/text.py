@@ -91,10 +91,24 @@ def plain_value(value: object) -> str:
     if unit == "s" and size >= 3600.0:
         name, length_s = next((n, at) for n, at in _LONG_TIMES if size >= at)
         return f"{size / length_s:,.4g} {name}"
+    if unit in _PRICES:
+        name, factor = _PRICES[unit]
+        return f"{size * factor:,.4g} {name}" if size * factor < 1e4 else f"{size:,.0f} {name}"
     if unit not in _SHORT_UNITS:
         return text
     return trimmed(with_unit(size, _SHORT_UNITS[unit], digits=4))
 
+
+_YEAR_S = 365.25 * 86_400.0
+_PRICES = {
+    "USD": ("USD", 1.0),
+    "USD/s": ("USD/h", 3600.0),
+    "USD/token": ("USD/Mtoken", 1e6),
+    "USD/W": ("MUSD/MW", 1.0),
+    "USD/W/s": ("USD/kW/year", 1e3 * _YEAR_S),
+    "kg": ("kg", 1.0),
+}
+"""Units of prices as people say them, and how many of them are one of the file's."""
 
 _SHORT_UNITS = {
     "s": "s",

@@ -128,8 +128,8 @@ class Costs(Frozen):
         if not given - {"method", "cost_of_capital"}:
             raise ValueError("nothing costs anything; leave it out, or say 'us-2025'")
         if self.rent is not None and len(given) > 1:
-            others = ", ".join(f"'{name}'" for name in Costs.model_fields if name in given)
-            raise ValueError(f"'rent' has everything in it; of {others} keep that, or the others")
+            others = ", ".join(f"'{n}'" for n in Costs.model_fields if n in given - {"rent"})
+            raise ValueError(f"'rent' has everything in it; leave out {others}, or 'rent'")
         if self.colocation is not None and self.facility is not None:
             raise ValueError("'colocation' is in place of a 'facility'; leave one of them out")
         if self.like is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from factory_sim.catalog import load_catalog
+from factory_sim.catalog import Fact, load_catalog
 from factory_sim.economics.bill import Holder, bills, total
 from factory_sim.economics.capital import HOUR_S
 from factory_sim.economics.terms import terms_of
@@ -24,6 +24,14 @@ def test_dollars_of_a_million_tokens(
 ) -> None:
     found = usd_per_million(usd_per_gpu_h, tokens_per_s_per_gpu)
     assert found == pytest.approx(published, rel=0.5 / 100)
+
+
+def test_every_price_has_its_day() -> None:
+    shelves = (FACTS.gpu_prices, FACTS.site_costs, FACTS.token_prices)
+    found = [figure for shelf in shelves for entry in shelf.values() for _, figure in entry]
+    facts = [figure for figure in found if isinstance(figure, Fact)]
+    assert len(facts) > 40
+    assert all(fact.date[:2] == "20" for fact in facts)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from factory_sim.factory.results.books import highest_mean_w
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import load, override, scenario_from
+from tests.options.board import base
 
 OWNED = {"like": "us-2025", "demand": {"charge": "15 USD/kW/month"}}
 TOKENS = {"input": "1 USD/Mtoken", "cached": "0.1 USD/Mtoken", "output": "4 USD/Mtoken"}
@@ -87,10 +88,10 @@ def test_revenue_is_conserved_and_profit_is_the_rest(priced: dict[str, Any]) -> 
 
 
 def test_tokens_cost_what_gpu_hours_do_over_what_they_make(priced: dict[str, Any]) -> None:
-    for base in ("total", "output"):
-        rate = priced[f"{base}_tokens_per_s_per_gpu"]
+    for of in ("total", "output"):
+        rate = priced[f"{of}_tokens_per_s_per_gpu"]
         by_hand = priced["usd_per_gpu_h"] * 1e6 / (3600 * rate)
-        assert priced[f"usd_per_million_{base}_tokens"] == pytest.approx(by_hand, rel=1e-12)
+        assert priced[f"usd_per_million_{of}_tokens"] == pytest.approx(by_hand, rel=1e-12)
 
 
 def test_rented_by_the_published_formula() -> None:
@@ -198,15 +199,16 @@ PRICED = ["costs=us-2025", "prices=inferencex-neutral"]
 
 
 def test_each_site_has_its_own_bill() -> None:
-    few = [f"workload.{name}.arrivals.rate=5 /s" for name in ("north", "south")]
-    short = ["duration=6 s", "warmup=1 s", "drain=1 s"]
-    found = simulate(load("configs/two_sites.yaml", [*PRICED, *short, *few])).summary
+    given = base("two_sites") | {"costs": "us-2025", "prices": "inferencex-neutral"}
+    found = simulate(scenario_from(given)).summary
     for key in ("cost_usd", "revenue_usd_per_h", "profit_usd_per_h"):
         parts = sum(site[key] for site in found["sites"].values())
         assert parts == pytest.approx(found[key], rel=1e-12), key
-    north, south = found["sites"]["north"], found["sites"]["south"]
-    assert north["costs_usd"]["equipment"] == south["costs_usd"]["equipment"]
-    assert north["costs_usd"]["electricity"] < south["costs_usd"]["electricity"]
+    here, there = (found["sites"][name]["costs_usd"] for name in ("a", "b"))
+    assert here["equipment"] == there["equipment"]
+    energy = {name: site["energy_cost_usd"] for name, site in found["sites"].items()}
+    assert here["electricity"] == pytest.approx(energy["a"], rel=1e-12)
+    assert there["electricity"] == pytest.approx(energy["b"], rel=1e-12)
 
 
 def test_a_training_job_pays_for_its_gpus_and_tokens_do_not() -> None:

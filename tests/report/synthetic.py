@@ -355,6 +355,34 @@ def scaled(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 
     return found
 
 
+def priced() -> dict[str, Any]:
+    """Return what the money of a run may come to."""
+    paid = {"equipment": 6.0, "facility": 2.0, "electricity": 1.5, "demand": 0.5}
+    return {
+        "cost_usd": 10.0,
+        "costs_usd": paid,
+        "usd_per_gpu_h": 2.5,
+        "usd_per_million_total_tokens": 0.5,
+        "usd_per_million_input_tokens": 0.6,
+        "usd_per_million_output_tokens": 4.0,
+        "energy_usd_per_million_output_tokens": 0.3,
+        "usd_per_million_by_kind": {"input": 0.2, "output": 3.0},
+        "cost_band": {
+            "usd_per_gpu_h": [2.0, 3.0],
+            "usd_per_million_total_tokens": [0.4, 0.6],
+            "usd_per_million_input_tokens": [0.5, 0.7],
+            "usd_per_million_output_tokens": [3.0, 5.0],
+            "profit_usd_per_mw_year": [-1e6, 9e6],
+        },
+        "revenue_usd_per_h": 80.0,
+        "profit_usd_per_h": 20.0,
+        "profit_usd_per_mw_year": 5e6,
+        "contribution_usd_per_mw_year": 15e6,
+        "downtime_usd_per_h": 66.0,
+        "breakeven_utilisation": 0.75,
+    }
+
+
 def served(
     requests: int = 400,
     battery_kw: float = 0.0,
@@ -367,6 +395,7 @@ def served(
     `refused` by nobody.
     """
     found = scaled(requests, battery_kw, generation_kw)
+    found.summary |= priced()
     users = {"chat": {"deployment": "ask"}, "apart": {"deployment": "chat"}}
     found.scenario = Scenario(workload=users)
     number = np.arange(len(found.requests))

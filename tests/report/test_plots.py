@@ -147,6 +147,7 @@ def test_a_run_has_the_plots_that_apply_to_it(run):
     assert plots.plots_of(saved(full)) == plots.PLOTS
     del full.summary["deployments"]["chat"]["autoscaling"]
     del full.summary["power_chain"], full.summary["services"], full.summary["regions"]
+    del full.summary["cost_usd"]
     full.timeseries = full.timeseries.drop(columns="dry_bulb_c")
     assert list(plots.plots_of(saved(full))) == [*everywhere, "energy", "load_duration"]
     del full.summary["window_s"]
@@ -160,6 +161,7 @@ def test_a_run_has_the_plots_that_apply_to_it(run):
         ("one_line", "this run knows no power chain"),
         ("cooling", "this run has no weather"),
         ("services", "this run has no services"),
+        ("money", "this run has no costs"),
     ],
 )
 def test_a_plot_that_does_not_apply_says_why_it_is_empty(run, name, reason):

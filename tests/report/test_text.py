@@ -94,6 +94,10 @@ def test_time_spans_read_as_spoken(seconds, text):
         (131072, "131,072"),
         (70553706496.0, "70.55 bn"),
         (0.8321, "0.8321"),
+        ("47200.0 USD", "47,200 USD"),
+        ("0.0003916666666666667 USD/s", "1.41 USD/h"),
+        ("11.7 USD/W", "11.7 MUSD/MW"),
+        ("4.753213172104342e-09 USD/W/s", "150 USD/kW/year"),
     ],
 )
 def test_figures_of_a_file_are_made_readable(value, text):

@@ -18,6 +18,7 @@ from factory_sim.report.plots import (
     gpu_time,
     latency,
     load_duration,
+    money,
     one_line,
     power,
     regions,
@@ -40,6 +41,7 @@ PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "replicas": replicas.draw,
     "services": services.draw,
     "regions": regions.draw,
+    "money": money.draw,
 }
 
 _OF_A_SITE = ("power", "energy", "one_line", "cooling", "load_duration")
@@ -53,6 +55,7 @@ _ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
     "replicas": replicas.applies,
     "services": services.applies,
     "regions": regions.applies,
+    "money": money.applies,
 }
 
 
