@@ -16,6 +16,9 @@ SECTIONS = [
     "cooling",
     "failures",
     "fabrics",
+    "gpu_prices",
+    "site_costs",
+    "token_prices",
     "lengths",
 ]
 
