@@ -125,9 +125,9 @@ def step_time_of(fleet: Fleet, clock: float) -> StepTime:
     return STEP_TIMES[fleet.spec.step_time](fleet, clock)
 
 
-def even_step_time(fleet: Fleet, clock: float) -> StepTime:
+def even_step_time(fleet: Fleet, clock: float, make: StepTimes = step_time_of) -> StepTime:
     """Return the step time of a replica, or of one rank among ranks that all carry the same."""
-    step_time = step_time_of(fleet, clock)
+    step_time = make(fleet, clock)
     if isinstance(step_time, Stages):
         return Rotation(step_time, fleet.max_num_seqs)
     return step_time if fleet.ranks == 1 else Lockstep(rank_time(step_time), fleet.ranks)

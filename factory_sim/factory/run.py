@@ -19,6 +19,7 @@ from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.books import Premise
 from factory_sim.factory.results.money import with_money
 from factory_sim.factory.results.numbers import numbered
+from factory_sim.factory.results.oee import with_oee
 from factory_sim.factory.results.reading import Reading, read
 from factory_sim.factory.results.record import assumptions, record_of
 from factory_sim.factory.results.recorder import Recorder
@@ -136,6 +137,9 @@ def simulate(
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
     summary = with_money(summary, scenario, sites, answers, tariffs)
+    summary = with_oee(
+        summary, scenario, factory.fleets, shares, answers, (before, after), step_time
+    )
     record = record_of(factory, time.perf_counter() - started)
     return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 

@@ -8,11 +8,15 @@ from factory_sim.physics.step_time import Chunk, StepTime
 
 
 class Ideal(NamedTuple):
-    """The best steady state: sequences in the batch, seconds per step, requests per second."""
+    """The best steady state: sequences in the batch, seconds per step, requests per second.
+
+    host_share: of a step, what the host takes, at the reference clock.
+    """
 
     batch: int
     step_s: float
     requests_per_s: float
+    host_share: float = 0.0
 
 
 def ideal(
@@ -66,12 +70,20 @@ def _steady(
     else:
         prompts = round(length / new)
         chunks = [Chunk(round(cached), max(1, round(length / prompts)))] * prompts
-    mixed_s = step_time.mixed(n, context, windowed, chunks, n).duration_s
-    mixed_s += _encoding_s(step_time, images * length / new)
+    mixed = step_time.mixed(n, context, windowed, chunks, n)
+    mixed_s = mixed.duration_s + _encoding_s(step_time, images * length / new)
+    decode_s, host_s = _decoding(step_time, n, context, windowed)
+    step_s = share * mixed_s + (1.0 - share) * decode_s
+    host_s = share * mixed.host_s + (1.0 - share) * host_s
+    return Ideal(n, step_s, n / (steps * step_s), host_s / step_s)
+
+
+def _decoding(step_time: StepTime, n: int, context: float, windowed: float) -> tuple[float, float]:
+    """Return the seconds of a step that only decodes, and what the host takes of them."""
     parts = (step_time.decode(n), step_time.per_context, step_time.per_windowed)
-    fixed, far, near = (part.duration_s for part in parts)
-    step_s = share * mixed_s + (1.0 - share) * (fixed + context * far + windowed * near)
-    return Ideal(n, step_s, n / (steps * step_s))
+    weights = (1.0, context, windowed)
+    step_s = sum(w * part.duration_s for w, part in zip(weights, parts, strict=True))
+    return step_s, sum(w * part.host_s for w, part in zip(weights, parts, strict=True))
 
 
 def _encoding_s(step_time: StepTime, images: float) -> float:
@@ -102,9 +114,9 @@ def ideal_prompts(
     if rest >= 1.0:
         start = cached if whole else (prompt + cached - rest) / 2
         chunks.append(Chunk(round(start), round(rest)))
-    step_s = step_time.mixed(0, 0, 0, chunks, max(1, int(whole))).duration_s
-    step_s += _encoding_s(step_time, images * max_tokens / new)
-    return Ideal(len(chunks), step_s, max_tokens / new / step_s)
+    mixed = step_time.mixed(0, 0, 0, chunks, max(1, int(whole)))
+    step_s = mixed.duration_s + _encoding_s(step_time, images * max_tokens / new)
+    return Ideal(len(chunks), step_s, max_tokens / new / step_s, mixed.host_s / step_s)
 
 
 def ideal_decoding(
@@ -117,7 +129,6 @@ def ideal_decoding(
     """
     context = round(most * (prompt + output / 2))
     windowed = round(most * min(prompt + output / 2, step_time.window))
-    parts = (step_time.decode(most), step_time.per_context, step_time.per_windowed)
-    fixed, far, near = (part.duration_s for part in parts)
-    step_s = fixed + context * far + windowed * near
-    return Ideal(most, step_s, most / (max(1.0, (output - 1.0) / per_step) * step_s))
+    step_s, host_s = _decoding(step_time, most, context, windowed)
+    rate = most / (max(1.0, (output - 1.0) / per_step) * step_s)
+    return Ideal(most, step_s, rate, host_s / step_s)

@@ -16,6 +16,7 @@ from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.classes import classes
 from factory_sim.report.layout import Block, Entry, Table, rendered
+from factory_sim.report.losses import losses
 from factory_sim.report.money import money
 from factory_sim.report.pools import pools
 from factory_sim.report.saved import keeps_rows, sampled
@@ -92,6 +93,7 @@ def sections(summary: Figures, record: Figures) -> dict[str, list[Block]]:
         "Use of the factory": _use(summary),
         _pools_heading(summary): pools(summary),
         "Autoscaling": autoscaling(summary),
+        "OEE: GPU time, from useful tokens to no demand": losses(summary),
         "Training": training(summary),
         "Where the GPU-seconds went": _time_lost(summary),
         "How sure: 90 % band as fitted parameters vary": _bands(summary),
@@ -333,13 +335,6 @@ def _use(summary: Figures) -> Iterator[Block]:
     if "kv_use" in use:
         mean, highest = percent(use["kv_use"]["mean"]), percent(use["kv_use"]["max"])
         yield Entry("KV cache in use", f"{mean} mean, {highest} highest")
-    if "oee" in summary:
-        oee = {key: percent(share) for key, share in summary["oee"].items()}
-        yield Entry(
-            "OEE",
-            f"{oee['oee']} = availability {oee['availability']} x "
-            f"performance {oee['performance']} x quality {oee['quality']}",
-        )
 
 
 def _time_lost(summary: Figures) -> Iterator[Block]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from factory_sim.factory.batches import cache_tiers, host_memory
-from factory_sim.factory.build import even_step_time, roofline
+from factory_sim.factory.build import even_step_time, roofline, step_time_of
 from factory_sim.factory.fleets.fleet import Fleet
+from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics import arithmetic as work
@@ -57,14 +58,17 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
     return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
 
 
-def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
+def best(
+    fleet: Fleet, asked: Asked, batch: int | None = None, make: StepTimes = step_time_of
+) -> Ideal:
     """Return the best steady state of one of a replica's batches that is asked this for ever.
 
-    batch: the sequences in it at most, if fewer than the engine and the KV cache take.
+    batch: the sequences in it at most, if fewer than the engine and the KV cache take. make: of
+    step times.
     """
     # Where others encode, images cost nothing here.
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
-    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
+    step_time, budget = even_step_time(fleet, 1.0, make), fleet.max_step_tokens
     if fleet.computes_prompts:
         return ideal_prompts(step_time, prompt, cached, fleet.max_num_seqs, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
