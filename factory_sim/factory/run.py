@@ -32,6 +32,7 @@ from factory_sim.factory.results.shares import (
     training_share,
     trips_of,
 )
+from factory_sim.factory.results.stations import with_stations
 from factory_sim.factory.results.stays import Stays, stays_of
 from factory_sim.factory.results.window import window_of
 from factory_sim.metrics.answers import Answers
@@ -140,6 +141,8 @@ def simulate(
     summary = with_oee(
         summary, scenario, factory.fleets, shares, answers, (before, after), step_time
     )
+    if table is not None and recorder is None and trips is None:
+        summary = with_stations(summary, scenario, table, shares)
     record = record_of(factory, time.perf_counter() - started)
     return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 

@@ -1,4 +1,4 @@
-"""The losses of OEE in words, and on the terminal: what GPU time went to, branch by branch."""
+"""The factory view on the terminal: the losses of OEE, and Little's law at every station."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from factory_sim.report.layout import Block, Entry, Table
-from factory_sim.report.text import percent
+from factory_sim.report.text import duration, number, percent
 
 Figures = Mapping[str, Any]
 
@@ -69,3 +69,45 @@ def losses(summary: Figures) -> Iterator[Block]:
     ]
     if rows:
         yield Table(rows, left=(0, 2))
+
+
+STATIONS = {
+    "network": "on the network",
+    "encode": "images encoded",
+    "queue": "in the queue",
+    "prefill": "prompt computed",
+    "transfer": "KV cache on its way",
+    "decode": "answer decoded",
+}
+"""Stations of a request, in the order of its way."""
+
+POOLS = {"prefill_and_decode": "replicas", "transfer": "link"}
+
+
+def stations(summary: Figures) -> Iterator[Block]:
+    """Yield the board of stations, the beat of demand, and the station that sets the pace."""
+    found = summary.get("stations", {})
+    rows = [["", "WIP", "throughput", "cycle time"]]
+    for name, label in STATIONS.items():
+        if name in found:
+            figures = found[name]
+            cycle = figures.get("cycle_time_s")
+            rows.append(
+                [
+                    label,
+                    number(figures["wip"]),
+                    f"{number(figures['throughput_per_s'])} /s",
+                    "" if cycle is None else duration(cycle),
+                ]
+            )
+    if found:
+        yield Table(rows)
+    if found and "takt_time_s" in summary:
+        yield Entry("takt time", f"a request every {duration(summary['takt_time_s'])}")
+    for name, part in summary.get("deployments", {}).items():
+        loads = part.get("station_loads", {})
+        if found and "bottleneck_station" in part:
+            told = ", ".join(f"{POOLS.get(s, s)} {percent(loads[s])}" for s in loads)
+            at = part["bottleneck_station"]
+            slowest = f"; {POOLS.get(at, at)} set the pace" if len(loads) > 1 else ""
+            yield Entry(f"load of {name}", f"{told} of the best{slowest}")

@@ -16,7 +16,7 @@ from factory_sim.report.building import building, energy, failures
 from factory_sim.report.causes import CAUSES, words
 from factory_sim.report.classes import classes
 from factory_sim.report.layout import Block, Entry, Table, rendered
-from factory_sim.report.losses import losses
+from factory_sim.report.losses import losses, stations
 from factory_sim.report.money import money
 from factory_sim.report.pools import pools
 from factory_sim.report.saved import keeps_rows, sampled
@@ -91,6 +91,7 @@ def sections(summary: Figures, record: Figures) -> dict[str, list[Block]]:
         "Money": money(summary),
         "Failures": failures(summary),
         "Use of the factory": _use(summary),
+        "Stations: WIP = throughput x cycle time": stations(summary),
         _pools_heading(summary): pools(summary),
         "Autoscaling": autoscaling(summary),
         "OEE: GPU time, from useful tokens to no demand": losses(summary),

@@ -30,6 +30,7 @@ def with_oee(
 ) -> Summary:
     """Return a summary with the OEE of what made any tokens. readings: of the window's ends."""
     racks: dict[str, list[Tree]] = {}
+    loads: dict[str, dict[str, float]] = {}
     pools: dict[str, list[Tree]] = {}
     for share, fleet in zip(shares, fleets, strict=True):
         own = answers.of([share.deployment])
@@ -41,6 +42,8 @@ def with_oee(
         each = [new.minus(old) for new, old in zip(after, before, strict=True)]
         weights = [_weight(totals, share) for totals in each]
         whole, seconds = sum(weights), scenario.duration - scenario.warmup
+        there_s = len(fleet.replicas) * seconds
+        loads.setdefault(share.deployment, {})[share.role] = best_s / there_s
         for index, (totals, weight) in enumerate(zip(each, weights, strict=True)):
             # The last may be what the pool waited for, and no replica.
             there = index < len(fleet.replicas)
@@ -52,7 +55,8 @@ def with_oee(
                 racks.setdefault(fleet.replicas[index][0].rack, []).append(tree)
     told = summary | oee_of([tree for trees in pools.values() for tree in trees])
     told["deployments"] = {
-        name: part | oee_of(pools.get(name, [])) for name, part in summary["deployments"].items()
+        name: part | oee_of(pools[name]) | _loads(scenario, name, loads[name], summary)
+        for name, part in summary["deployments"].items()
     }
     if "sites" in summary:
         told["sites"] = {
@@ -63,6 +67,21 @@ def with_oee(
     if len(found) > 1:
         told["oee_racks"] = {name: each["oee"] for name, each in found.items() if each}
     return told
+
+
+def _loads(scenario: Scenario, name: str, own: dict[str, float], summary: Summary) -> Summary:
+    """Return how busy the pools of a deployment, and the link between them, would be at their best.
+
+    The one that is busiest sets the pace.
+    """
+    prefill = scenario.deployments[name].prefill
+    if prefill is not None and prefill.link is not None:
+        link = summary["links"][prefill.link]["utilisation"]["mean"]
+        own = own | {"transfer": link}
+    found: Summary = {"station_loads": own}
+    if any(own.values()):
+        found["bottleneck_station"] = max(own, key=lambda station: own[station])
+    return found
 
 
 def _weight(totals: Totals, share: Share) -> float:

@@ -29,7 +29,10 @@ CHAPTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("power", "energy", "flow", "one_line", "cooling", "load_duration"),
     ),
     "Where time went": (
-        ("Use of the", "Where the GPU", "Pools", "Links", "Autoscaling", "Training", "Failures"),
+        (
+            *("Use of the", "Stations", "OEE", "Where the GPU", "Pools", "Links"),
+            *("Autoscaling", "Training", "Failures"),
+        ),
         ("gpu_time", "replicas"),
     ),
     "Money": (("Money", "Cost", "Revenue"), ("cost", "money")),
