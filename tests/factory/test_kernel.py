@@ -450,7 +450,7 @@ def test_front_doors_are_named() -> None:
 SERVED_OR_NAMED: dict[type[Frozen], str] = {
     Scenario: "name seed starts_at duration warmup drain site_ sites racks provisioning power "
     "failures network deployments classes services regions workload training catalog kernel "
-    "recording",
+    "recording costs prices",
     Deployment: "model precision kv_precision precision_fallback parallelism replicas engine "
     "step_time router slo system site users_link partition power_priority prefill encoder "
     "autoscaling",
