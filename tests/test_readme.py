@@ -113,6 +113,8 @@ def keys_of(found: dict[str, Any]) -> Iterator[str]:
                 "limits",
                 "links",
                 "represented_replicas",
+                "models",
+                "oee_racks",
                 "sites",
             )
             inner = value.values() if key in named else [value]

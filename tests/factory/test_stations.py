@@ -34,7 +34,9 @@ def test_the_pool_with_the_most_work_is_the_bottleneck_and_it_moves() -> None:
     at = {}
     for name, lengths in {"prompts": (1200, 4), "answers": (20, 300)}.items():
         shape = {"prompt": lengths[0], "output": lengths[1]}
-        found = summary("pools", workload__w__lengths=shape, network__links__kv__bandwidth="90 GB/s")
+        found = summary(
+            "pools", workload__w__lengths=shape, network__links__kv__bandwidth="90 GB/s"
+        )
         found = found["deployments"]["d"]
         assert set(found["station_loads"]) == {"prefill", "decode", "transfer"}
         at[name] = found["bottleneck_station"]

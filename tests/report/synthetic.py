@@ -343,7 +343,7 @@ def scaled(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 
         }
     )
     chat = found.summary["deployments"]["chat"]
-    chat["replicas"] = 8
+    chat |= {"replicas": 8, "gpus": 64}
     chat["autoscaling"] = {
         "starts": 4,
         "stops": 1,
@@ -353,6 +353,20 @@ def scaled(requests: int = 400, battery_kw: float = 0.0, generation_kw: float = 
         "cold_start_s": {"mean": 100.0},
     }
     return found
+
+
+OEE_LOSSES = {
+    "useful": 0.45,
+    "slo_missed": 0.04,
+    "recomputed": 0.01,
+    "small_batches": 0.12,
+    "host_overhead": 0.08,
+    "power_throttled": 0.05,
+    "failures": 0.03,
+    "cold_starts": 0.02,
+    "no_demand": 0.15,
+    "stopped": 0.05,
+}
 
 
 def priced() -> dict[str, Any]:
@@ -395,7 +409,7 @@ def served(
     `refused` by nobody.
     """
     found = scaled(requests, battery_kw, generation_kw)
-    found.summary |= priced()
+    found.summary |= priced() | {"oee_losses": OEE_LOSSES}
     users = {"chat": {"deployment": "ask"}, "apart": {"deployment": "chat"}}
     found.scenario = Scenario(workload=users)
     number = np.arange(len(found.requests))

@@ -147,7 +147,7 @@ def test_a_run_has_the_plots_that_apply_to_it(run):
     assert plots.plots_of(saved(full)) == plots.PLOTS
     del full.summary["deployments"]["chat"]["autoscaling"]
     del full.summary["power_chain"], full.summary["services"], full.summary["regions"]
-    del full.summary["cost_usd"]
+    del full.summary["cost_usd"], full.summary["oee_losses"]
     full.timeseries = full.timeseries.drop(columns="dry_bulb_c")
     assert list(plots.plots_of(saved(full))) == [*everywhere, "energy", "load_duration"]
     del full.summary["window_s"]
@@ -162,6 +162,8 @@ def test_a_run_has_the_plots_that_apply_to_it(run):
         ("cooling", "this run has no weather"),
         ("services", "this run has no services"),
         ("money", "this run has no costs"),
+        ("waterfall_gpu_hours", "this run kept no account of them"),
+        ("waterfall_megawatts", "this run kept no account of them"),
     ],
 )
 def test_a_plot_that_does_not_apply_says_why_it_is_empty(run, name, reason):
@@ -675,3 +677,22 @@ def test_replicas_stand_over_the_load_they_follow():
     assert legend_of(figure, 1) == ["running", "waiting"]
     top = max(path.vertices[:, 1].max() for path in figure.axes[0].collections[2].get_paths())
     assert top == 7.0  # two up and four starting, then six up, at the end one of seven drains
+
+
+@pytest.mark.parametrize("name", ["waterfall_gpu_hours", "waterfall_megawatts"])
+def test_a_waterfall_falls_from_all_to_what_is_useful(name: str) -> None:
+    axes = draw(name, synthetic.served()).axes[0]
+    first, *falls, last = (bar for bar in axes.patches if isinstance(bar, Rectangle))
+    assert first.get_x() == last.get_x() == 0.0
+    at = first.get_width()
+    for bar in falls:
+        assert bar.get_x() + bar.get_width() == pytest.approx(at)
+        at = bar.get_x()
+    assert last.get_width() == pytest.approx(at)
+
+
+def test_the_bars_of_costs_sum_to_the_cost_of_a_million_tokens() -> None:
+    figure = draw("money", synthetic.served())
+    bars = [bar for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(4.0)
+    assert "4.00 USD by the output token" in words_of(figure)

@@ -33,7 +33,7 @@ CHAPTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             *("Use of the", "Stations", "OEE", "Where the GPU", "Pools", "Links"),
             *("Autoscaling", "Training", "Failures"),
         ),
-        ("gpu_time", "replicas"),
+        ("gpu_time", "waterfall", "replicas"),
     ),
     "Money": (("Money", "Cost", "Revenue"), ("cost", "money")),
     "How sure": (("How sure", "What this rests on"), ()),

@@ -25,6 +25,7 @@ from factory_sim.report.plots import (
     replicas,
     services,
     style,
+    waterfall,
 )
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.sites import by_site
@@ -42,6 +43,8 @@ PLOTS: dict[str, Callable[[SavedRun], Figure]] = {
     "services": services.draw,
     "regions": regions.draw,
     "money": money.draw,
+    "waterfall_gpu_hours": waterfall.draw_hours,
+    "waterfall_megawatts": waterfall.draw_megawatts,
 }
 
 _OF_A_SITE = ("power", "energy", "one_line", "cooling", "load_duration")
@@ -56,6 +59,8 @@ _ONLY_WHERE: dict[str, Callable[[SavedRun], bool]] = {
     "services": services.applies,
     "regions": regions.applies,
     "money": money.applies,
+    "waterfall_gpu_hours": waterfall.hours_apply,
+    "waterfall_megawatts": waterfall.megawatts_apply,
 }
 
 
