@@ -159,6 +159,15 @@ def test_a_backlog_earns_nothing_yet() -> None:
     assert found["revenue_usd_per_h"] * hours < 0.6 * found["revenue_usd"]
 
 
+def test_an_answer_that_two_deployments_worked_for_is_sold_once() -> None:
+    given = base("two") | {"prices": TOKENS, "duration": "60 s", "warmup": "5 s"}
+    both = {"policy": "cascade", "deployments": ["d", "e"], "escalate": "50 %"}
+    found = simulate(scenario_from(given | {"services": {"s": both}})).summary
+    assert found["revenue_usd_per_h"] * 55.0 / 3600.0 == pytest.approx(
+        found["revenue_usd"], rel=0.05
+    )
+
+
 def test_a_range_is_around_what_it_is_of(priced: dict[str, Any]) -> None:
     half = {"low": 0.5, "high": 1.5}
     found = summary(costs=OWNED | {"ranges": {"equipment": half, "revenue": half}})

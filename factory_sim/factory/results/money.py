@@ -31,10 +31,11 @@ def with_money(
         return summary
     seconds = premises[0].window.seconds
     books = [books_of(premise) for premise in premises]
+    pace = _common_pace(premises, answers)
     served: dict[str, Served] = {}
     for premise, own in zip(premises, books, strict=True):
         for name, pools in _pools(premise.shares).items():
-            served[name] = _deployment(pools, own, answers.of([name]), tariffs)
+            served[name] = _deployment(pools, own, answers.of([name]), tariffs, pace)
     sites = [_site(*each, served) for each in zip(premises, books, strict=True)]
     told = summary | _of_all(scenario, premises, sites, books)
     gpus = {name: part["gpus"] for name, part in summary["deployments"].items()}
@@ -80,13 +81,31 @@ def _serving(premise: Premise) -> tuple[float, float]:
     return gpus, window.provisioned_grid_w * gpus / window.gpus
 
 
+def _common_pace(premises: Sequence[Premise], answers: Answers) -> float | None:
+    """Return the output tokens made in the window over those of requests that came in it, where
+    several deployments worked for the same request; None where each worked for its own."""
+    if not answers.sums("measured").earlier:
+        return None
+    shares = [share for premise in premises for share in premise.shares]
+    made = 0.0
+    for name, scale in {share.deployment: share.scale for share in shares}.items():
+        own = answers.of([name]).sums("measured")
+        made += scale * (own.output + own.earlier)
+    return sum(share.totals.output_tokens for share in shares) / made
+
+
 def _deployment(
-    pools: Sequence[Share], books: Books | None, own: Answers, tariffs: Mapping[str, Tariff]
+    pools: Sequence[Share],
+    books: Books | None,
+    own: Answers,
+    tariffs: Mapping[str, Tariff],
+    pace: float | None,
 ) -> Served:
     """Return what a deployment served: tokens that were made in the window.
 
     They earn what those of requests that came in the window do, by the output token: of a backlog
-    that is served later, nothing counts yet.
+    that is served later, nothing counts yet. pace: of all deployments together, where its own
+    tokens are for requests that others answer too.
     """
     name, scale = pools[0].deployment, pools[0].scale
     output = sum(pool.totals.output_tokens for pool in pools)
@@ -102,7 +121,8 @@ def _deployment(
     tokens = Tokens(prompts, found * prompts, output, on_prompts / drawn if drawn else 0.0)
     earned = None
     if tariffs:
-        earned = own.dollars(tariffs, {name: scale}) * output / made if made else 0.0
+        own_pace = output / made if made else 0.0
+        earned = own.dollars(tariffs, {name: scale}) * (own_pace if pace is None else pace)
     return Served(books.deployments[name] if books else None, tokens, earned)
 
 
