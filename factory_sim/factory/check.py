@@ -14,6 +14,7 @@ from factory_sim.factory.network.review import fabric_section
 from factory_sim.factory.prefixes import caches_prefixes, caching_pools, sent_to
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.deployment import crossing, deployment, encoder, swapping
+from factory_sim.factory.review.money import costs
 from factory_sim.factory.review.site import power, site
 from factory_sim.factory.review.training import training
 from factory_sim.factory.review.workload import Asked, asked_by, together, workload
@@ -52,6 +53,8 @@ def check(scenario: Scenario) -> Check:
     for layout in layouts:
         of = f" of {layout.part.name}" if layout.part.name else ""
         found |= {f"Site{of}": site(layout), f"Power{of}": power(layout)}
+        if layout.terms is not None:
+            found[f"Costs{of}"] = costs(layout)
         wiring = layout.wiring()
         if wiring is not None:
             found[f"Fabric{of}"] = fabric_section(wiring, layout.fleets)

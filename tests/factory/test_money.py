@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from factory_sim.factory.check import check
 from factory_sim.factory.results.books import highest_mean_w
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import load, override, scenario_from
@@ -228,3 +229,12 @@ def test_a_training_job_pays_for_its_gpus_and_tokens_do_not() -> None:
     electricity = job["costs_usd"]["electricity"] + found["costs_usd"]["electricity"]
     assert electricity == pytest.approx(found["energy_cost_usd"], rel=1e-12)
     assert found["cost_usd"] == pytest.approx(chat["cost_usd"], rel=1e-12)
+
+
+def test_check_says_what_an_hour_costs_before_anything_runs() -> None:
+    given = load("configs/quickstart.yaml", ["costs={rent: 1.41 USD/h}"])
+    found = check(given).sections["Costs"]
+    assert found == {"an hour": "225.60 USD: rent 225.60", "a GPU-hour": "1.410 USD"}
+    owned = load("configs/quickstart.yaml", ["costs=us-2025", "site.price=0.07 USD/kWh"])
+    assert "before electricity: equipment" in check(owned).sections["Costs"]["an hour"]
+    assert "Costs" not in check(load("configs/quickstart.yaml")).sections

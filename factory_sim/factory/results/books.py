@@ -73,20 +73,30 @@ def books_of(premise: Premise) -> Books | None:
     )
 
 
+def everything(layout: Layout) -> Holder:
+    """Return who would hold all GPUs of a site."""
+    gpus = {name: float(many) for name, (many, _) in _racked(layout).items()}
+    return Holder("", gpus, layout.provisioned_it_w, 0.0)
+
+
+def _racked(layout: Layout) -> dict[str, tuple[int, float]]:
+    """Return the GPUs of each accelerator, and the watts provisioned for one of them."""
+    many: dict[str, int] = defaultdict(int)
+    watts: dict[str, float] = defaultdict(float)
+    for rack in layout.site.racks:
+        many[rack.accelerator.name] += rack.gpus
+        watts[rack.accelerator.name] += rack.nameplate_w
+    provisioned = layout.provisioned_it_w / layout.site.nameplate_it_w()
+    return {kind: (count, provisioned * watts[kind] / count) for kind, count in many.items()}
+
+
 def _holders(premise: Premise) -> Iterator[Holder]:
     """Yield who holds GPUs of the site: pools, jobs, and nobody."""
     layout, boards_j = premise.layout, premise.window.parts_j["gpus"]
-    racks = {rack.name: rack for rack in layout.site.racks}
-    there: dict[str, int] = defaultdict(int)
-    watts: dict[str, float] = defaultdict(float)
-    for rack in racks.values():
-        there[rack.accelerator.name] += rack.gpus
-        watts[rack.accelerator.name] += rack.nameplate_w
-    provisioned = layout.provisioned_it_w / layout.site.nameplate_it_w()
-    each_w = {kind: provisioned * watts[kind] / many for kind, many in there.items()}
-    system = {fleet.name: fleet.system.accelerator for fleet in layout.fleets}
+    racks, there = {rack.name: rack for rack in layout.site.racks}, _racked(layout)
+    kinds = {f.name: racks[f.replicas[0][0].rack].accelerator.name for f in layout.fleets}
     held: dict[str, tuple[dict[str, float], float]] = {
-        share.name: ({system[share.name]: share.gpus}, share.gpu_j) for share in premise.shares
+        share.name: ({kinds[share.name]: share.gpus}, share.gpu_j) for share in premise.shares
     }
     jobs = {job.name: job for job in premise.jobs}
     for holding in layout.holdings:
@@ -95,12 +105,13 @@ def _holders(premise: Premise) -> Iterator[Holder]:
             own[racks[name].accelerator.name] += many
         held[job.name] = (own, job.gpus * job.totals.energy_j)
     free = {
-        kind: many - sum(g.get(kind, 0.0) for g, _ in held.values()) for kind, many in there.items()
+        kind: many - sum(gpus.get(kind, 0.0) for gpus, _ in held.values())
+        for kind, (many, _) in there.items()
     }
     rest_j = boards_j - sum(joules for _, joules in held.values())
     held[IDLE] = (free, rest_j if abs(rest_j) > 1e-9 * boards_j else 0.0)
     for name, (gpus, joules) in held.items():
-        yield Holder(name, gpus, sum(many * each_w[k] for k, many in gpus.items()), joules)
+        yield Holder(name, gpus, sum(many * there[k][1] for k, many in gpus.items()), joules)
 
 
 def highest_mean_w(table: pd.DataFrame, start_s: float, end_s: float, interval_s: float) -> float:
