@@ -150,7 +150,9 @@ class Rows:
 
         def cells(values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
             return {
-                name: np.bincount(place, values[of], many * BATCHES).reshape(many, BATCHES)
+                name: np.bincount(place, values[of], many * BATCHES)
+                .astype(np.float64)
+                .reshape(many, BATCHES)
                 for name, (of, place, many) in places.items()
             }
 

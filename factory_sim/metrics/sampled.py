@@ -1,8 +1,8 @@
 """How far a site may be from what a few replicas, simulated for all, say of it.
 
-Like a poll: who was asked by chance, and when, moves the answer, and how far shows in how much pods,
-or stretches of time, differ. What a poll cannot show is a question put differently; here, a router
-that deals among few replicas and not among all (`docs/sampling.md`).
+Like a poll: who was asked by chance, and when, moves the answer, and how far shows in how much
+pods, or stretches of time, differ. What a poll cannot show is a question put differently; here, a
+router that deals among few replicas and not among all (`docs/sampling.md`).
 """
 
 from __future__ import annotations

@@ -78,9 +78,7 @@ class Tally:
     percentiles are within `spread.ERROR`.
     """
 
-    def __init__(
-        self, terms: Terms, cells: Mapping[Key, Cell] | None = None, pod: int = 0
-    ) -> None:
+    def __init__(self, terms: Terms, cells: Mapping[Key, Cell] | None = None, pod: int = 0) -> None:
         self._terms, self._pod = terms, pod
         self._cells = dict(cells or {})
 

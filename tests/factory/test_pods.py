@@ -28,8 +28,8 @@ def test_pods_are_as_even_as_can_be() -> None:
 def test_of_few_replicas_for_many_as_many_pods_are_simulated_as_their_share() -> None:
     given = podded(4).model_dump(exclude_none=True)
     given["racks"][0]["count"] = 4
-    for simulate, sizes in ((8, (8,)), (16, (8, 8)), (24, (8, 8, 8))):
-        given["deployments"]["d"]["replicas"] = {"simulate": simulate, "represent": 32}
+    for few, sizes in ((8, (8,)), (16, (8, 8)), (24, (8, 8, 8))):
+        given["deployments"]["d"]["replicas"] = {"simulate": few, "represent": 32}
         (fleet,) = lay_out(validate(Scenario, given)).fleets
         assert fleet.pods == sizes
 

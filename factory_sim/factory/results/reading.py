@@ -9,8 +9,8 @@ import numpy as np
 from factory_sim.factory.build import Factory
 from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.replica import Replica
-from factory_sim.metrics.statistics import Floats
 from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.statistics import Floats
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingTotals
 
@@ -44,7 +44,11 @@ def drawn(factory: Factory) -> dict[str, Floats]:
     for fleet in factory.fleets:
         gateway = factory.gateways[fleet.name]
         together = gateway.at_once()
-        each = np.array([replica.drawn() for replica in gateway.replicas] if together is None else together.drawn)
+        each = np.array(
+            [replica.drawn() for replica in gateway.replicas]
+            if together is None
+            else together.drawn
+        )
         starts = np.cumsum((0, *fleet.pods[:-1]))
         found[fleet.name] = np.add.reduceat(each, starts, axis=0)
     return found
