@@ -84,6 +84,8 @@ def run(
             saved = folder.save_next(result, target, plots=not no_plots)
         else:
             saved = folder.save(result, target, force=force, plots=not no_plots)
+    for doubt in result.record.get("warnings", ()):
+        print(f"warning: {doubt}", file=sys.stderr)
     # Last, so that a reader who leaves early (`| head`) costs no plot.
     if json:
         sys.stdout.write(folder.to_json(result.summary))

@@ -16,6 +16,7 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
+from factory_sim.factory.results.doubts import doubts
 from factory_sim.factory.results.numbers import numbered
 from factory_sim.factory.results.reading import Reading, drawn, read
 from factory_sim.factory.results.record import assumptions, record_of
@@ -134,7 +135,12 @@ def simulate(
         summary |= trips_summary(table, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
+    told = list(
+        doubts(scenario, factory.fleets, summary, timeseries, answers.sums("measured").requests)
+    )
     record = record_of(factory, time.perf_counter() - started)
+    if told:
+        record["warnings"] = told
     return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 
 
