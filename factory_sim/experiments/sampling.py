@@ -72,7 +72,9 @@ def sampled(scenario: Scenario, share: float) -> Scenario:
     """
     if not 0.0 < share < 1.0:
         raise InputError(
-            Problem("sample", f"must be above 0 and below 100 %, such as 5 %, not {share:.4g}")
+            Problem(
+                "sample", f"must be above 0 and below 100 %, such as 5 %, not {100 * share:.4g} %"
+            )
         )
     if scenario.failures is not None:
         raise InputError(
@@ -95,7 +97,11 @@ def sampled(scenario: Scenario, share: float) -> Scenario:
             spec["replicas"] = {"simulate": simulate_, "represent": whole}
     if not fewer:
         raise InputError(
-            Problem("sample", "no deployment has more racks than that; run the whole site")
+            Problem(
+                "sample",
+                "a rack, and two pods where there are pods, is the least, and here that is all; "
+                "run the whole site",
+            )
         )
     try:
         return scenario_from(given)
