@@ -8,6 +8,7 @@ router that deals among few replicas and not among all (`docs/sampling.md`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import sqrt
 from typing import Any
 
 from factory_sim.metrics.answers import Answers
@@ -22,12 +23,14 @@ def with_widths(
 ) -> Summary:
     """Return a summary whose `confidence` holds rates, power and energy, where few stand for many.
 
-    Each is the half width of the 95 % interval, in the unit of the figure, for all replicas.
+    Each is the half width of the 95 % interval, in the unit of the figure, of what a run of all
+    replicas comes to, by whatever seed: chance strikes that run too, if less (a prediction
+    interval; Hahn and Meeker, Statistical Intervals, section 4.8).
     """
     done = [share.batched for share in shares if share.batched is not None]
     if not done:
         return summary
-    widths: Summary = {}
+    widths: Summary = dict(summary.get("confidence", {}))
     tokens, joules = [each.output_tokens for each in done], [each.gpu_j for each in done]
     made, drawn = (float(sum(each.sum() for each in parts)) for parts in (tokens, joules))
     widths["output_tokens_per_s"] = half_width_of_total(tokens) / seconds
@@ -46,7 +49,14 @@ def with_widths(
         widths["energy_per_output_token_j"] = (
             off * made / drawn * summary["energy_per_output_token_j"]
         )
-    return {**summary, "confidence": summary.get("confidence", {}) | widths}
+    both = sqrt(1.0 + 1.0 / min(share.scale for share in shares))
+    return {**summary, "confidence": {key: _wider(width, both) for key, width in widths.items()}}
+
+
+def _wider(width: Any, times: float) -> Any:
+    if isinstance(width, dict):
+        return {name: times * each for name, each in width.items()}
+    return times * width
 
 
 def relative_widths(summary: Summary) -> dict[str, float]:

@@ -76,7 +76,12 @@ def summarise(
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
-        name: with_costs(services[name] | _own(timeseries, window, pools), requests.of([name]))
+        name: with_widths(
+            with_costs(services[name] | _own(timeseries, window, pools), requests.of([name])),
+            requests.of([name]),
+            pools,
+            window.seconds,
+        )
         for name, pools in parts.items()
     }
     if tiers or len(requests.workloads) > 1:
