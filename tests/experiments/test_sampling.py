@@ -186,4 +186,4 @@ def test_intervals_of_pods_hold_the_full_run_in_90_of_100_seeds() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
 def test_intervals_of_a_router_that_sees_few_include_what_that_changes() -> None:
-    study("least-outstanding", 0.5, 20, means=0.05, tails=0.10)
+    study("least-outstanding", 0.5, 12, means=0.05, tails=0.10)
