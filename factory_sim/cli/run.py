@@ -47,6 +47,15 @@ def run(
             "the band of each headline figure.",
         ),
     ] = False,
+    sample: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Simulate so many of a large site's replicas, have them stand for all, and print "
+            "the 95 % interval of each headline figure.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
 ) -> None:
     """Simulate a scenario, save tables and plots, and print what came of it."""
@@ -62,7 +71,12 @@ def run(
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
     _announce_compilation(description.kernel)
     with progress_bar(sys.stderr) as progress:
-        result = simulate(description, progress=progress, workers=workers)
+        if sample is None:
+            result = simulate(description, progress=progress, workers=workers)
+        else:
+            from factory_sim.experiments.sampling import sample as run_sample
+
+            result = run_sample(description, sample / 100, progress, workers=workers)
     if uncertainty:
         result = replace(result, summary={**result.summary, "uncertainty": _bands(result, workers)})
     with warnings_on_stderr():
@@ -70,6 +84,8 @@ def run(
             saved = folder.save_next(result, target, plots=not no_plots)
         else:
             saved = folder.save(result, target, force=force, plots=not no_plots)
+    for doubt in result.record.get("warnings", ()):
+        print(f"warning: {doubt}", file=sys.stderr)
     # Last, so that a reader who leaves early (`| head`) costs no plot.
     if json:
         sys.stdout.write(folder.to_json(result.summary))

@@ -308,7 +308,7 @@ def _streams(
         many = len(scenario.workload)
         kind = ServedStream if told_apart(scenario) else Stream
         numbered = numbers["" if together else spec.deployment]
-        if not together and fronts[spec.deployment].spec.router.pods > 1:
+        if not together and len(fronts[spec.deployment].pods) > 1:
             numbered = count(index, many)
         stream = kind(env, entry, index, lag_s, timeout_s, numbered, many, each)
         if isinstance(stream, ServedStream):

@@ -158,8 +158,3 @@ class Pods(Gateway):
     def pieces(self) -> list[np.ndarray]:
         """Return the rows as structured arrays (dtype `ROW`), of one pod after the other."""
         return [rows for pod in self.pods for rows in pod.pieces()]
-
-
-def sizes_of(replicas: int, pods: int) -> list[int]:
-    """Return how many replicas each pod has: as even as can be, the larger ones first."""
-    return [replicas // pods + (number < replicas % pods) for number in range(pods)]

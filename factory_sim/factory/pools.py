@@ -23,7 +23,7 @@ from factory_sim.factory.linked_replica import LinkedReplica
 from factory_sim.factory.network.fabric import Fabric
 from factory_sim.factory.network.kv import KvOverFabric, KvOverLink, KvRoad
 from factory_sim.factory.network.link import Link
-from factory_sim.factory.pods import Pod, Pods, sizes_of
+from factory_sim.factory.pods import Pod, Pods
 from factory_sim.factory.replica import Replica, Speed
 from factory_sim.factory.routing import ROUTING, Router
 from factory_sim.factory.scaling.gateway import Kind, scaled
@@ -152,7 +152,7 @@ class _Opening:
 
     def _gateway(self, fleet: Fleet, seed: np.random.SeedSequence) -> Gateway:
         spec = fleet.spec
-        if spec.router.pods > 1:
+        if len(fleet.pods) > 1:
             return _pods(self._env, fleet, seed)
         router = ROUTING[spec.router.policy](np.random.default_rng(seed))
         given = (self._env, router, spec.router.staleness)
@@ -250,10 +250,10 @@ def _compiled(
     from factory_sim.factory.kernel.pods import CompiledPods
 
     gpus = [[gpu.index for gpu in each] for each in fleet.replicas]
-    if fleet.spec.router.pods == 1:
+    sizes = fleet.pods
+    if len(sizes) == 1:
         desk = Desk(env, fleet, len(gpus), speed_at, gaps, np.random.PCG64(seed))
         return CompiledGateway(env, desk, gpus)
-    sizes = sizes_of(len(gpus), fleet.spec.router.pods)
     pods, first = [], 0
     dealt, *routed = seed.spawn(1 + len(sizes))
     for size, own in zip(sizes, routed, strict=True):
@@ -265,7 +265,7 @@ def _compiled(
 
 def _pods(env: Timetable, fleet: Fleet, seed: np.random.SeedSequence) -> Gateway:
     spec = fleet.spec.router
-    sizes = sizes_of(len(fleet.replicas), spec.pods)
+    sizes = fleet.pods
     dealt, *routed = seed.spawn(1 + len(sizes))
     pods, first = [], 0
     for size, own in zip(sizes, routed, strict=True):

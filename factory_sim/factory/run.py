@@ -17,10 +17,11 @@ from factory_sim.factory.build import Factory, step_time_of
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.books import Premise
+from factory_sim.factory.results.doubts import doubts
 from factory_sim.factory.results.money import with_money
 from factory_sim.factory.results.numbers import numbered
 from factory_sim.factory.results.oee import with_oee
-from factory_sim.factory.results.reading import Reading, read
+from factory_sim.factory.results.reading import Reading, drawn, read
 from factory_sim.factory.results.record import assumptions, record_of
 from factory_sim.factory.results.recorder import Recorder
 from factory_sim.factory.results.shares import (
@@ -42,6 +43,7 @@ from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.share import Share
 from factory_sim.metrics.site import Floats, Window
 from factory_sim.metrics.sites import joined_table, joined_window, site_summary
+from factory_sim.metrics.statistics import BATCHES
 from factory_sim.metrics.summary import Summary, summarise
 from factory_sim.metrics.tally import AT_ONCE
 from factory_sim.metrics.training import TrainingShare
@@ -112,14 +114,14 @@ def simulate(
     tiers = tiers_of(scenario)
     terms = _terms(factory, list(tiers.values()))
     recorder = None if scenario.recording.keep == "full" else Recorder(factory, terms)
-    before, after = _play(factory, scenario, progress, recorder)
+    before, after, looks = _play(factory, scenario, progress, recorder)
     trips = trips_of(factory)
     table, answers, stays = _recorded(factory, terms, trips, recorder)
     sessions = factory.sessions.rows() if factory.sessions else None
     if sessions is not None:
         assert table is not None
         table = with_sessions(table, sessions)
-    shares = [share_of(factory, fleet, before, after, stays) for fleet in factory.fleets]
+    shares = [share_of(factory, fleet, before, after, stays, looks) for fleet in factory.fleets]
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [training_share(scenario, *each) for each in sums]
     tables, windows = _sites(factory, before, after)
@@ -143,7 +145,12 @@ def simulate(
     )
     if table is not None and recorder is None and trips is None:
         summary = with_stations(summary, scenario, table, shares)
+    told = list(
+        doubts(scenario, factory.fleets, summary, timeseries, answers.sums("measured").requests)
+    )
     record = record_of(factory, time.perf_counter() - started)
+    if told:
+        record["warnings"] = told
     return Run(scenario, summary, table, timeseries, record, assumptions(layouts))
 
 
@@ -163,6 +170,8 @@ def _terms(factory: Factory, tiers: Sequence[Tier]) -> Terms:
         any(spec.reasons for spec in workload.values()),
         any(spec.pictures for spec in workload.values()),
         [stream.timeout_s for stream in factory.streams],
+        scenario.duration,
+        {fleet.deployment: fleet.pods for fleet in factory.fleets if len(fleet.pods) > 1},
     )
 
 
@@ -178,7 +187,7 @@ def _recorded(
         return table, recorder.tally(), recorder.stays()
     raw = {name: gateway.pieces() for name, gateway in factory.fronts.items()}
     lags = np.array([stream.lag_s for stream in factory.streams])
-    pods = max(fleet.spec.router.pods for fleet in factory.fleets)
+    pods = max(len(fleet.pods) for fleet in factory.fleets)
     numbers = None
     if max(len(raw), pods) > 1 and not all(factory.beyond.values()):
         numbers = numbered(raw, lags)
@@ -188,7 +197,7 @@ def _recorded(
         name: reduce(Stays.plus, (stays_of(rows, lags, now_s) for rows in pieces))
         for name, pieces in raw.items()
     }
-    return table, Rows(table), stays
+    return table, Rows(table, terms), stays
 
 
 def _sites(
@@ -234,8 +243,11 @@ def _play(
     scenario: Scenario,
     progress: Callable[[Progress], None] | None,
     recorder: Recorder | None,
-) -> tuple[Reading, Reading]:
-    """Run the clock; return the counters at the end of the warm-up and of the arrivals."""
+) -> tuple[Reading, Reading, list[dict[str, Floats]]]:
+    """Run the clock; return the counters at the end of the warm-up and of the arrivals.
+
+    And where few replicas stand for many, what pods had drawn at the ends of batches of time.
+    """
     env = factory.env
     limit_s = scenario.duration + scenario.drain
 
@@ -257,8 +269,16 @@ def _play(
     before = read(factory)
     for gaps in factory.gaps.values():
         gaps.clear()
+    looks = []
+    if any(fleet.scale > 1.0 for fleet in factory.fleets):
+        looks = [drawn(factory)]
+        for end_s in np.linspace(scenario.warmup, scenario.duration, BATCHES + 1)[1:-1].tolist():
+            advance(end_s)
+            looks.append(drawn(factory))
     advance(scenario.duration)
     after = read(factory)
+    if looks:
+        looks.append(drawn(factory))
     # A request may still be on its way in; its lag is part of a period at most.
     period = factory.period_s
     in_flight_s = scenario.duration + max(stream.lag_s for stream in factory.streams)
@@ -273,7 +293,7 @@ def _play(
         door.close()
     if recorder is not None:
         recorder.hand_over()
-    return before, after
+    return before, after, looks
 
 
 def _stops(start_s: float, end_s: float, slice_s: float) -> Iterator[float]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from factory_sim.metrics.requests import Tariff
+from factory_sim.metrics.statistics import Floats
 
 Which = Literal["all", "measured", "admitted", "done", "good"]
 """Requests of the whole run; those that arrived after the warm-up; of these those that got into a
@@ -90,6 +91,10 @@ class Answers(Protocol):
 
     def spread(self, latency: str) -> Found | None:
         """Return how a latency of `LATENCIES` spreads; None where no request had it."""
+
+    def good(self) -> Mapping[str, tuple[Floats, Floats]]:
+        """Return who got what was promised, and their output tokens: of each deployment two arrays
+        [pods, batches of time]."""
 
     def kept(self, latency: str, limit_s: float, percentile: float) -> Kept:
         """Return whether a percentile of ttft, tpot, e2e or ttfo was within a limit.

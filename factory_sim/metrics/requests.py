@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from factory_sim.metrics.statistics import BATCHES
 from factory_sim.metrics.trips import Trips
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
@@ -68,7 +69,8 @@ class Terms(NamedTuple):
     number, where workloads have classes; tenants: by number, where they have tenants. reasoning:
     whether any request reasons before it answers; images: whether any prompt has images.
     timeouts_s: how long clients of each stream wait; an answer that they do not see by then is
-    timed out.
+    timed out. end_s: when arrivals stop. pods: of each deployment that has some, the replicas of
+    each.
     """
 
     streams: Sequence[str]
@@ -82,6 +84,15 @@ class Terms(NamedTuple):
     reasoning: bool = False
     images: bool = False
     timeouts_s: Sequence[float] = ()
+    end_s: float = np.inf
+    pods: Mapping[str, Sequence[int]] = {}
+
+    def batch_of(self, sent_s: np.ndarray) -> np.ndarray:
+        """Return the batch of time of each request; -1 for those that are not measured."""
+        share = (sent_s - self.warmup_s) / (self.end_s - self.warmup_s)
+        within = np.clip(share * BATCHES, 0, BATCHES - 1).astype(np.int64)
+        batches: np.ndarray = np.where(sent_s >= self.warmup_s, within, -1)
+        return batches
 
     @property
     def classes(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
-from factory_sim.metrics.requests import Tariff
-from factory_sim.metrics.statistics import describe, half_widths
+from factory_sim.metrics.requests import Tariff, Terms
+from factory_sim.metrics.statistics import BATCHES, Cells, describe, half_widths
 
 _COLUMNS = {
     "prompt": "prompt_tokens",
@@ -26,10 +26,10 @@ _COLUMNS_PAID = ("prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class Rows:
-    """`Answers` of a table as `request_table` makes it."""
+    """`Answers` of a table as `request_table` makes it. terms: what the run says of them."""
 
-    def __init__(self, table: pd.DataFrame) -> None:
-        self._table = table
+    def __init__(self, table: pd.DataFrame, terms: Terms) -> None:
+        self._table, self._terms = table, terms
 
     @property
     def deployments(self) -> Collection[str]:
@@ -56,12 +56,12 @@ class Rows:
             if names is not None:
                 wanted = table[column].isin(names)
                 table = table if wanted.all() else table[wanted]
-        return Rows(table)
+        return Rows(table, self._terms)
 
     def by(self, column: Literal["workload", "class", "tenant"]) -> Iterator[tuple[str, Rows]]:
         """Yield the requests of each workload, class or tenant that sent any."""
         for name, own in self._table.groupby(column, sort=column != "workload", observed=True):
-            yield str(name), Rows(own)
+            yield str(name), Rows(own, self._terms)
 
     def outcomes(self) -> Mapping[str, int]:
         """Return how many ended in each way, of the whole run."""
@@ -83,9 +83,31 @@ class Rows:
         """Return how a latency spreads; None where no request had it."""
         if latency not in self._table:
             return None
-        values = self._table[latency].to_numpy()[self._among("measured")]
-        values = values[~np.isnan(values)]
-        return Found(describe(values), half_widths(values)) if len(values) else None
+        column = self._table[latency].to_numpy()
+        wanted = self._among("measured") & ~np.isnan(column)
+        values = column[wanted]
+        if not len(values):
+            return None
+        cells, figures = self._cells(wanted), describe(values)
+        counts = cells(np.ones(len(values)))
+        means = {name: Cells(each, counts[name]) for name, each in cells(values).items()}
+        return Found(
+            figures,
+            half_widths(
+                means,
+                lambda limit: cells((values <= limit).astype(float)),
+                figures,
+                lambda share: float(np.quantile(values, share)),
+            ),
+        )
+
+    def good(self) -> Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        """Return who got what was promised, and their output tokens, by pod and batch."""
+        wanted = self._among("good")
+        cells = self._cells(wanted)
+        tokens = self._table["output_tokens"].to_numpy()[wanted]
+        requests, output = cells(np.ones(len(tokens))), cells(tokens)
+        return {name: (each, output[name]) for name, each in requests.items()}
 
     def kept(self, latency: str, limit_s: float, percentile: float) -> Kept:
         """Return whether a percentile of a latency was within a limit."""
@@ -110,6 +132,33 @@ class Rows:
                 tokens = (paid[name].sum() for name in _COLUMNS_PAID)
                 found += scales[str(deployment)] * tariff.usd(*map(int, tokens))
         return found
+
+    def _cells(
+        self, wanted: NDArray[np.bool_]
+    ) -> Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """Return what sums values of the wanted rows by deployment, pod and batch of time."""
+        table, pods = self._table, self._terms.pods
+        batches = self._terms.batch_of(table["arrival_s"].to_numpy()[wanted])
+        column = table["deployment"].cat
+        codes, places = column.codes.to_numpy()[wanted], {}
+        for code, name in enumerate(column.categories):
+            if (of := codes == code).any():
+                ends = np.cumsum(pods.get(name, (1,)))
+                pod = np.zeros(int(of.sum()), np.int64)
+                if len(ends) > 1:
+                    replicas = table["replica"].to_numpy()[wanted][of]
+                    pod = np.searchsorted(ends, replicas, side="right")
+                places[str(name)] = (of, pod * BATCHES + batches[of], len(ends))
+
+        def cells(values: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+            return {
+                name: np.bincount(place, values[of], many * BATCHES)
+                .astype(np.float64)
+                .reshape(many, BATCHES)
+                for name, (of, place, many) in places.items()
+            }
+
+        return cells
 
     def _part(self, which: Which, columns: list[str]) -> pd.DataFrame:
         return self._table[columns][self._among(which)]

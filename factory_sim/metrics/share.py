@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.metrics.requests import Promise
 from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.statistics import Floats
 from factory_sim.metrics.totals import Totals
+
+
+class Batched(NamedTuple):
+    """What all replicas did, by pod and batch of time: output tokens made, and joules of GPU
+    boards, idle time included; each an array [pods, batches]."""
+
+    output_tokens: Floats
+    gpu_j: Floats
 
 
 @dataclass(frozen=True)
@@ -24,7 +34,8 @@ class Share:
     swapped_bytes: KV cache moved to host memory and back, of all GPUs.
     loaded_tokens: of prompts, whose KV cache came back, by tier of the prefix cache.
     kv_bytes_per_token: of a replica.
-    draft_tokens: drafted for a sequence in a step.
+    draft_tokens: drafted for a sequence in a step. batched: where few stand for many, what was
+    done by when.
     """
 
     deployment: str
@@ -50,6 +61,7 @@ class Share:
     loaded_tokens: Mapping[str, float] = field(default_factory=dict)
     kv_bytes_per_token: float = 0.0
     draft_tokens: int = 0
+    batched: Batched | None = None
 
     @property
     def gpus(self) -> float:

@@ -134,6 +134,13 @@ class Spread:
         assert found is not None
         return float(found)
 
+    def within(self, limit: float) -> int:
+        """Return how many values are in bins up to that of `limit`."""
+        if limit <= _MAPPING.min_possible:
+            return self._zeros
+        last = _MAPPING.key(limit) - self._first
+        return self._zeros + int(self._counts[: max(0, last + 1)].sum())
+
     def describe(self) -> dict[str, float]:
         """Return mean, std and percentiles, as `statistics.describe`; there must be a value."""
         std = sqrt(self._squares / self.count)

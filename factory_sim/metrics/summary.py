@@ -16,6 +16,7 @@ import pandas as pd
 from factory_sim.metrics.answers import LATENCIES, Answers
 from factory_sim.metrics.reasoning import reasoning_summary, with_costs
 from factory_sim.metrics.requests import Promise, Tariff, Tier
+from factory_sim.metrics.sampled import with_widths
 from factory_sim.metrics.scaling import scaling_summary
 from factory_sim.metrics.service import by_tenant, revenue
 from factory_sim.metrics.share import Share
@@ -73,11 +74,17 @@ def summarise(
     summary |= {"gpus": window.gpus} | rates(output, total, window.gpus)
     summary |= power_of_site(timeseries, window, output, total)
     summary |= uses_of(window, shares, training_joules(jobs))
+    summary = with_widths(summary, requests, shares, window.seconds)
     summary = with_costs(summary, requests)
     summary["utilisation"] = _utilisation(shares, window) | _kv_use(window, timeseries)
     summary["littles_law"] = _little(shares, window.run_s)
     summary["deployments"] = {
-        name: with_costs(services[name] | _own(timeseries, window, pools), requests.of([name]))
+        name: with_widths(
+            with_costs(services[name] | _own(timeseries, window, pools), requests.of([name])),
+            requests.of([name]),
+            pools,
+            window.seconds,
+        )
         for name, pools in parts.items()
     }
     if tiers or len(requests.workloads) > 1:

@@ -5,14 +5,15 @@ A tally at the door: a stroke for every guest in the column that fits, and no gu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
 from factory_sim.metrics.requests import OUTCOMES, Seen, Tariff, Terms, seen
-from factory_sim.metrics.spread import Spread
+from factory_sim.metrics.spread import ERROR, Spread
+from factory_sim.metrics.statistics import BATCHES, Cells, Floats, half_widths
 
 AT_ONCE = 16_384
 """Rows taken in one go: so few that what is worked out of them stays in the processor's cache."""
@@ -21,16 +22,23 @@ _DONE = OUTCOMES.index("completed")
 
 
 class Key(NamedTuple):
-    """What the requests of a cell have in common. stream, tenant: numbers; outcome: in `OUTCOMES`;
-    measured: sent after the warm-up; met: got what was promised; admitted: into a batch."""
+    """What the requests of a cell have in common. pod, stream, tenant: numbers; outcome: in
+    `OUTCOMES`; batch: of time, -1 where sent before the end of the warm-up; met: got what was
+    promised; admitted: into a batch of the engine."""
 
     deployment: str
+    pod: int
     stream: int
     tenant: int
     outcome: int
-    measured: bool
+    batch: int
     met: bool
     admitted: bool
+
+    @property
+    def measured(self) -> bool:
+        """Tell whether they were sent after the warm-up."""
+        return self.batch >= 0
 
     def within(self, which: Which) -> bool:
         """Tell whether its requests are among these."""
@@ -66,12 +74,12 @@ class Cell:
 class Tally:
     """`Answers` of requests that were counted as they left.
 
-    terms: what the run says of them. Counts and sums are exact; percentiles are within
-    `spread.ERROR`. It knows no confidence intervals, for which the order of requests is needed.
+    terms: what the run says of them. pod: whose requests it counts. Counts and sums are exact;
+    percentiles are within `spread.ERROR`.
     """
 
-    def __init__(self, terms: Terms, cells: Mapping[Key, Cell] | None = None) -> None:
-        self._terms = terms
+    def __init__(self, terms: Terms, cells: Mapping[Key, Cell] | None = None, pod: int = 0) -> None:
+        self._terms, self._pod = terms, pod
         self._cells = dict(cells or {})
 
     # -- counting ----------------------------------------------------------------------
@@ -102,13 +110,12 @@ class Tally:
         if terms.images:
             columns["images"] = rows["images"]
             columns["pictured"] = rows["images"] > 0
-        measured = told.sent_s >= terms.warmup_s
         tenants = max(1, len(terms.tenants))
         code = rows["stream"].astype(np.int64)
         for part, many in (
             (rows["tenant"] if terms.tenants else 0, tenants),
             (rows["outcome"], len(OUTCOMES)),
-            (measured, 2),
+            (terms.batch_of(told.sent_s) + 1, BATCHES + 1),
             (told.met, 2),
             (~np.isnan(rows["admitted_s"]), 2),
         ):
@@ -128,7 +135,7 @@ class Tally:
         for place, (number, start, end) in enumerate(
             zip(codes.tolist(), starts.tolist(), ends, strict=True)
         ):
-            key = _key(deployment, number, tenants)
+            key = _key(deployment, self._pod, number, tenants)
             cell = self._cells.setdefault(key, Cell())
             own = {name: values[place] for name, values in sums.items()}
             cell.sums = _plus(cell.sums, Sums(end - start, **own))
@@ -223,7 +230,35 @@ class Tally:
     def spread(self, latency: str) -> Found | None:
         """Return how a latency spreads; None where no request had it."""
         whole = self._whole(latency, "measured")
-        return Found(whole.describe(), {}) if whole.count else None
+        if not whole.count:
+            return None
+        spreads = [
+            (key, cell.spreads[latency])
+            for key, cell in self._cells.items()
+            if key.measured and latency in cell.spreads
+        ]
+
+        def cells(value: Callable[[Spread], float]) -> dict[str, Floats]:
+            return self._by_pod((key, value(spread)) for key, spread in spreads)
+
+        counts, sums = cells(lambda spread: spread.count), cells(lambda spread: spread.sum)
+        figures = whole.describe()
+        widths = half_widths(
+            {name: Cells(sums[name], counts[name]) for name in counts},
+            lambda limit: cells(lambda spread: spread.within(limit)),
+            figures,
+            whole.quantile,
+        )
+        # The ends of a percentile's interval are values of the sketch too.
+        off = {name: 0.0 if name == "mean" else ERROR * figures[name] for name in widths}
+        return Found(figures, {name: width + off[name] for name, width in widths.items()})
+
+    def good(self) -> Mapping[str, tuple[Floats, Floats]]:
+        """Return who got what was promised, and their output tokens, by pod and batch."""
+        good = [(key, cell.sums) for key, cell in self._cells.items() if key.within("good")]
+        requests = self._by_pod((key, float(sums.requests)) for key, sums in good)
+        output = self._by_pod((key, float(sums.output)) for key, sums in good)
+        return {name: (each, output[name]) for name, each in requests.items()}
 
     def kept(self, latency: str, limit_s: float, percentile: float) -> Kept:
         """Return whether a percentile of a latency was within a limit, which must be the one that
@@ -254,6 +289,16 @@ class Tally:
                 found += scales[key.deployment] * tariff.usd(sums.prompt, sums.cached, sums.output)
         return found
 
+    def _by_pod(self, values: Iterable[tuple[Key, float]]) -> dict[str, Floats]:
+        """Return sums of values of cells by deployment, pod and batch of time."""
+        found: dict[str, Floats] = {}
+        for key, value in values:
+            if key.deployment not in found:
+                many = len(self._terms.pods.get(key.deployment, (1,)))
+                found[key.deployment] = np.zeros((many, BATCHES))
+            found[key.deployment][key.pod, key.batch] += value
+        return found
+
     def _among(self, which: Which) -> list[Cell]:
         return [cell for key, cell in self._cells.items() if key.within(which)]
 
@@ -266,14 +311,14 @@ class Tally:
         return found
 
 
-def _key(deployment: str, code: int, tenants: int) -> Key:
+def _key(deployment: str, pod: int, code: int, tenants: int) -> Key:
     """Return what a number of a cell stands for."""
     parts = []
-    for many in (2, 2, 2, len(OUTCOMES), tenants):
+    for many in (2, 2, BATCHES + 1, len(OUTCOMES), tenants):
         code, part = divmod(code, many)
         parts.append(part)
-    admitted, met, measured, outcome, tenant = parts
-    return Key(deployment, code, tenant, outcome, bool(measured), bool(met), bool(admitted))
+    admitted, met, batch, outcome, tenant = parts
+    return Key(deployment, pod, code, tenant, outcome, batch - 1, bool(met), bool(admitted))
 
 
 def _spread(cell: Cell, name: str, values: np.ndarray, limit_ms: float | None) -> None:

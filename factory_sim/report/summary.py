@@ -22,6 +22,7 @@ from factory_sim.report.pools import pools
 from factory_sim.report.saved import keeps_rows, sampled
 from factory_sim.report.scaling import autoscaling
 from factory_sim.report.sites import buildings, sites
+from factory_sim.report.sureness import bands, intervals
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 from factory_sim.report.training import training
 from factory_sim.report.trips import regions, services
@@ -97,7 +98,8 @@ def sections(summary: Figures, record: Figures) -> dict[str, list[Block]]:
         "OEE: GPU time, from useful tokens to no demand": losses(summary),
         "Training": training(summary),
         "Where the GPU-seconds went": _time_lost(summary),
-        "How sure: 90 % band as fitted parameters vary": _bands(summary),
+        "How sure: 95 % interval of the whole site": intervals(summary),
+        "How sure: 90 % band as fitted parameters vary": bands(summary),
         "What this rests on": _kinds(record),
     }
     told = {heading: list(section) for heading, section in found.items()}
@@ -359,38 +361,6 @@ def _time_lost(summary: Figures) -> Iterator[Block]:
             advice = f", while {refused:,} requests were refused: see max_queue, and the "
             advice += "longest request that `factory-sim check` names"
         yield Entry("largest loss", f"{words(cause)}{advice}")
-
-
-def _bands(summary: Figures) -> Iterator[Block]:
-    bands = summary.get("uncertainty", {})
-    rows = [["", "value", "low", "high", "margin"]]
-    for path, (low, high) in bands.items():
-        key, _, part = path.partition(".")
-        value = summary[key][part] if part else summary[key]
-        scale, unit = (1e3, "kW") if key.endswith("power_mw") else (1.0, _BAND_UNITS[key])
-        label = f"{_BAND_NAMES[key]} {part}".rstrip() + (f", {unit}" if unit else "")
-        figures = [number(scale * figure) for figure in (value, low, high)]
-        rows.append([label, *figures, f"± {percent((high / value) - 1.0)}"])
-    if bands:
-        yield Table(rows)
-
-
-_BAND_NAMES = {
-    "output_tokens_per_s": "output tokens/s",
-    "goodput_output_tokens_per_s": "of which within promise",
-    "ttft_ms": "TTFT",
-    "tpot_ms": "TPOT",
-    "e2e_ms": "end to end",
-    "grid_power_mw": "drawn at the meter",
-    "energy_per_output_token_j": "per output token",
-    "output_tokens_per_s_per_utility_mw": "output tokens/s per utility MW",
-}
-_BAND_UNITS = dict.fromkeys(_BAND_NAMES, "") | {
-    "ttft_ms": "ms",
-    "tpot_ms": "ms",
-    "e2e_ms": "ms",
-    "energy_per_output_token_j": "J",
-}
 
 
 def _bar(share: float) -> str:

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from factory_sim.errors import InputError
 from factory_sim.factory.layout import lay_out
-from factory_sim.factory.pods import Deal, sizes_of
+from factory_sim.factory.pods import Deal
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate
 from factory_sim.scenario.scenario import Scenario
@@ -20,8 +20,18 @@ from tests.queueing import md1_wait_s, mmc_wait_s
 
 
 def test_pods_are_as_even_as_can_be() -> None:
-    assert sizes_of(8, 3) == [3, 3, 2]
-    assert sizes_of(4, 4) == [1, 1, 1, 1]
+    for pods, sizes in ((3, (3, 3, 2)), (8, (1,) * 8), (1, (8,))):
+        (fleet,) = lay_out(podded(pods)).fleets
+        assert fleet.pods == sizes
+
+
+def test_of_few_replicas_for_many_as_many_pods_are_simulated_as_their_share() -> None:
+    given = podded(4).model_dump(exclude_none=True)
+    given["racks"][0]["count"] = 4
+    for few, sizes in ((8, (8,)), (16, (8, 8)), (24, (8, 8, 8))):
+        given["deployments"]["d"]["replicas"] = {"simulate": few, "represent": 32}
+        (fleet,) = lay_out(validate(Scenario, given)).fleets
+        assert fleet.pods == sizes
 
 
 def test_each_pod_is_dealt_a_share_by_its_replicas() -> None:

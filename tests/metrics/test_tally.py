@@ -79,7 +79,8 @@ def both(draw: st.DrawFn) -> tuple[Rows, Tally, Terms]:
     whole = Tally(terms)
     for hand in draw(st.permutations(hands)):
         whole.merge(hand)
-    return Rows(request_table({name: [rows] for name, rows in raw.items()}, terms)), whole, terms
+    table = request_table({name: [rows] for name, rows in raw.items()}, terms)
+    return Rows(table, terms), whole, terms
 
 
 def assert_near(one: Any, other: Any, error: float = SAME) -> None:
@@ -93,7 +94,7 @@ def assert_found(one: Found | None, other: Found | None) -> None:
         assert_near(other.figures["std"], one.figures["std"], 1e-10)
         for p in (50, 90, 95, 99):
             assert_near(other.figures[f"p{p}"], one.figures[f"p{p}"], ERROR)
-        assert other.half_widths == {}
+        assert one.half_widths.keys() >= {"mean"} & other.half_widths.keys()
 
 
 def assert_same(one: Answers, other: Answers, terms: Terms) -> None:
@@ -175,7 +176,7 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = counted(terms, rows)
     monkeypatch.setattr(tallies, "AT_ONCE", 100)
     for pieces in (counted(terms, rows), counted(terms, *np.array_split(rows, 7))):
-        assert_same(Rows(request_table({"d": [rows]}, terms)), pieces, terms)
+        assert_same(Rows(request_table({"d": [rows]}, terms), terms), pieces, terms)
         for latency in ("ttft_ms", "tpot_ms", "e2e_ms"):
             one, other = whole.spread(latency), pieces.spread(latency)
             assert one is not None and other is not None
@@ -197,7 +198,7 @@ def test_a_promise_kept_by_a_hair_is_told_from_one_that_is_broken(late: int) -> 
     rows["number"], rows["emitted"] = np.arange(12), 1
     rows["first_token_s"] = rows["end_s"] = np.where(np.arange(12) < 12 - late, 0.9999, 1.0001)
     terms = Terms(["a"], [0.0], 0.0, {"d": Promise(1.0, INF, INF)})
-    exact = Rows(request_table({"d": [rows]}, terms)).kept("ttft", 1.0, 90.0)
+    exact = Rows(request_table({"d": [rows]}, terms), terms).kept("ttft", 1.0, 90.0)
     found = counted(terms, rows).kept("ttft", 1.0, 90.0)
     assert found.met == exact.met == (late == 1)
     assert found.value_ms is not None

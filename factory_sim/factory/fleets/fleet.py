@@ -96,6 +96,16 @@ class Fleet:
         return self.represented / len(self.replicas)
 
     @property
+    def pods(self) -> tuple[int, ...]:
+        """Return the replicas of each pod that is simulated, as even as can be.
+
+        Of all pods as many are simulated as of the replicas, so that a router sees no fewer.
+        """
+        here = len(self.replicas)
+        pods = max(1, round(self.spec.router.pods / self.scale))
+        return tuple(here // pods + (number < here % pods) for number in range(pods))
+
+    @property
     def longest(self) -> int:
         """Return the most tokens, prompt and answer, of a request that a replica can serve."""
         longest = self.spec.engine.max_model_len or self.model.context_max

@@ -93,11 +93,11 @@ def make_fleet(
     if spec.autoscaling is not None:
         check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
     replicas, like = simulated(spec, where, placed)
-    if spec.router.pods > len(replicas):
+    if spec.router.pods > len(placed):
         raise InputError(
             Problem(
                 f"{where}.router.pods",
-                f"{spec.router.pods} pods have only {len(replicas)} replicas among them; ask for "
+                f"{spec.router.pods} pods have only {len(placed)} replicas among them; ask for "
                 "fewer pods",
             )
         )

@@ -100,7 +100,7 @@ def _of_scenario(scenario: Scenario, fleet: Fleet) -> Iterator[str]:
             yield f"front doors of links to users (deployments.{name}.users_link)"
     here = [w for n, w in scenario.workload.items() if fleet.deployment in scenario.reach(n)]
     fixed = [w for w in here if w.arrivals.process in ("offline", "trace", "constant")]
-    if fleet.spec.router.pods > 1 and len(fixed) > 1:
+    if len(fleet.pods) > 1 and len(fixed) > 1:
         # A pod knows its own hand of each, not in which turn they come at a site.
         yield "workloads that may send in the same instant, to pods (router.pods)"
     for name, work in scenario.workload.items():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from factory_sim.factory.build import Factory
 from factory_sim.factory.facility.facility import Books
 from factory_sim.factory.replica import Replica
 from factory_sim.metrics.scaling import ScalingCounts
+from factory_sim.metrics.statistics import Floats
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingTotals
 
@@ -30,6 +33,25 @@ class Reading(NamedTuple):
     scaling: dict[str, ScalingCounts]
     jobs: list[TrainingTotals]
     books: list[Books]
+
+
+def drawn(factory: Factory) -> dict[str, Floats]:
+    """Return busy seconds, joules (of each GPU) and output tokens of each pod until now.
+
+    Of each pool an array [pods, 3] of sums over replicas.
+    """
+    found = {}
+    for fleet in factory.fleets:
+        gateway = factory.gateways[fleet.name]
+        together = gateway.at_once()
+        each = np.array(
+            [replica.drawn() for replica in gateway.replicas]
+            if together is None
+            else together.drawn
+        )
+        starts = np.cumsum((0, *fleet.pods[:-1]))
+        found[fleet.name] = np.add.reduceat(each, starts, axis=0)
+    return found
 
 
 def read(factory: Factory) -> Reading:

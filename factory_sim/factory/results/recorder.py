@@ -20,9 +20,10 @@ class Counts:
     them, and in whatever pieces they come.
     """
 
-    def __init__(self, deployment: str, terms: Terms, share: float, seed: int) -> None:
+    def __init__(self, deployment: str, terms: Terms, pod: int, share: float, seed: int) -> None:
         self.deployment = deployment
-        self.tally, self.stays, self.drawn = Tally(terms), Stays(), list[np.ndarray]()
+        self.tally, self.stays = Tally(terms, pod=pod), Stays()
+        self.drawn = list[np.ndarray]()
         self._share, self._seed = share, np.uint64(seed)
 
     def take(self, rows: np.ndarray, lags_s: np.ndarray, now_s: float) -> None:
@@ -78,7 +79,8 @@ class Recorder:
         scenario = self._factory.scenario
         place = list(self._factory.fronts).index(name)
         seed = sample_seed(scenario, place)
-        counts = Counts(name, self._terms, scenario.recording.sampled, seed)
+        pod = sum(counts.deployment == name for counts in self._counts)
+        counts = Counts(name, self._terms, pod, scenario.recording.sampled, seed)
         self._counts.append(counts)
         env, lags_s = self._factory.env, self._lags_s
         return lambda rows: counts.take(rows, lags_s, env.now)

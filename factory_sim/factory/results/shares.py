@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from factory_sim.factory.results.reading import Reading
 from factory_sim.factory.results.stays import Stays
 from factory_sim.factory.training.job import Job
 from factory_sim.metrics.requests import Promise, Tariff, Tier
-from factory_sim.metrics.share import Share
+from factory_sim.metrics.share import Batched, Share
+from factory_sim.metrics.statistics import Floats
 from factory_sim.metrics.totals import Totals
 from factory_sim.metrics.training import TrainingShare, TrainingTotals
 from factory_sim.metrics.trips import Trips, ordered
@@ -90,8 +91,12 @@ def share_of(
     before: Reading,
     after: Reading,
     stays: Mapping[str, Stays],
+    looks: Sequence[Mapping[str, Floats]] = (),
 ) -> Share:
-    """Return what a pool did between two readings. stays: of requests, by deployment."""
+    """Return what a pool did between two readings. stays: of requests, by deployment.
+
+    looks: at what its pods have drawn, from the first reading to the last at equal times.
+    """
     scenario = factory.scenario
     name, seconds = fleet.name, scenario.duration - scenario.warmup
     totals = Totals()
@@ -141,7 +146,16 @@ def share_of(
         },
         kv_bytes_per_token=fleet.memory.bytes_per_token * fleet.spec.parallelism.gpus,
         draft_tokens=fleet.drafting.tokens if fleet.drafting else 0,
+        batched=_batched(fleet, [look[name] for look in looks], seconds) if looks else None,
     )
+
+
+def _batched(fleet: Fleet, looks: Sequence[Floats], seconds: float) -> Batched:
+    """Return what all replicas of a fleet did by when, of looks that span so many seconds."""
+    busy_s, energy_j, tokens = np.moveaxis(np.diff(np.stack(looks), axis=0), (0, 2), (2, 0))
+    present_s = np.array(fleet.pods)[:, None] * seconds / (len(looks) - 1)
+    each_j = energy_j + fleet.power.idle_w * (present_s - busy_s)
+    return Batched(fleet.scale * tokens, fleet.scale * fleet.gpus_per_replica * each_j)
 
 
 def training_share(

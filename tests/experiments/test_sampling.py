@@ -1,0 +1,189 @@
+"""A share of a site stands for all of it: who is chosen, and how often its intervals are right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import factory_sim as fs
+from factory_sim.cli import main
+from factory_sim.errors import InputError
+from factory_sim.experiments.sampling import REACH, sampled, with_bias
+from factory_sim.factory.kernel.compiled import missing
+from factory_sim.factory.layout import lay_out
+from factory_sim.factory.run import simulate
+from factory_sim.frozen import validate
+from factory_sim.metrics.sampled import relative_widths
+from factory_sim.scenario.load import to_yaml
+from factory_sim.scenario.scenario import Scenario
+
+
+def hall(
+    router: Any, seed: int = 1, racks: int = 8, rate: float = 17.6, **changes: Any
+) -> Scenario:
+    """Return a hall of racks of 32 replicas, each sent so many requests a second."""
+    given = {
+        "name": "hall",
+        "seed": seed,
+        "duration": "5 min",
+        "warmup": "1 min",
+        "kernel": "auto",
+        "recording": "aggregate",
+        "site": {"grid_limit": "20 MW", "pue": 1.2},
+        "racks": [{"system": "dgx-h100", "count": racks}],
+        "deployments": {
+            "chat": {
+                "model": "llama-3.1-8b",
+                "precision": "fp8",
+                "replicas": "fill",
+                "router": router,
+                "engine": {"max_num_seqs": 128},
+                "slo": {"ttft": "2 s", "tpot": "50 ms", "percentile": 99},
+            }
+        },
+        "workload": {
+            "chat": {
+                "deployment": "chat",
+                "arrivals": {"process": "poisson", "rate": f"{rate * 32 * racks:g} /s"},
+                "lengths": "azure-conv-2023",
+            }
+        },
+    }
+    return validate(Scenario, given | changes)
+
+
+def scaled() -> Scenario:
+    """Return the hall with replicas that are started by the clock."""
+    given = hall("random").model_dump(exclude_none=True)
+    steps = {"steps": [["0 s", 200], ["100 s", 100]]}
+    given["deployments"]["chat"]["autoscaling"] = {"policy": "scheduled", "replicas": steps}
+    return validate(Scenario, given)
+
+
+PODS = {"policy": "least-outstanding", "pods": 8}
+
+
+@pytest.mark.parametrize(
+    ("router", "share", "replicas", "pods"),
+    [
+        ("least-outstanding", 0.02, 32, (32,)),  # a rack at least
+        ("least-outstanding", 0.3, 64, (64,)),
+        (PODS, 0.02, 64, (32, 32)),  # two pods at least
+        (PODS, 0.4, 96, (32, 32, 32)),
+    ],
+)
+def test_whole_racks_and_whole_pods_are_simulated(
+    router: Any, share: float, replicas: int, pods: tuple[int, ...]
+) -> None:
+    (fleet,) = lay_out(sampled(hall(router), share)).fleets
+    assert (len(fleet.replicas), fleet.represented, fleet.pods) == (replicas, 256, pods)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "share", "why"),
+    [
+        (hall(PODS), 1.2, "sample: must be above 0 and below 100 %, such as 5 %, not 120 %"),
+        (
+            hall(PODS, racks=2),
+            0.9,
+            "sample: a rack, and two pods where there are pods, is the least",
+        ),
+        (hall(PODS, failures={"chance": {}}), 0.2, "sample: a rack that stands for many cannot"),
+        (scaled(), 0.2, "sample: deployments.chat: with 'autoscaling' every replica is simulated"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused(scenario: Scenario, share: float, why: str) -> None:
+    with pytest.raises(InputError) as refused:
+        sampled(scenario, share)
+    assert str(refused.value).startswith(why)
+
+
+def test_what_half_the_replicas_change_is_part_of_what_is_not_known() -> None:
+    one: dict[str, Any] = {
+        "ttft_ms": {"mean": 50.0, "p99": 140.0},
+        "output_tokens_per_s": 900.0,
+        "confidence": {"ttft_ms": {"mean": 1.0}, "output_tokens_per_s": 5.0},
+    }
+    found = with_bias(one, {"ttft_ms": {"mean": 49.0, "p99": 139.0}, "output_tokens_per_s": 901.0})
+    assert found["routing_bias"] == {"ttft_ms": {"mean": REACH}}
+    assert found["confidence"] == {"ttft_ms": {"mean": 1.0 + REACH}, "output_tokens_per_s": 5.0}
+
+
+def test_a_sample_of_one_router_is_run_twice_and_one_of_pods_once() -> None:
+    short = {"duration": "20 s", "warmup": "4 s", "kernel": "simpy"}
+    one, pods = (
+        fs.sample(hall(router, racks=4, rate=2.0, **short), 0.5).summary
+        for router in ("least-outstanding", {"policy": "least-outstanding", "pods": 4})
+    )
+    assert one["represented_replicas"] == {"chat": {"simulated": 64, "represented": 128}}
+    assert one["routing_bias"]["ttft_ms"]["mean"] < one["confidence"]["ttft_ms"]["mean"]
+    assert "routing_bias" not in pods and "routing_bias" in one["deployments"]["chat"]
+    for summary in (one, pods):
+        assert {"output_tokens_per_s", "grid_power_mw"} <= summary["confidence"].keys()
+
+
+@pytest.mark.parametrize(("percent", "code"), [("50", 0), ("0", 2)])
+def test_the_command_prints_how_sure_it_is(
+    percent: str,
+    code: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = hall(PODS, rate=2.0, duration="20 s", warmup="4 s", kernel="simpy")
+    (tmp_path / "hall.yaml").write_text(to_yaml(short), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = ["factory-sim", "run", "hall.yaml", "--no-plots", "--sample", percent]
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit) as end:
+        main()
+    out, err = capsys.readouterr()
+    assert (end.value.code or 0) == code
+    if code:
+        assert err.startswith("error: sample: must be above 0") and not out
+    else:
+        assert "128 replicas of chat simulated for 256" in out
+        assert "\nHow sure: 95 % interval of the whole site\n" in out
+
+
+def figure(summary: dict[str, Any], path: str) -> float:
+    key, _, part = path.partition(".")
+    found = summary[key]
+    return float(found[part or "mean"] if isinstance(found, dict) else found)
+
+
+def study(router: Any, share: float, seeds: int, means: float, tails: float) -> None:
+    """Hold the intervals of samples to full runs in turn; print how often they hold them."""
+    wholes = [simulate(hall(router, seed)).summary for seed in range(4)]
+    held: dict[str, list[bool]] = {}
+    widths: dict[str, list[float]] = {}
+    for seed in range(1000, 1000 + seeds):
+        summary, whole = fs.sample(hall(router, seed), share).summary, wholes[seed % 4]
+        for path, width in relative_widths(summary).items():
+            value = figure(summary, path)
+            held.setdefault(path, []).append(abs(value - figure(whole, path)) <= width * value)
+            widths.setdefault(path, []).append(width)
+    many = wholes[0]["requests_completed"]
+    print(f"\n{router}, {share:.0%} of {many:,} requests, {seeds} seeds")
+    for path in held:
+        print(f"  {path:28} {np.mean(held[path]):5.0%} held, ± {np.mean(widths[path]):.2%}")
+    assert len(held) == 11
+    for path in held:
+        assert len(held[path]) == seeds and np.mean(held[path]) >= 0.9, path
+        assert np.max(widths[path]) <= (tails if path.endswith("p99") else means), path
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
+def test_intervals_of_pods_hold_the_full_run_in_90_of_100_seeds() -> None:
+    study(PODS, 0.25, 100, means=0.03, tails=0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
+def test_intervals_of_a_router_that_sees_few_include_what_that_changes() -> None:
+    study("least-outstanding", 0.5, 12, means=0.05, tails=0.10)
