@@ -57,14 +57,15 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
     return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
 
 
-def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
+def best(fleet: Fleet, asked: Asked, batch: int | None = None, clock: float = 1.0) -> Ideal:
     """Return the best steady state of one of a replica's batches that is asked this for ever.
 
-    batch: the sequences in it at most, if fewer than the engine and the KV cache take.
+    batch: the sequences in it at most, if fewer than the engine and the KV cache take. clock: of
+    its GPUs, a share of the reference.
     """
     # Where others encode, images cost nothing here.
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
-    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
+    step_time, budget = even_step_time(fleet, clock), fleet.max_step_tokens
     if fleet.computes_prompts:
         return ideal_prompts(step_time, prompt, cached, fleet.max_num_seqs, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
