@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from factory_sim.experiments.compare import compare
     from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
+    from factory_sim.experiments.year.year import year
     from factory_sim.factory.check import Check, check
     from factory_sim.factory.run import Progress, Run, simulate
     from factory_sim.scenario.load import load
@@ -31,6 +32,7 @@ __all__ = [
     "simulate",
     "size",
     "sweep",
+    "year",
 ]
 
 _HOMES = {
@@ -43,6 +45,7 @@ _HOMES = {
     "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",
     "compare": "experiments.compare",
+    "year": "experiments.year.year",
 }
 
 

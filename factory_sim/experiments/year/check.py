@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.crews import Crew
 from factory_sim.experiments.runs.gather import Progress, gather
 from factory_sim.experiments.runs.store import Store
-from factory_sim.experiments.runs.task import Failed, task_of
+from factory_sim.experiments.runs.task import Failed, Task, task_of
 from factory_sim.experiments.year.answers import Answers, Asked
 
 BUSIEST = 0.05
@@ -46,27 +45,29 @@ def checked(
     crew: Crew,
     store: Store,
     progress: Progress | None = None,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, dict[int, str]]:
     """Return a row for each hour that is drawn: of every figure the year's, the engine's and the
-    error, over the engine's.
+    error, over the engine's; and of hours whose run failed the cause.
 
     Of faster software the engine plays the same hour at less load, and what it gives is counted at
-    that speed. Raises InputError where a run failed.
+    that speed.
     """
     subject, hours = asked.subject, asked.hours
     seed = subject.scenario.seed
     places = drawn(asked, count, seed)
-    tasks = {
+    tasks: dict[int, Task] = {
         place: task_of(subject.hour_at(hours, place, seed + 1 + number))
         for number, place in enumerate(places)
     }
     done = gather({task.key: task for task in tasks.values()}, crew, store, progress)
     busy = np.quantile(asked.each[asked.each > 0.0], 1.0 - BUSIEST) if places else 0.0
-    rows = []
+    rows: list[dict[str, float | bool]] = []
+    failed: dict[int, str] = {}
     for place, task in tasks.items():
         run = done[task.key]
         if isinstance(run, Failed):
-            raise InputError(Problem(f"hour {place}", run.cause))
+            failed[place] = run.cause
+            continue
         speed = float(hours.speed[place])
         row: dict[str, float | bool] = {"hour": place, "busiest": bool(asked.each[place] >= busy)}
         for name, key in CHECKED.items():
@@ -82,7 +83,7 @@ def checked(
             row |= {f"{name}.year": year, f"{name}.engine": engine}
             row[f"{name}.error"] = year / engine - 1.0
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), failed
 
 
 def median_errors(checks: pd.DataFrame) -> dict[str, float]:

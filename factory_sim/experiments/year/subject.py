@@ -128,7 +128,7 @@ class Subject:
             site.pop(key, None)
         found.get("power", {}).pop("preference", None)  # it is in the limit
         if up < 1.0:
-            self._fewer(found, max(1, round(up * self.fleet.represented)))
+            self._fewer(found, up * self.fleet.represented)
         return found
 
     def _loaded(self, factor: float) -> Given:
@@ -138,12 +138,17 @@ class Subject:
             workload["arrivals"].pop("shape", None)
         return at_load(found, factor)
 
-    def _fewer(self, found: Given, replicas: int) -> None:
-        """Have fewer replicas: the GPUs of the others are at rest."""
+    def _fewer(self, found: Given, replicas: float) -> None:
+        """Have fewer replicas, in whole racks where few stand for all: other GPUs are at rest."""
         spec = found["deployments"][self.fleet.deployment]
         simulated = len(self.fleet.replicas)
-        few = replicas <= simulated or not isinstance(spec.get("replicas"), Mapping)
-        spec["replicas"] = replicas if few else {"simulate": simulated, "represent": replicas}
+        if not isinstance(spec.get("replicas"), Mapping):
+            spec["replicas"] = max(1, round(replicas))
+            return
+        rack = simulated // len({gpus[0].rack for gpus in self.fleet.replicas})
+        whole = max(rack, rack * round(replicas / rack))
+        few = {"simulate": simulated, "represent": whole}
+        spec["replicas"] = few if whole > simulated else whole
 
 
 def subject_of(scenario: Scenario, seconds: float) -> Subject:

@@ -51,8 +51,9 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Year:
     """What a year came to. hours, months: its tables. checks: hours that the engine has played;
-    errors: medians over them. promises: what was promised. runs: of the surfaces. clocks: of their
-    columns. folder: where all of it is kept."""
+    errors: medians over them; failed: hours that it could not play, and why. promises: what was
+    promised. runs, clocks: of the surfaces. folder: where all of it is kept.
+    """
 
     name: str
     hours: pd.DataFrame
@@ -61,6 +62,7 @@ class Year:
     promises: list[Promise]
     runs: int
     clocks: list[float]
+    failed: dict[int, str]
     growth: float
     faster: float
     folder: Path
@@ -125,7 +127,7 @@ def run_year(
     lowest = surface.columns[-1].clock
     found = answers(asked, surface, [c for c in subject.clocks if c >= lowest - 1e-9])
     tell = None if progress is None else partial(progress, "hours to check")
-    checks = checked(asked, found, check_hours, crew, store, tell)
+    checks, failed = checked(asked, found, check_hours, crew, store, tell)
     table = hours_table(asked, found, promises)
     months = months_table(table)
     _keep(store.folder, {"hours": table, "months": months, "checks": checks})
@@ -138,6 +140,7 @@ def run_year(
         promises,
         runs,
         clocks,
+        failed,
         growth,
         faster,
         store.folder,
