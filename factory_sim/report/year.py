@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Any
 
 import pandas as pd
@@ -129,7 +130,9 @@ def _tokens(whole: dict[str, float]) -> str:
 
 def _against_the_engine(year: Year) -> Iterator[str]:
     """Yield the hours that the engine has played, and the median errors."""
-    runs = f"{year.runs} runs at {len(year.clocks)} clocks, {percent(year.clocks[-1])} the lowest"
+    runs = f"{_many(year.runs, 'run')} of the engine, at {_many(len(year.clocks), 'clock')}"
+    if len(year.clocks) > 1:
+        runs += f", {percent(year.clocks[-1])} the lowest"
     yield from entry("surfaces", runs)
     for hour, cause in year.failed.items():
         yield from entry(f"hour {hour:,} failed", cause)
@@ -142,9 +145,8 @@ def _against_the_engine(year: Year) -> Iterator[str]:
         when = year.hours["start"].iloc[int(row["hour"])]
         cells = [f"{when:%Y-%m-%d %H:%M}{' busy' if row['busiest'] else ''}"]
         for name in CHECKED:
-            digits = 4 if name == "grid_power_mw" else 3
-            cells.append(_short(float(row[f"{name}.engine"]), name, digits))
-            cells.append(f"{100.0 * row[f'{name}.error']:+.1f}")
+            engine, error = float(row[f"{name}.engine"]), 100.0 * float(row[f"{name}.error"])
+            cells += ["never", "-"] if isnan(engine) else [_short(engine, name), f"{error:+.1f}"]
         rows.append(cells)
     medians = [cell for name in CHECKED for cell in ("", f"{100.0 * year.errors[name]:.1f}")]
     rows.append(["median of the size", *medians])
@@ -152,5 +154,11 @@ def _against_the_engine(year: Year) -> Iterator[str]:
     yield ""
 
 
-def _short(value: float, name: str, digits: int) -> str:
-    return with_unit(value, "") if name == "output_tokens_per_s" else number(value, digits)
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _short(value: float, name: str) -> str:
+    if name == "output_tokens_per_s":
+        return with_unit(value, "")
+    return number(value, 4 if name == "grid_power_mw" else 3)

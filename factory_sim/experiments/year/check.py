@@ -9,7 +9,7 @@ from factory_sim.experiments.runs.crews import Crew
 from factory_sim.experiments.runs.gather import Progress, gather
 from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Task, task_of
-from factory_sim.experiments.year.answers import Answers, Asked
+from factory_sim.experiments.year.answers import Asked
 
 BUSIEST = 0.05
 """Share of the hours that are the busiest: a third of those that are drawn are of them."""
@@ -40,13 +40,13 @@ def drawn(asked: Asked, count: int, seed: int) -> list[int]:
 
 def checked(
     asked: Asked,
-    found: Answers,
+    table: pd.DataFrame,
     count: int,
     crew: Crew,
     store: Store,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Return a row for each hour that is drawn: of every figure the year's, the engine's and the
+    """Return a row for each hour of the table that is drawn: of every figure the year's, the engine's and the
     error, over the engine's; and of hours whose run failed the cause.
 
     Of faster software the engine plays the same hour at less load, and what it gives is counted at
@@ -71,15 +71,12 @@ def checked(
         speed = float(hours.speed[place])
         row: dict[str, float | bool] = {"hour": place, "busiest": bool(asked.each[place] >= busy)}
         for name, key in CHECKED.items():
-            engine = float(run[key])
+            engine = float(run.get(key, np.nan))  # a percentile is not there if nobody was answered
             if name == "output_tokens_per_s":
                 engine *= speed
-                year = float(found.served[place]) * subject.asked.output
-            elif name == "grid_power_mw":
-                year = float(found.meter_w[place]) / 1e6
-            else:
+            elif name != "grid_power_mw":
                 engine /= speed
-                year = float(found.latencies[name][place])
+            year = float(table[name].iloc[place])
             row |= {f"{name}.year": year, f"{name}.engine": engine}
             row[f"{name}.error"] = year / engine - 1.0
         rows.append(row)

@@ -27,6 +27,9 @@ LOADS = (
 """Loads that are run, closest where queues begin to build up. Beyond the last all is as there."""
 
 LATENCIES = ("ttft_ms.p50", "ttft_ms.p99", "tpot_ms.p50", "tpot_ms.p99", "e2e_ms.p99")
+NEVER_MS = 3.6e6
+"""What stands for a latency that nobody had, since nobody was answered: longer than any run."""
+
 WATTS, SERVED, MET = "gpu_w", "served", "met"
 
 
@@ -120,10 +123,9 @@ def column_of(
         MET: np.array([float(run.get("slo.share_of_requests_met", 1.0)) for run in runs]),
     }
     for name in LATENCIES:
-        values[name] = np.log([float(run[f"{whose}{name}"]) for run in runs])
+        values[name] = np.log([float(run.get(f"{whose}{name}", NEVER_MS)) for run in runs])
     for promise in promises_of(runs[0]):
-        never = 1e3 * 3600.0  # nobody was answered: longer than any run
-        kept = [float(run.get(f"{promise.name}.value_ms", never)) for run in runs]
+        kept = [float(run.get(f"{promise.name}.value_ms", NEVER_MS)) for run in runs]
         values[promise.name] = np.log(np.maximum(kept, 1e-3))
     if loads[0] == LOADS[0]:  # and without any load boards are at rest
         loads = np.concatenate(([0.0], loads))

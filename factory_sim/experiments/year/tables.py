@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from factory_sim.experiments.year.answers import TURNED_AWAY, Answers, Asked
 from factory_sim.experiments.year.surface import Promise
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 MWH_J = 3.6e9
 
@@ -39,6 +44,7 @@ def hours_table(asked: Asked, found: Answers, promises: list[Promise]) -> pd.Dat
     begins = [start + timedelta(seconds=each) for each in hours.time_s.tolist()]
     tokens = found.served * mean.output
     turned_away = found.asked - found.served
+    overloaded = turned_away > TURNED_AWAY * found.asked
     seconds, meter_w = hours.step_s, found.meter_w
     columns: dict[str, object] = {
         "time_s": hours.time_s,
@@ -53,8 +59,8 @@ def hours_table(asked: Asked, found: Answers, promises: list[Promise]) -> pd.Dat
         "clock": found.clock,
         "output_tokens_per_s": tokens,
         "total_tokens_per_s": found.served * (mean.prompt + mean.output),
-        "goodput_output_tokens_per_s": tokens * found.met,
-        **found.latencies,
+        "goodput_output_tokens_per_s": tokens * np.where(overloaded, 0.0, found.met),
+        **{name: _known(name, each, overloaded) for name, each in found.latencies.items()},
         "gpu_power_mw": found.gpu_w / 1e6,
         "it_power_mw": found.it_w / 1e6,
         "site_power_mw": found.load_w / 1e6,
@@ -69,7 +75,6 @@ def hours_table(asked: Asked, found: Answers, promises: list[Promise]) -> pd.Dat
     if hours.g_per_j is not None:
         columns["gco2_per_kwh"] = hours.g_per_j * 3.6e6
         columns["carbon_t"] = hours.g_per_j * meter_w * seconds / 1e6
-    overloaded = turned_away > TURNED_AWAY * found.asked
     missed = overloaded.copy()
     for promise in promises:
         missed |= found.latencies[promise.name] > promise.limit_ms
@@ -81,6 +86,12 @@ def hours_table(asked: Asked, found: Answers, promises: list[Promise]) -> pd.Dat
         "slo_missed": missed,
     }
     return pd.DataFrame(columns)
+
+
+def _known(name: str, values: Floats, overloaded: Flags) -> Floats:
+    """Return a latency, but none of waiting where the queue grows until the hour is over."""
+    waits = not name.rpartition(".")[2].startswith("tpot") and not name.startswith("tpot")
+    return np.where(overloaded & waits, np.nan, values)
 
 
 def months_table(hours: pd.DataFrame) -> pd.DataFrame:

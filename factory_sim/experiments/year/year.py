@@ -127,8 +127,8 @@ def run_year(
     lowest = surface.columns[-1].clock
     found = answers(asked, surface, [c for c in subject.clocks if c >= lowest - 1e-9])
     tell = None if progress is None else partial(progress, "hours to check")
-    checks, failed = checked(asked, found, check_hours, crew, store, tell)
     table = hours_table(asked, found, promises)
+    checks, failed = checked(asked, table, check_hours, crew, store, tell)
     months = months_table(table)
     _keep(store.folder, {"hours": table, "months": months, "checks": checks})
     clocks = [column.clock for column in surface.columns]
@@ -153,11 +153,11 @@ def default_folder(name: str) -> Path:
 
 
 def _check(steps: int, step_s: float, growth: float, faster: float, check_hours: int) -> None:
-    if not 1 <= steps <= MOST_STEPS:
-        raise InputError(Problem("--steps", f"must be from 1 to {MOST_STEPS:,}, not {steps:,}"))
     if not 60.0 <= step_s <= 86_400.0:
         said = f"must be from a minute to a day, not {step_s:g} s"
         raise InputError(Problem("--step", f"{said}; replicas settle within a minute or so"))
+    if not 1 <= steps <= MOST_STEPS:
+        raise InputError(Problem("--days", f"from 1 to {MOST_STEPS:,} steps in all, not {steps:,}"))
     for name, share in (("--growth", growth), ("--faster", faster)):
         if not -0.9 <= share <= 99.0:
             raise InputError(Problem(name, f"must be from -90 to 9,900 % a year: {share:.0%}"))

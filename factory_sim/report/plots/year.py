@@ -44,7 +44,7 @@ def _months(year: Year) -> Figure:
     months = year.months
     figure = style.figure(11.0, 7.0)
     above, below = figure.subplots(2, 1, sharex=True)
-    places = np.arange(len(months))
+    places = np.arange(float(len(months)))
     kept = months["goodput_output_tokens"].to_numpy()
     made = months["output_tokens"].to_numpy()
     _stack(above, places, {"within their promise": (kept, style.BLUE),
@@ -62,7 +62,7 @@ def _months(year: Year) -> Figure:
     below.set_ylabel("energy")
     below.set_xticks(places, list(months["month"]), rotation=45 if len(months) > 8 else 0)
     per = 3.6e9 * months["energy_mwh"] / months["output_tokens"]
-    low, high = months.loc[per.idxmin(), "month"], months.loc[per.idxmax(), "month"]
+    low, high = (months["month"].iloc[int(at)] for at in (per.argmin(), per.argmax()))
     answer = f"{number(float(per.min()))} J at the meter for an output token in {low}, the best "
     answer += f"month; {number(float(per.max()))} J in {high}"
     style.ask(figure, "What does each month make, and of how much energy?", f"{answer}.")
@@ -121,7 +121,7 @@ def _pue(year: Year) -> Figure:
     mesh = axes.pcolormesh(*_edges(days, grid), grid.T, cmap="cividis")
     figure.colorbar(mesh, ax=axes).set_label("PUE")
     _calendar(axes)
-    worst = hours.loc[hours["pue"].idxmax()]
+    worst = hours.iloc[int(hours["pue"].argmax())]
     mean = float(hours["site_power_mw"].sum() / hours["it_power_mw"].sum())
     answer = f"{mean:.3f} over the year; at worst {worst['pue']:.2f}, on {worst['start']:%Y-%m-%d} "
     answer += f"at {worst['start']:%H:%M} with {worst['dry_bulb_c']:.0f} °C outside"
