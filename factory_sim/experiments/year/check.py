@@ -33,8 +33,10 @@ def drawn(asked: Asked, count: int, seed: int) -> list[int]:
     busy = some[load[some] >= np.quantile(load[some], 1.0 - BUSIEST)] if len(some) else some
     rng = np.random.default_rng(seed)
     top = rng.choice(busy, min(len(busy), -(-count // 3)), replace=False)
-    others = np.setdiff1d(some, busy)
-    rest = rng.choice(others, min(len(others), count - len(top)), replace=False)
+    others, more = np.setdiff1d(some, busy), count - len(top)
+    if len(others) < more:
+        others = np.setdiff1d(some, top)
+    rest = rng.choice(others, min(len(others), more), replace=False)
     return sorted(int(each) for each in (*top, *rest))
 
 
@@ -46,8 +48,8 @@ def checked(
     store: Store,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, dict[int, str]]:
-    """Return a row for each hour of the table that is drawn: of every figure the year's, the engine's and the
-    error, over the engine's; and of hours whose run failed the cause.
+    """Return a row for each hour of the table that is drawn, with every figure of the year, of the
+    engine, and the error over the engine's; and of hours whose run failed the cause.
 
     Of faster software the engine plays the same hour at less load, and what it gives is counted at
     that speed.
