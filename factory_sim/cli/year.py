@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from factory_sim.cli.drawn import drawn
 from factory_sim.cli.options import CatalogFolder, Dask, Overrides, Seed, Workers
 from factory_sim.cli.progress import note
-
-if TYPE_CHECKING:
-    from factory_sim.experiments.year.year import Year
+from factory_sim.cli.warned import said, say
 
 _MINUTES_OF_A_DAY = 1440.0
 
@@ -87,8 +87,11 @@ def year(
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.year.year import EXAMPLE, run_year
     from factory_sim.report.folder import to_json
-    from factory_sim.report.year import document, lines
-    from factory_sim.scenario.load import built_in
+    from factory_sim.report.layout import rendered
+    from factory_sim.report.page.answer import Answer, keep
+    from factory_sim.report.plots.year import plots_of
+    from factory_sim.report.year import blocks, document
+    from factory_sim.scenario.load import built_in, plain
 
     told = {"price": price, "carbon": carbon, "grid_limit": limit}
     own = [f"site.{key}={value}" for key, value in told.items() if value is not None]
@@ -108,22 +111,14 @@ def year(
             out,
             None if tell is None else lambda what, done, all_: tell(f"{what}: {done} of {all_}"),
         )
-    if not no_plots:
-        _draw(found)
+    pictures = [] if no_plots else drawn(found.folder, partial(plots_of, found))
+    about = f"a year of {given.name}" if days == 365 else f"{days:,} days of {given.name}"
+    answer = Answer(
+        f"Year of {given.name}", about, list(blocks(found)), pictures, plain(given), said()
+    )
+    say(keep(answer, found.folder))
     if json:
         sys.stdout.write(to_json(document(found)))
     else:
-        for line in lines(found):
+        for line in rendered(answer.blocks):
             print(line)
-
-
-def _draw(found: Year) -> None:
-    """Write the plots; the tables are safe whatever goes wrong with one."""
-    from factory_sim.report.file import write_file
-    from factory_sim.report.plots.year import pictures
-
-    try:
-        for name, picture in pictures(found):
-            write_file(found.folder / "plots" / f"{name}.png", picture, "--out")
-    except Exception as error:
-        print(f"warning: plots are missing: {error}", file=sys.stderr)

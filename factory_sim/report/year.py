@@ -10,7 +10,7 @@ import pandas as pd
 
 from factory_sim.experiments.year.check import CHECKED
 from factory_sim.experiments.year.year import Year
-from factory_sim.report.layout import COLUMNS, entry, table
+from factory_sim.report.layout import COLUMNS, Block, Entry, Table
 from factory_sim.report.sweep import records
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
@@ -22,18 +22,18 @@ _CHECKED = {
 }
 
 
-def lines(year: Year) -> Iterator[str]:
+def blocks(year: Year) -> Iterator[Block]:
     """Yield what a terminal shows of a year."""
     hours, start = year.hours, year.hours["start"].iloc[0]
     whole = _whole(year.months)
     step = duration(float(hours["seconds"].iloc[0]))
     yield f"{year.name}: {len(hours):,} steps of {step} from {start:%Y-%m-%d %H:%M} on"
     yield ""
-    yield from table(_months(year.months, whole))
+    yield Table(_months(year.months, whole))
     yield ""
     yield from _told(year, whole)
     yield from _against_the_engine(year)
-    yield from entry("tables, plots", str(year.folder))
+    yield Entry("tables, plots", str(year.folder))
 
 
 def document(year: Year) -> dict[str, Any]:
@@ -88,37 +88,37 @@ def _hours(hours: float) -> str:
     return f"{hours:,.0f} h" if hours else "-"
 
 
-def _told(year: Year, whole: dict[str, float]) -> Iterator[str]:
+def _told(year: Year, whole: dict[str, float]) -> Iterator[Block]:
     hours = year.hours
     demand = f"{number(float(hours['asked_requests_per_s'].mean()))} requests/s in the mean, "
     demand += f"{number(float(hours['asked_requests_per_s'].max()))} at most"
     if year.growth:
         demand += f"; it grows by {percent(year.growth)} a year"
-    yield from entry("demand", demand)
+    yield Entry("demand", demand)
     if year.faster:
         told = f"{percent(year.faster)} faster a year: as much work in less time, at the same watts"
-        yield from entry("software", told)
-    yield from entry("output tokens", _tokens(whole))
+        yield Entry("software", told)
+    yield Entry("output tokens", _tokens(whole))
     power = f"{megawatts(float(hours['grid_power_mw'].mean()))} at the meter in the mean, "
-    yield from entry("power", f"{power}{megawatts(whole['grid_power_mw.max'])} at most")
+    yield Entry("power", f"{power}{megawatts(whole['grid_power_mw.max'])} at most")
     if "cost_usd" in whole:
         per = whole["cost_usd"] / whole["output_tokens"] * 1e6
         mean = whole["cost_usd"] / whole["energy_mwh"]
         told = f"{number(whole['cost_usd'])} USD, {number(mean)} USD/MWh in the mean"
         told += f"; {number(per)} USD for a million output tokens"
-        yield from entry("energy", told)
+        yield Entry("energy", told)
     up = float(hours["replicas_up"].mean() / hours["replicas_up"].max())
     if up < 1.0:
-        yield from entry("replicas up", f"{percent(up)} of {hours['replicas_up'].max():,.0f}")
+        yield Entry("replicas up", f"{percent(up)} of {hours['replicas_up'].max():,.0f}")
     if whole["hours_capped"]:
         lowest = percent(float(hours["clock"].min()))
         told = f"clocks lowered for {whole['hours_capped']:,.0f} h, to {lowest} at the lowest"
         if whole["hours_over_limit"]:
             told += f"; for {whole['hours_over_limit']:,.0f} h even the lowest is over the limit"
-        yield from entry("cap", told)
+        yield Entry("cap", told)
     if whole["hours_overloaded"]:
         told = f"{whole['hours_overloaded']:,.0f} h with more requests than can be served; what is "
-        yield from entry("overload", f"{told}not served within its hour is turned away")
+        yield Entry("overload", f"{told}not served within its hour is turned away")
 
 
 def _tokens(whole: dict[str, float]) -> str:
@@ -128,14 +128,14 @@ def _tokens(whole: dict[str, float]) -> str:
     return f"{made}, {percent(kept)} of them within every promise; {number(joules)} J each"
 
 
-def _against_the_engine(year: Year) -> Iterator[str]:
+def _against_the_engine(year: Year) -> Iterator[Block]:
     """Yield the hours that the engine has played, and the median errors."""
     runs = f"{_many(year.runs, 'run')} of the engine, at {_many(len(year.clocks), 'clock')}"
     if len(year.clocks) > 1:
         runs += f", {percent(year.clocks[-1])} the lowest"
-    yield from entry("surfaces", runs)
+    yield Entry("surfaces", runs)
     for hour, cause in year.failed.items():
-        yield from entry(f"hour {hour:,} failed", cause)
+        yield Entry(f"hour {hour:,} failed", cause)
     if not len(year.checks):
         return
     yield ""
@@ -150,7 +150,7 @@ def _against_the_engine(year: Year) -> Iterator[str]:
         rows.append(cells)
     medians = [cell for name in CHECKED for cell in ("", f"{100.0 * year.errors[name]:.1f}")]
     rows.append(["median of the size", *medians])
-    yield from table(rows)
+    yield Table(rows)
     yield ""
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +36,12 @@ class Calendar(Signal):
     by: Literal["months", "week"]
     leaves: tuple[Signal, ...]
     start: datetime
+
+    def at(self, t: Any) -> Any:
+        if isinstance(t, np.ndarray):
+            return self._values(t)
+        day = self.start + timedelta(seconds=t)  # a single time, which is asked for by the thousand
+        return self.leaves[day.month - 1 if self.by == "months" else day.weekday()].at(t)
 
     @property
     def continuous(self) -> bool:  # type: ignore[override]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -24,19 +24,15 @@ from factory_sim.report.text import megawatts, number, percent, with_unit
 Floats = NDArray[np.float64]
 
 
-def pictures(year: Year) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG file of each plot."""
+def plots_of(year: Year) -> dict[str, Callable[[], Figure]]:
+    """Return the plots by their names."""
     draws: dict[str, Callable[[Year], Figure]] = {
         "months": _months,
         "load_duration": _load_duration,
         "pue": _pue,
         "promises": _promises,
     }
-    for name, draw in draws.items():
-        picture = io.BytesIO()
-        with style.applied():
-            draw(year).savefig(picture, format="png", dpi=100, metadata={"Software": None})
-        yield name, picture.getvalue()
+    return {name: partial(draw, year) for name, draw in draws.items()}
 
 
 def _months(year: Year) -> Figure:
@@ -118,7 +114,7 @@ def _pue(year: Year) -> Figure:
     figure = style.figure(11.0, 5.5)
     axes = figure.subplots()
     days, grid = by_day(hours, hours["pue"])
-    mesh = axes.pcolormesh(*_edges(days, grid), grid.T, cmap="cividis")
+    mesh = axes.pcolormesh(*_edges(days, grid), grid.T, cmap="cividis", rasterized=True)
     figure.colorbar(mesh, ax=axes).set_label("PUE")
     _calendar(axes)
     worst = hours.iloc[int(hours["pue"].argmax())]
@@ -149,7 +145,8 @@ def _promises(year: Year) -> Figure:
     axes = figure.subplots()
     days, grid = by_day(hours, pd.Series(state, hours.index), "max")
     colours = ListedColormap(list(_STATES.values()))
-    axes.pcolormesh(*_edges(days, grid), grid.T, cmap=colours, vmin=-0.5, vmax=len(_STATES) - 0.5)
+    mesh = axes.pcolormesh(*_edges(days, grid), grid.T, cmap=colours, rasterized=True)
+    mesh.set_clim(-0.5, len(_STATES) - 0.5)
     _calendar(axes)
     patches = [Patch(color=colour, label=name) for name, colour in _STATES.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=2)
