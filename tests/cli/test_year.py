@@ -19,6 +19,7 @@ def here(tmp_path, monkeypatch):
     given = copy.deepcopy(DAY)
     given["duration"] = "3 s"
     given["warmup"] = "1 s"
+    given["workload"]["w"]["arrivals"]["shape"] = {"daily": [["04:00", 0.6], ["14:00", 0.7]]}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(given))
     return tmp_path
 
