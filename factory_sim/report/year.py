@@ -11,12 +11,12 @@ import pandas as pd
 from factory_sim.experiments.year.check import CHECKED
 from factory_sim.experiments.year.year import Year
 from factory_sim.report.layout import COLUMNS, Block, Entry, Table
+from factory_sim.report.plots.scale import power_scale
 from factory_sim.report.sweep import records
 from factory_sim.report.text import duration, megawatts, number, percent, with_unit
 
 _CHECKED = {
     "output_tokens_per_s": "tokens/s",
-    "grid_power_mw": "MW",
     "ttft_ms.p99": "TTFT",
     "tpot_ms.p99": "TPOT",
 }
@@ -140,13 +140,17 @@ def _against_the_engine(year: Year) -> Iterator[Block]:
         return
     yield ""
     yield "Hours that the engine has played (p99 in ms), and how many % the year is off"
-    rows = [["hour", *(head for name in CHECKED for head in (_CHECKED[name], "off"))]]
+    scale, unit = power_scale(float(year.checks["grid_power_mw.engine"].max()))
+    heads = _CHECKED | {"grid_power_mw": unit}
+    rows = [["hour", *(head for name in CHECKED for head in (heads[name], "off"))]]
     for row in year.checks.to_dict("records"):
         when = year.hours["start"].iloc[int(row["hour"])]
         cells = [f"{when:%Y-%m-%d %H:%M}{' busy' if row['busiest'] else ''}"]
         for name in CHECKED:
             engine, error = float(row[f"{name}.engine"]), 100.0 * float(row[f"{name}.error"])
-            cells += ["never", "-"] if isnan(engine) else [_short(engine, name), f"{error:+.1f}"]
+            cells += (
+                ["never", "-"] if isnan(engine) else [_short(engine, name, scale), f"{error:+.1f}"]
+            )
         rows.append(cells)
     medians = [cell for name in CHECKED for cell in ("", f"{100.0 * year.errors[name]:.1f}")]
     rows.append(["median of the size", *medians])
@@ -158,7 +162,7 @@ def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _short(value: float, name: str) -> str:
+def _short(value: float, name: str, scale: float) -> str:
     if name == "output_tokens_per_s":
         return with_unit(value, "")
-    return number(value, 4 if name == "grid_power_mw" else 3)
+    return number(value / scale, 4) if name == "grid_power_mw" else number(value)
