@@ -68,8 +68,10 @@ class Calendar(Signal):
         return self._of(self._leaf(t), t, lambda leaf, times: leaf.at(times))
 
     def _integrals(self, t: Floats) -> Floats:
-        turns = self._turns(0.0, float(t.max(initial=0.0)) + DAY_S)
+        turns = self._turns(0.0, float(t.max(initial=0.0)))
         leaf = self._leaf(turns)
+        if len(turns) == 1:  # as in any run of hours, which asks often
+            return np.asarray(self.leaves[leaf[0]].integral(t))
         before = self._areas(leaf, turns)
         whole = self._areas(leaf[:-1], turns[1:]) - before[:-1]
         sums = np.concatenate(([0.0], np.cumsum(whole)))
