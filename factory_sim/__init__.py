@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from factory_sim.experiments.sampling import sample
     from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
+    from factory_sim.experiments.year.year import year
     from factory_sim.factory.check import Check, check
     from factory_sim.factory.run import Progress, Run, simulate
     from factory_sim.scenario.load import load
@@ -33,6 +34,7 @@ __all__ = [
     "simulate",
     "size",
     "sweep",
+    "year",
 ]
 
 _HOMES = {
@@ -46,6 +48,7 @@ _HOMES = {
     "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",
     "compare": "experiments.compare",
+    "year": "experiments.year.year",
 }
 
 

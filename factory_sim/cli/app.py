@@ -22,6 +22,7 @@ from factory_sim.cli import (
     sweep,
     trace,
     validate,
+    year,
 )
 from factory_sim.cli.plain_speech import PlainSpeech
 
@@ -63,6 +64,7 @@ app.command()(trace.film)
 app.command()(check.check)
 app.command()(size.size)
 app.command()(sweep.sweep)
+app.command()(year.year)
 app.command()(compare.compare)
 app.command()(clocks.clocks)
 app.command()(claims.claims)

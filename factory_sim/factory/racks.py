@@ -17,7 +17,7 @@ from factory_sim.scenario.site import Racks
 def horizon_s(scenario: Scenario) -> float:
     """Return how far a design looks ahead: what is built must not depend on the hour of a run."""
     weather = scenario.site.weather
-    ahead_s = 365.0 * DAY_S if weather is not None and weather.epw is not None else DAY_S
+    ahead_s = DAY_S if weather is None else weather.repeats_s
     return max(ahead_s, scenario.duration + scenario.drain)
 
 

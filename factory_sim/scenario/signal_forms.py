@@ -1,4 +1,4 @@
-"""What a scenario file may say for a signal: a value, which never changes, or one of four forms.
+"""What a scenario file may say for a signal: a value, which never changes, or one of six forms.
 
     20 MW
     {steps: [[0 s, 20 MW], [15 min, 12 MW]]}                  # holds each value until the next
@@ -6,6 +6,8 @@
     {sinusoid: {mean: 1, amplitude: 0.5, period: 24 h, phase: 6 h}}
     {csv: prices.csv, column: usd_per_mwh, unit: USD/MWh}     # times in the column time_s
     {csv: prices.csv, column: usd_per_mwh, unit: USD/MWh, time: hour, timezone: Europe/Berlin}
+    {months: [2 degC, 3 degC, ...]}                # of each month, January first, any of the above
+    {week: [1, 1, 1, 1, 1, 0.6, 0.5]}              # of each day, Monday first, any of the above
 
 Dates in a file (ISO 8601) count from the scenario's `starts_at`, and so does the time of day.
 """
@@ -39,6 +41,7 @@ from pydantic import (
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.calendar import LEAVES, Calendar
 from factory_sim.scenario.moment import moments, start_of
 from factory_sim.scenario.signal import DAY_S, Constant, Daily, Linear, Signal, Sinusoid, Steps
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Seconds, parse
@@ -131,6 +134,39 @@ class _SinusoidForm(Frozen, Generic[T, D], title="sinusoid"):
     def signal(self) -> Signal:
         wave: Any = self.sinusoid
         return Sinusoid(wave.mean, wave.amplitude, wave.period, wave.phase)
+
+
+class _Leaves(Frozen, Generic[T]):
+    """Signals that take turns by the calendar of the scenario's `starts_at`."""
+
+    _start: datetime | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _starts(self, info: ValidationInfo) -> _Leaves[T]:
+        ((by, leaves),) = self
+        if len(leaves) != LEAVES[by]:
+            first = {"months": "January", "week": "Monday"}[by]
+            raise ValueError(f"'{by}' takes {LEAVES[by]} values, {first} first, not {len(leaves)}")
+        self._start = start_of(info.context)
+        if self._start is None:
+            raise ValueError(
+                "follows the calendar; give the scenario the moment at which it starts, for "
+                "example 'starts_at: 2025-07-15T14:00+02:00'"
+            )
+        return self
+
+    def signal(self) -> Signal:
+        ((by, leaves),) = self
+        assert self._start is not None
+        return Calendar(by, tuple(leaves), self._start)  # type: ignore[arg-type]
+
+
+class _MonthsForm(_Leaves[T], Generic[T], title="months"):
+    months: list[T]
+
+
+class _WeekForm(_Leaves[T], Generic[T], title="week"):
+    week: list[T]
 
 
 class _CsvForm(Frozen, Generic[T], title="csv"):
@@ -307,6 +343,14 @@ def signal_of(quantity: Any, difference: Any = None) -> Any:
         "sinusoid": waves[quantity, difference or quantity],
         "csv": _CsvForm[quantity],
     }
+    leaf = _either(value, forms)
+    months: Any = _MonthsForm
+    week: Any = _WeekForm
+    return _either(value, forms | {"months": months[leaf], "week": week[leaf]})
+
+
+def _either(value: TypeAdapter[Any], forms: Mapping[str, Any]) -> Any:
+    """Return the annotated type of a Signal that is written as a value or in one of some forms."""
 
     def which(given: Any) -> str | None:
         found = [form.__name__ for key, form in forms.items() if key in given]

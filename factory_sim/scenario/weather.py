@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.calendar import repeats_s
 from factory_sim.scenario.epw import read_epw
 from factory_sim.scenario.moment import start_of
 from factory_sim.scenario.signal import DAY_S, Signal
@@ -67,6 +68,13 @@ class Weather(Frozen):
                 f"a wet bulb is never above the dry bulb, and {wet.at(0.0):g} degC is above "
                 f"{dry.at(0.0):g} degC all day; mend one of them, or give 'humidity' instead"
             )
+
+    @property
+    def repeats_s(self) -> float:
+        """Return how long it takes until most of it was seen: a year of a file, else a day."""
+        if self.epw is not None:
+            return 365.0 * DAY_S
+        return max([DAY_S, *repeats_s(self.dry_bulb, self.humidity, self.wet_bulb)])
 
     def signals(self) -> tuple[Signal, Signal, Signal | None]:
         """Return dry bulb (C), wet bulb (C) or else humidity (0 to 1), and pressure (Pa).

@@ -20,6 +20,8 @@ ONCE = {
     "daily": "shape",
     "sinusoid": "shape",
     "csv": "shape",
+    "months": "shape",
+    "week": "shape",
     "Fixed": "prompt",
     "Uniform": "prompt",
     "Lognormal": "prompt",

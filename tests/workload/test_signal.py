@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from pydantic import TypeAdapter
 
 from factory_sim.errors import InputError
 from factory_sim.frozen import Frozen, validate
-from factory_sim.scenario.signal import Constant, Daily, Linear, Signal, Sinusoid, Steps
+from factory_sim.scenario.calendar import Calendar
+from factory_sim.scenario.signal import DAY_S, Constant, Daily, Linear, Signal, Sinusoid, Steps
 from factory_sim.scenario.signal_forms import signal_of
 from factory_sim.units import Share, Watts
 
@@ -126,6 +128,56 @@ def test_a_signal_is_written_as_it_is_read(given: Any) -> None:
     assert hash(site.limit) == hash(pickle.loads(pickle.dumps(site.limit)))
 
 
+WAVY = Sinusoid(7.0, 1.0, 1e5, 300.0)
+NEW_YEAR = datetime(2025, 1, 1, 6, 0, tzinfo=timezone(timedelta(hours=1)))
+"""A Wednesday."""
+WEEK = Calendar(
+    "week", (*map(Constant, (1.0, 2.0, 3.0, 4.0, 5.0)), Daily((0.0,), (6.0,)), WAVY), NEW_YEAR
+)
+MONTHS = Calendar("months", tuple(Sinusoid(float(n), 0.5, 7e4) for n in range(12)), NEW_YEAR)
+
+
+def test_a_calendar_turns_at_its_own_midnights() -> None:
+    midnights = 18 * HOUR + DAY_S * np.arange(5)
+    assert WEEK.at(midnights).tolist() == [4.0, 5.0, 6.0, WAVY.at(90 * HOUR), 1.0]
+    assert WEEK.at(0.0) == WEEK.at(18 * HOUR - 1.0) == 3.0
+    assert WEEK.changes(3 * DAY_S) == [18 * HOUR, 42 * HOUR, 66 * HOUR]
+    noon = datetime(2025, 1, 1, 12, 0, tzinfo=NEW_YEAR.tzinfo)
+    by_month = Calendar("months", tuple(map(Constant, range(12))), noon)
+    first_of_march = DAY_S * (31 + 28) - 12 * HOUR
+    assert by_month.at(np.array([first_of_march - 1.0, first_of_march])).tolist() == [1.0, 2.0]
+    assert by_month.at(400 * DAY_S) == 1.0
+    assert by_month.integral(365 * DAY_S) == DAY_S * sum(
+        month * days for month, days in enumerate((31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31))
+    )
+
+
+@pytest.mark.parametrize("signal", [WEEK, MONTHS])
+def test_integrals_and_extremes_of_a_calendar_agree_with_its_values(signal: Calendar) -> None:
+    edges = np.arange(0.0, 500 * DAY_S, 900.0)
+    sums = np.concatenate(([0.0], np.cumsum(signal.at(edges[:-1] + 450.0) * 900.0)))
+    assert np.allclose(signal.integral(edges), sums, rtol=1e-5, atol=50.0)
+    for start, end in ((0.0, 5 * HOUR), (10 * HOUR, 50 * DAY_S), (0.0, 400 * DAY_S)):
+        seen = signal.at(np.linspace(start, end, 40_001))
+        assert seen.max() <= signal.max_over(start, end) == pytest.approx(seen.max(), rel=1e-3)
+        assert seen.min() >= signal.min_over(start, end) == pytest.approx(seen.min(), abs=1e-3)
+    assert signal.max_over(0.0, math.inf) == pytest.approx(signal.max_over(0.0, 400 * DAY_S))
+
+
+@pytest.mark.parametrize("by", ["week", "months"])
+def test_a_calendar_is_written_as_it_is_read(by: Any) -> None:
+    days: list[Any] = ["20 MW", CURTAILED, DAY, WAVE, *["1 W"] * 3]
+    given = {"limit": {by: days if by == "week" else [*days, *["2 W"] * 5]}}
+    context = {"starts_at": NEW_YEAR}
+    site = validate(Site, given, context)
+    assert validate(Site, site.model_dump(), context) == site
+    assert pickle.loads(pickle.dumps(site)) == site
+    with pytest.raises(InputError, match="limit: follows the calendar; give the scenario"):
+        validate(Site, given)
+    with pytest.raises(InputError, match=f"limit: '{by}' takes (7|12) values, .* first, not 1"):
+        validate(Site, {"limit": {by: ["1 W"]}}, context)
+
+
 def test_a_csv_holds_or_joins_its_points(tmp_path: Path) -> None:
     (tmp_path / "limit.csv").write_text("hour,mw,note\n0,2,a\n1,4,b\n3,1,c\n")
     form = {"csv": "limit.csv", "column": "mw", "unit": "MW", "time": "hour", "time_unit": "h"}
@@ -146,7 +198,7 @@ def test_a_csv_holds_or_joins_its_points(tmp_path: Path) -> None:
         (
             {"stepz": []},
             "limit: is no signal; write a value such as '20 MW', or a mapping with one of the "
-            "keys steps, daily, sinusoid, csv",
+            "keys steps, daily, sinusoid, csv, months, week",
         ),
         (
             {"steps": [["0 s", "20"]]},
@@ -191,4 +243,4 @@ def test_a_bad_csv_is_named(tmp_path: Path, text: str, message: str) -> None:
 def test_the_schema_offers_a_value_and_the_forms() -> None:
     schema = TypeAdapter(ShareSignal).json_schema()
     assert schema["anyOf"][0]["examples"] == ["70 %", 0.7]
-    assert len(schema["anyOf"]) == 5
+    assert len(schema["anyOf"]) == 7

@@ -59,16 +59,20 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
 
 
 def best(
-    fleet: Fleet, asked: Asked, batch: int | None = None, make: StepTimes = step_time_of
+    fleet: Fleet,
+    asked: Asked,
+    batch: int | None = None,
+    clock: float = 1.0,
+    make: StepTimes = step_time_of,
 ) -> Ideal:
     """Return the best steady state of one of a replica's batches that is asked this for ever.
 
-    batch: the sequences in it at most, if fewer than the engine and the KV cache take. make: of
-    step times.
+    batch: the sequences in it at most, if fewer than the engine and the KV cache take. clock: of
+    its GPUs, a share of the reference. make: of step times.
     """
     # Where others encode, images cost nothing here.
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
-    step_time, budget = even_step_time(fleet, 1.0, make), fleet.max_step_tokens
+    step_time, budget = even_step_time(fleet, clock, make), fleet.max_step_tokens
     if fleet.computes_prompts:
         return ideal_prompts(step_time, prompt, cached, fleet.max_num_seqs, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
