@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from factory_sim.experiments.compare import compare
+    from factory_sim.experiments.sensitivity.run import sensitivity
     from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
     from factory_sim.factory.check import Check, check
@@ -28,6 +29,7 @@ __all__ = [
     "check",
     "compare",
     "load",
+    "sensitivity",
     "simulate",
     "size",
     "sweep",
@@ -40,6 +42,7 @@ _HOMES = {
     "Run": "factory.run",
     "simulate": "factory.run",
     "load": "scenario.load",
+    "sensitivity": "experiments.sensitivity.run",
     "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",
     "compare": "experiments.compare",

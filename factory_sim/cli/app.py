@@ -18,6 +18,7 @@ from factory_sim.cli import (
     report,
     run,
     schema,
+    sensitivity,
     size,
     sweep,
     trace,
@@ -62,6 +63,7 @@ app.command()(trace.trace)
 app.command()(trace.film)
 app.command()(check.check)
 app.command()(size.size)
+app.command()(sensitivity.sensitivity)
 app.command()(sweep.sweep)
 app.command()(compare.compare)
 app.command()(clocks.clocks)
