@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from factory_sim.factory.batches import cache_tiers, host_memory
 from factory_sim.factory.build import even_step_time, roofline
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.ideal import Ideal, ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.ideal import Ideal, ideal, ideal_decoding, ideal_prompts, steady
 from factory_sim.physics.vision import Encoding
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
@@ -57,14 +59,15 @@ def deployment(fleet: Fleet, asked: Asked | None) -> Section:
     return rows | (_ideal_of_prompts if fleet.computes_prompts else _ideal)(fleet, asked, of_rank)
 
 
-def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
+def best(fleet: Fleet, asked: Asked, batch: int | None = None, clock: float = 1.0) -> Ideal:
     """Return the best steady state of one of a replica's batches that is asked this for ever.
 
-    batch: the sequences in it at most, if fewer than the engine and the KV cache take.
+    batch: the sequences in it at most, if fewer than the engine and the KV cache take. clock: a
+    share of the reference.
     """
     # Where others encode, images cost nothing here.
     prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
-    step_time, budget = even_step_time(fleet, 1.0), fleet.max_step_tokens
+    step_time, budget = even_step_time(fleet, clock), fleet.max_step_tokens
     if fleet.computes_prompts:
         return ideal_prompts(step_time, prompt, cached, fleet.max_num_seqs, budget, images)
     most = max(1, min(fleet.max_num_seqs, int(_held(fleet, asked))))
@@ -72,6 +75,24 @@ def best(fleet: Fleet, asked: Asked, batch: int | None = None) -> Ideal:
     if fleet.spec.prefill is not None:
         return ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
     return ideal(step_time, prompt, output, cached, most, budget, fleet.tokens_per_step, images)
+
+
+def pace(fleet: Fleet, asked: Asked, clock: float = 1.0) -> Callable[[int], float]:
+    """Return what tells the seconds between a sequence's tokens in a steady batch of so many.
+
+    Of replicas that decode; clock: a share of the reference.
+    """
+    prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
+    step_time, each, budget = (
+        even_step_time(fleet, clock),
+        fleet.tokens_per_step,
+        fleet.max_step_tokens,
+    )
+    if fleet.spec.prefill is not None:
+        return lambda n: ideal_decoding(step_time, prompt, output, n, each).step_s / each
+    return lambda n: (
+        steady(step_time, prompt, output, cached, n, budget, each, images).step_s / each
+    )
 
 
 def _held(fleet: Fleet, asked: Asked) -> float:
