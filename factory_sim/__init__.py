@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from factory_sim.experiments.compare import compare
+    from factory_sim.experiments.planning.candidates import Axes
+    from factory_sim.experiments.planning.run import plan
     from factory_sim.experiments.sensitivity.run import sensitivity
     from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from factory_sim.scenario.load import load
 
 __all__ = [
+    "Axes",
     "Check",
     "Progress",
     "Run",
@@ -29,6 +32,7 @@ __all__ = [
     "check",
     "compare",
     "load",
+    "plan",
     "sensitivity",
     "simulate",
     "size",
@@ -42,6 +46,8 @@ _HOMES = {
     "Run": "factory.run",
     "simulate": "factory.run",
     "load": "scenario.load",
+    "Axes": "experiments.planning.candidates",
+    "plan": "experiments.planning.run",
     "sensitivity": "experiments.sensitivity.run",
     "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",

@@ -14,6 +14,7 @@ from factory_sim.cli import (
     claims,
     clocks,
     compare,
+    plan,
     probe,
     report,
     run,
@@ -64,6 +65,7 @@ app.command()(trace.film)
 app.command()(check.check)
 app.command()(size.size)
 app.command()(sensitivity.sensitivity)
+app.command()(plan.plan)
 app.command()(sweep.sweep)
 app.command()(compare.compare)
 app.command()(clocks.clocks)

@@ -56,6 +56,13 @@ class Prospect:
     output_tokens_per_s: float
     tokens_per_s_per_user: float
 
+    @property
+    def simulated(self) -> float:
+        """Return the share of its replicas that is simulated and stands for all."""
+        (spec,) = self.given["deployments"].values()
+        told = spec["replicas"]
+        return told["simulate"] / self.replicas if isinstance(told, dict) else 1.0
+
 
 class Refused(NamedTuple):
     """A candidate that cannot be. kind: in a word, to be counted by; why: what would mend it."""
@@ -88,6 +95,15 @@ class Prospects:
         self._asked = asked_by_all(self._scenario)
         self._racks = cache(self._count_racks)
         self._tpot_s = self._tightest()
+
+    @property
+    def asked_per_s(self) -> float:
+        """Return the requests/s of the scenario's traffic, in the mean."""
+        rates = [each.per_s for each in self._asked.values()]
+        if not rates or any(rate is None for rate in rates):
+            said = "a plan needs requests that come by themselves, at a rate"
+            raise InputError(Problem("workload", said))
+        return sum(rate or 0.0 for rate in rates)
 
     def of(self, wanted: Iterator[Candidate]) -> tuple[list[Prospect], list[Refused]]:
         """Return those candidates that can be, the best first, and why the others cannot.
@@ -173,9 +189,7 @@ class Prospects:
 
     def _asked_of(self, rack: _Rack) -> Asked:
         asked = asked_of(rack.scenario, rack.fleet, self._asked)
-        if asked is None or asked.per_s is None:
-            said = "a plan needs requests that come by themselves, at a rate"
-            raise InputError(Problem("workload", said))
+        assert asked is not None  # the only deployment is sent something
         return asked
 
     def _rate(self, fleet: Fleet, asked: Asked, candidate: Candidate) -> float:

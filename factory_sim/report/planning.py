@@ -1,0 +1,142 @@
+"""A plan in the terminal and as JSON: the best candidates, and what became of all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import isnan
+from typing import Any
+
+import pandas as pd
+
+from factory_sim.experiments.planning.prospects import counted
+from factory_sim.experiments.planning.run import Planned, file_of
+from factory_sim.experiments.planning.table import COST, ENERGY, GOODPUT, INTERACTIVITY, OBJECTIVES
+from factory_sim.report.layout import entry, table
+from factory_sim.report.sweep import records
+from factory_sim.report.text import megawatts, number, percent
+
+_HEADS: Mapping[str, str] = {
+    GOODPUT: "goodput/s/MW",
+    INTERACTIVITY: "/s/user",
+    ENERGY: "J/token",
+    COST: "USD/Mtok",
+}
+_SOUGHT: Mapping[str, str] = {
+    "goodput": "The most goodput per MW",
+    "energy": "The fewest joules a token",
+    "cost": "The cheapest tokens",
+    "carbon": "The cleanest tokens",
+}
+_MOST = 16
+
+
+def lines(planned: Planned) -> Iterator[str]:
+    """Yield what a terminal shows: the ranked candidates, then how the others were left behind."""
+    rows = planned.table
+    site = f"of a site with {megawatts(planned.limit_mw)}"
+    yield f"{_SOUGHT[planned.objective]} {site}, every promise kept"
+    run = rows[rows["rank"].notna()]
+    yield from table(list(_rows(run.head(_MOST))))
+    if len(run) > _MOST:
+        yield f"  ... and {len(run) - _MOST} more that were run"
+    best = run.iloc[0]
+    if not isnan(float(best.get(GOODPUT, float("nan")))):
+        yield from entry("best", _best(planned, best))
+    else:
+        yield from entry("best", "none: no candidate keeps the promises at any traffic")
+    yield from entry("looked at", _looked(planned))
+    untried = rows[rows["status"] == "not tried"]
+    if len(untried):
+        yield from entry("not tried", _untried(planned, untried, best))
+    for _, row in rows[rows["status"] == "failed"].iterrows():
+        yield from entry("failed", f"{row['candidate']}: {row['cause']}")
+    yield from entry("rounds", _rounds(planned))
+    yield from entry("every scenario", str(planned.folder / "candidates"))
+
+
+def document(planned: Planned) -> dict[str, Any]:
+    """Return it as plain data; what is not there is left out."""
+    return {
+        "objective": planned.objective,
+        "grid_limit_mw": planned.limit_mw,
+        "replications": planned.replications,
+        "statuses": {str(k): int(v) for k, v in planned.table["status"].value_counts().items()},
+        "candidates": records(planned.table),
+        "points": records(planned.points),
+    }
+
+
+def _rows(run: pd.DataFrame) -> Iterator[list[str]]:
+    figures = [name for name in _HEADS if name in run and run[name].notna().any()]
+    spread = "half_width" in run and run["half_width"].notna().any()
+    heads = [_HEADS[name] for name in figures]
+    yield ["", *(heads[:1] + (["±"] if spread else [])), "of bound", *heads[1:], "round"]
+    for _, row in run.iterrows():
+        cells = [f"{row['rank']:.0f} {_short(row)}"]
+        for place, name in enumerate(figures):
+            value = float(row[name])
+            cells.append("-" if isnan(value) else number(value))
+            if place == 0:
+                width = float(row["half_width"]) if spread else float("nan")
+                cells += ["" if isnan(width) else percent(width / value)] if spread else []
+                bound = float(row[f"bound_{GOODPUT}"])
+                share = float(row[GOODPUT]) / bound
+                cells.append("-" if isnan(share) else percent(share))
+        yield [*cells, _round(str(row["status"]))]
+
+
+def _short(row: pd.Series[Any]) -> str:
+    return str(row["candidate"])
+
+
+def _round(status: str) -> str:
+    if status == "ranked":
+        return "last"
+    return status.rpartition(" ")[2] if status.startswith("beaten") else status
+
+
+def _best(planned: Planned, best: pd.Series[Any]) -> str:
+    goodput = float(best[GOODPUT]) * planned.limit_mw
+    return (
+        f"{best['candidate']}: {best['racks']:,.0f} racks, {best['gpus']:,.0f} GPUs, "
+        f"{best['replicas']:,.0f} replicas with batches of at most {best['max_num_seqs']:,.0f}; "
+        f"{number(goodput)} output tokens/s within every promise, {number(float(best['load']))} "
+        f"times the traffic that is given; run candidates/{file_of(str(best['candidate']))}"
+    )
+
+
+def _looked(planned: Planned) -> str:
+    statuses = planned.table["status"]
+    refused = ", ".join(f"{kind} {count:,}" for kind, count in counted(planned.refused).items())
+    parts = [f"{len(planned.table):,} candidates"]
+    if refused:
+        parts.append(f"{len(planned.refused):,} cannot be ({refused})")
+    worse = int((statuses == "proved worse").sum())
+    if worse:
+        parts.append(
+            f"{worse:,} proved worse, since a perfect system of their kind does less than the best "
+            "here was seen to do"
+        )
+    parts.append(f"{int(planned.table['rank'].notna().sum()):,} run")
+    return "; ".join(parts)
+
+
+def _untried(planned: Planned, untried: pd.DataFrame, best: pd.Series[Any]) -> str:
+    first = untried.iloc[0]
+    told = f"{len(untried):,}, of which {first['candidate']} promises most"
+    if planned.objective == "goodput":
+        share = float(first[f"bound_{GOODPUT}"]) / float(best[f"bound_{GOODPUT}"])
+        told += f": a bound {percent(share)} of that of the best"
+    else:
+        told += f"; bounds are of goodput and prove nothing of {OBJECTIVES[planned.objective][0]}"
+    return (
+        f"{told}. To run more: --simulate {int(planned.table['rank'].notna().sum()) + len(untried)}"
+    )
+
+
+def _rounds(planned: Planned) -> str:
+    seeds = "1 seed" if planned.replications == 1 else f"{planned.replications} seeds"
+    return (
+        f"a ninth of the duration, a third, and the whole with {seeds}; a figure of an early round "
+        "is of its own, shorter runs"
+    )
