@@ -10,17 +10,26 @@ import pandas as pd
 
 from factory_sim.experiments.planning.prospects import counted
 from factory_sim.experiments.planning.run import Planned, file_of
-from factory_sim.experiments.planning.table import COST, ENERGY, GOODPUT, INTERACTIVITY, OBJECTIVES
-from factory_sim.report.layout import entry, table
+from factory_sim.experiments.planning.table import (
+    CARBON,
+    COST,
+    ENERGY,
+    GOODPUT,
+    INTERACTIVITY,
+    OBJECTIVES,
+)
+from factory_sim.report.layout import COLUMNS, entry, table, width
 from factory_sim.report.sweep import records
 from factory_sim.report.text import megawatts, number, percent
 
 _HEADS: Mapping[str, str] = {
     GOODPUT: "goodput/s/MW",
-    INTERACTIVITY: "/s/user",
-    ENERGY: "J/token",
     COST: "USD/Mtok",
+    ENERGY: "J/token",
+    INTERACTIVITY: "/s/user",
+    CARBON: "gCO2/Mtok",
 }
+_FIGURES = (COST, ENERGY, INTERACTIVITY, CARBON)
 _SOUGHT: Mapping[str, str] = {
     "goodput": "The most goodput per MW",
     "energy": "The fewest joules a token",
@@ -36,7 +45,7 @@ def lines(planned: Planned) -> Iterator[str]:
     site = f"of a site with {megawatts(planned.limit_mw)}"
     yield f"{_SOUGHT[planned.objective]} {site}, every promise kept"
     run = rows[rows["rank"].notna()]
-    yield from table(list(_rows(run.head(_MOST))))
+    yield from table(_rows(run.head(_MOST)))
     if len(run) > _MOST:
         yield f"  ... and {len(run) - _MOST} more that were run"
     best = run.iloc[0]
@@ -66,27 +75,24 @@ def document(planned: Planned) -> dict[str, Any]:
     }
 
 
-def _rows(run: pd.DataFrame) -> Iterator[list[str]]:
-    figures = [name for name in _HEADS if name in run and run[name].notna().any()]
-    spread = "half_width" in run and run["half_width"].notna().any()
-    heads = [_HEADS[name] for name in figures]
-    yield ["", *(heads[:1] + (["±"] if spread else [])), "of bound", *heads[1:], "round"]
-    for _, row in run.iterrows():
-        cells = [f"{row['rank']:.0f} {_short(row)}"]
-        for place, name in enumerate(figures):
-            value = float(row[name])
-            cells.append("-" if isnan(value) else number(value))
-            if place == 0:
-                width = float(row["half_width"]) if spread else float("nan")
-                cells += ["" if isnan(width) else percent(width / value)] if spread else []
-                bound = float(row[f"bound_{GOODPUT}"])
-                share = float(row[GOODPUT]) / bound
-                cells.append("-" if isnan(share) else percent(share))
-        yield [*cells, _round(str(row["status"]))]
+def _rows(run: pd.DataFrame) -> list[list[str]]:
+    """Return heading and cells, a column for each figure as long as a terminal has room."""
+    names = [f"{row['rank']:.0f} {row['candidate']}" for _, row in run.iterrows()]
+    columns = [["", *names], [_HEADS[GOODPUT], *map(_cell, run[GOODPUT])]]
+    if run["half_width"].notna().any():
+        shares = (run["half_width"] / run[GOODPUT]).astype(float)
+        columns.append(["±", *("" if isnan(share) else percent(share) for share in shares)])
+    rounds = ["round", *(_round(str(status)) for status in run["status"])]
+    for name in _FIGURES:
+        if name in run and run[name].notna().any():
+            column = [_HEADS[name], *map(_cell, run[name])]
+            if width([*columns, column, rounds]) <= COLUMNS:
+                columns.append(column)
+    return [list(row) for row in zip(*columns, rounds, strict=True)]
 
 
-def _short(row: pd.Series[Any]) -> str:
-    return str(row["candidate"])
+def _cell(value: float) -> str:
+    return "-" if isnan(value) else number(value)
 
 
 def _round(status: str) -> str:

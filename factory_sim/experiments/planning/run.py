@@ -3,7 +3,8 @@
 Three rounds of successive halving (Jamieson and Talwalkar, 2016). In each the most traffic that a
 candidate carries with every promise kept is sought: over a ninth of the scenario's duration, a
 third, then all of it with several seeds. After the first, the best get rivals of their own kind
-with another batch or clock. What was never run is told apart: proved worse, since a perfect system
+with another batch or clock; and some come in that are faster for a single user, for the front of
+goodput and interactivity. What was never run is told apart: proved worse, since a perfect system
 of its kind does less than the best that was seen to do; or not tried.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import exp, floor, log
+from math import ceil, exp, floor, log
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ import yaml
 
 from factory_sim.atomic import write
 from factory_sim.errors import InputError, Problem
+from factory_sim.experiments.front import best_of_all
 from factory_sim.experiments.planning.candidates import Axes, Given, candidates, deployment_of
 from factory_sim.experiments.planning.prospects import Prospect, Prospects, Refused
 from factory_sim.experiments.planning.table import OBJECTIVES, Tried, points_of, table_of
@@ -59,6 +61,9 @@ class Round(NamedTuple):
 ROUNDS = (Round(1.0 / 9.0, 4), Round(1.0 / 3.0, 3), Round(1.0, 3))
 RIVALS = 2
 """Of how many of the best rivals are tried, with another batch or clock."""
+
+FASTER = 3
+"""How many candidates come in for the front: by their bounds none gives more, and as fast."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def run_plan(
     race = _Race(scenario, prospects, crew, store, objective, replications, precision, tell)
     chosen = _first(found, simulate)
     named = axes.systems is not None
-    tried = race.run([Tried(each) for each in chosen], axes, named)
+    tried = race.run([Tried(each) for each in chosen], _faster(found), axes, named)
     ranked = sorted(tried, key=lambda own: (-own.rounds, -own.score(objective, race.limit_mw)))
     best = ranked[0].score(objective, race.limit_mw)
     others = [
@@ -171,6 +176,15 @@ def _first(found: Sequence[Prospect], simulate: int) -> list[Prospect]:
     return [*leaders, *rest[: simulate - len(leaders)]]
 
 
+def _faster(found: Sequence[Prospect]) -> list[Prospect]:
+    """Return some that are faster for a single user than any that could give as much goodput."""
+    bounds = [(each.output_tokens_per_s, each.tokens_per_s_per_user) for each in found]
+    on_front = best_of_all(np.array(bounds))
+    front = [each for each, best in zip(found, on_front, strict=True) if best]
+    front.sort(key=lambda each: -each.tokens_per_s_per_user)
+    return front[:: ceil(len(front) / FASTER)]
+
+
 def _status(prospect: Prospect, objective: str, best_per_s: float) -> str:
     """Tell whether a candidate that was not run could have won. best_per_s: goodput of the best."""
     if objective == "goodput" and prospect.output_tokens_per_s <= best_per_s:
@@ -199,9 +213,13 @@ class _Race:
         limit_w = scenario.site.grid_limit.min_over(0.0, scenario.duration)
         self.limit_mw = float(limit_w) / 1e6
 
-    def run(self, entered: list[Tried], axes: Axes, named: bool) -> list[Tried]:
-        """Return all that were run. named: whether the best of every system stays to the end."""
+    def run(
+        self, entered: list[Tried], faster: Sequence[Prospect], axes: Axes, named: bool
+    ) -> list[Tried]:
+        """Return all that were run. faster: who comes in for the front, after the first round.
+        named: whether the best of every system stays to the end."""
         tried, running = list(entered), list(entered)
+        shown: list[Tried] = []
         for number, each in enumerate(ROUNDS, 1):
             last = number == len(ROUNDS)
             self._tell(f"round {number} of {len(ROUNDS)}: {len(running)} candidates")
@@ -215,12 +233,16 @@ class _Race:
                 best = {own.prospect.candidate.system: own for own in reversed(running)}
                 kept += [own for own in best.values() if own not in kept]
             if number == 1:
-                rivals = list(self._rivals(kept[:RIVALS], axes, tried))
-                tried += rivals
-                kept += rivals
+                late = list(self._rivals(kept[:RIVALS], axes, tried))
+                known = {own.prospect.candidate: own for own in [*tried, *late]}
+                shown = [known.get(each.candidate, Tried(each, rounds=1)) for each in faster]
+                late += [own for own in shown if own.prospect.candidate not in known]
+                tried += late
+                kept += late
+                kept += [own for own in shown if own in running and own not in kept]
             running = kept
         self._tell("less traffic than the most")
-        self._look_below(running)
+        self._look_below(running + [own for own in shown if own.carries and own not in running])
         return tried
 
     def _look(self, running: Sequence[Tried], share: float, seeds: int) -> None:
@@ -298,10 +320,10 @@ class _Race:
                     yield Tried(looked, rounds=1, found=own.found)
 
     def _look_below(self, running: Sequence[Tried]) -> None:
-        """Run those that are left at less traffic too, to see what that buys."""
+        """Run candidates at less traffic too, to see what that buys."""
         wanted: dict[tuple[int, float], Task] = {}
         for index, own in enumerate(running):
-            given, _ = self._run_of(own.prospect, 1.0)
+            given, _ = self._run_of(own.prospect, ROUNDS[own.rounds - 1].share)
             for share in BELOW:
                 factor = share * float(np.mean([each.load for each in own.found]))
                 wanted[index, factor] = task_of(at_load(given, factor))

@@ -133,8 +133,9 @@ def _tried_row(place: int, own: Tried, limit_mw: float, finals: int) -> dict[str
 def points_of(ranked: Sequence[Tried], limit_mw: float) -> pd.DataFrame:
     """Return a row for each run that kept its promises, of every candidate's last round.
 
-    Columns: candidate, rounds, load, the figures; and of each figure but interactivity whether the
-    run is on the front: no other gives as much interactivity and more of what is wanted.
+    Columns: candidate, system, rounds, traced (run at less traffic too), load, the figures; of each
+    figure but interactivity whether the run is on the front: no other gives as much interactivity
+    and more of what is wanted.
     """
     points = pd.DataFrame([row for own in ranked for row in _points(own, limit_mw)])
     for objective, (figure, more) in OBJECTIVES.items():
@@ -147,13 +148,10 @@ def points_of(ranked: Sequence[Tried], limit_mw: float) -> pd.DataFrame:
 
 def _points(own: Tried, limit_mw: float) -> Iterator[dict[str, Any]]:
     kept = [(rung.load, rung.figures) for each in own.found for rung in each.looked if rung.held]
+    who = {"candidate": own.prospect.candidate.name, "system": own.prospect.candidate.system}
     for load, figures in [*own.below, *kept]:
-        if INTERACTIVITY not in figures:
-            continue
-        goodput = float(figures["goodput_output_tokens_per_s"]) / limit_mw
-        row = {"candidate": own.prospect.candidate.name, "system": own.prospect.candidate.system}
-        yield (
-            row
-            | {"rounds": own.rounds, "load": load, GOODPUT: goodput}
-            | {figure: float(figures[figure]) for figure in FIGURES if figure in figures}
-        )
+        if INTERACTIVITY in figures:
+            goodput = float(figures["goodput_output_tokens_per_s"]) / limit_mw
+            others = {name: float(figures[name]) for name in FIGURES if name in figures}
+            row = {"rounds": own.rounds, "traced": bool(own.below), "load": load}
+            yield who | row | {GOODPUT: goodput} | others

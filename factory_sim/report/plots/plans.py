@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from factory_sim.experiments.planning.run import ROUNDS, Planned
+from factory_sim.experiments.planning.run import Planned
 from factory_sim.experiments.planning.table import CARBON, COST, ENERGY, GOODPUT, INTERACTIVITY
 from factory_sim.report.plots import style
 from factory_sim.report.text import number
@@ -19,7 +19,7 @@ _DRAWN: Mapping[str, tuple[str, str, str]] = {
     "goodput": (
         GOODPUT,
         "How much does a site give, at the pace that users get?",
-        "output tokens/s within their promise, per MW of the grid limit",
+        "output tokens/s within their promise, per MW",
     ),
     "energy": (
         ENERGY,
@@ -56,24 +56,23 @@ def pictures(planned: Planned) -> Iterator[tuple[str, bytes]]:
 
 
 def draw(planned: Planned, objective: str) -> Figure:
-    """Return the points of one figure over interactivity: those of the last round in colour."""
+    """Return the points of one figure over interactivity; in colour where it was traced."""
     column, question, axis = _DRAWN[objective]
     points = planned.points[planned.points[column].notna()]
     figure = style.figure(11.0, 6.5)
     axes = figure.subplots()
-    last = points[points["rounds"] == len(ROUNDS)]
-    early = points[points["rounds"] < len(ROUNDS)]
+    traced, early = points[points["traced"]], points[~points["traced"]]
     axes.plot(
         early[INTERACTIVITY],
         early[column],
         "o",
         color=style.PALE,
         markersize=4,
-        label="beaten in a shorter round",
+        label="others, from shorter runs",
     )
     kinds = cycle(zip(_COLOURS, _MARKERS, strict=True))
     for (name, own), (colour, marker) in zip(
-        last.groupby("candidate", sort=False), kinds, strict=False
+        traced.groupby("candidate", sort=False), kinds, strict=False
     ):
         line = own.sort_values(INTERACTIVITY)
         axes.plot(
