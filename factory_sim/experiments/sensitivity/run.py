@@ -31,6 +31,7 @@ from factory_sim.experiments.runs.task import Failed, Figures, Task, seeded, tas
 from factory_sim.experiments.sensitivity.levers import LEVERS, Change, Given, Ground, Overlay
 from factory_sim.experiments.sizing.carried import Carried, Ladder, carried
 from factory_sim.experiments.sizing.loads import at_load
+from factory_sim.experiments.sizing.promises import check_promised
 from factory_sim.experiments.sizing.questions import Cap
 from factory_sim.experiments.sizing.size import kernel_of, promised
 from factory_sim.factory.layout import fleets_of, lay_out_sites
@@ -120,6 +121,8 @@ def run_sensitivity(
     """Return what came of it with the runs done by a crew; as `sensitivity`."""
     _check(share, levers, replications, precision)
     given = promised(plain(scenario), slo)
+    if at == "capacity":
+        check_promised(scenario_from(given))
     cap = Cap(given, precision) if at == "capacity" else None
     if cap is not None:
         given |= {"kernel": kernel_of(scenario, cap.bounds)}
@@ -176,9 +179,9 @@ def _changes(
         except InputError as error:
             left_out[name] = "; ".join(map(str, error.problems))
             continue
-        _write(folder / "points" / f"{name}.yaml", own)
+        _write(folder, name, own)
         changes[name] = change._replace(given=own)
-    _write(folder / "points" / "as_given.yaml", given)
+    _write(folder, "as_given", given)
     return changes, left_out
 
 
@@ -201,10 +204,15 @@ def _catalog(own: str | None, overlay: Overlay, folder: Path) -> Path:
     return place
 
 
-def _write(path: Path, given: Given) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(folder: Path, name: str, given: Given) -> None:
+    """Write a scenario; a catalogue in the folder is named from there, so that it may move."""
+    place = folder / "points"
+    place.mkdir(parents=True, exist_ok=True)
+    catalog = Path(given.get("catalog", place))
+    if catalog.parent == (folder / "catalogs").resolve():
+        given = {**given, "catalog": f"../catalogs/{catalog.name}"}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
-    write(path, text.encode(), durable=False)
+    write(place / f"{name}.yaml", text.encode(), durable=False)
 
 
 def _at_traffic(

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 from math import exp, inf, log
 from typing import NamedTuple
 
-from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.crews import Crew
 from factory_sim.experiments.runs.gather import gather
 from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Figures, Task
-from factory_sim.experiments.sizing.promises import PRESETS, kept
+from factory_sim.experiments.sizing.promises import kept, unpromised
 from factory_sim.experiments.sizing.search import Search, search
 
 Told = Callable[[int, int], None]
@@ -150,9 +149,7 @@ def _strain(figures: Figures) -> float:
     """Return the strain on the promises of a run; InputError where nothing is promised."""
     promises = kept([figures])
     if not promises:
-        names = ", ".join(sorted(PRESETS))
-        said = f"nothing is promised, so any load will do; add an slo, or use --slo ({names})"
-        raise InputError(Problem("deployments", said))
+        raise unpromised()
     strains = []
     for promise in promises:
         if promise.value_ms == inf:

@@ -15,7 +15,7 @@ from factory_sim.experiments.runs.gather import gather
 from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Figures, Task, seeded, task_of
 from factory_sim.experiments.sizing.bounds import Bounds
-from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept
+from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept, unpromised
 from factory_sim.experiments.sizing.questions import Cap, Demand, Given, Question
 from factory_sim.experiments.sizing.search import threshold
 from factory_sim.scenario.load import load, plain
@@ -178,9 +178,7 @@ def _look(
         runs.append(outcome)
     promises = kept(runs)
     if not promises:
-        names = ", ".join(sorted(PRESETS))
-        said = f"nothing is promised, so any size will do; add an slo, or use --slo ({names})"
-        raise InputError(Problem("deployments", said))
+        raise unpromised()
     return Looked(question.size(place), runs, promises)
 
 
