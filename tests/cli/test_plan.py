@@ -38,6 +38,13 @@ def test_ranks_candidates_and_says_what_became_of_the_others(factory_sim_command
     assert code == 0
 
 
+def test_where_nobody_keeps_the_promises_the_exit_code_says_so(factory_sim_command, here):
+    never = ("--set", "deployments.d.slo={ttft: 1 ms}")
+    code, out, err = factory_sim_command("plan", "site.yaml", *QUICK, *ONE, *ALONE, *never)
+    assert (code, err) == (1, "")
+    assert "best                   none: no candidate keeps the promises at any traffic" in out
+
+
 def test_json_tells_it_as_data(factory_sim_command, here):
     options = ("--json", "--no-plots", "--objective", "energy")
     code, out, err = factory_sim_command("plan", "site.yaml", *QUICK, *ONE, *ALONE, *options)

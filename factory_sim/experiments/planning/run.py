@@ -151,7 +151,10 @@ def run_plan(
     chosen = _first(found, simulate)
     named = axes.systems is not None
     tried = race.run([Tried(each) for each in chosen], _faster(found), axes, named)
-    ranked = sorted(tried, key=lambda own: (-own.rounds, -own.score(objective, race.limit_mw)))
+    ranked = sorted(
+        tried,
+        key=lambda own: (not own.carries, -own.rounds, -own.score(objective, race.limit_mw)),
+    )
     best = ranked[0].score(objective, race.limit_mw)
     others = [
         (each, _status(each, objective, best * race.limit_mw))

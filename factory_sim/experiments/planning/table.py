@@ -122,7 +122,7 @@ def _tried_row(place: int, own: Tried, limit_mw: float, finals: int) -> dict[str
     elif not own.carries:
         row["status"] = "carries nothing"
     if not own.carries:
-        return row
+        return row | dict.fromkeys(("load", GOODPUT, "half_width"), nan)
     goodput, half_width = interval(own.values(GOODPUT, limit_mw))
     load = float(np.mean([each.load for each in own.found]))
     row |= {"load": load, GOODPUT: goodput, "half_width": half_width}
