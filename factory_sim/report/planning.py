@@ -20,7 +20,7 @@ from factory_sim.experiments.planning.table import (
 )
 from factory_sim.report.layout import COLUMNS, entry, table, width
 from factory_sim.report.sweep import records
-from factory_sim.report.text import megawatts, number, percent
+from factory_sim.report.text import duration, megawatts, number, percent
 
 _HEADS: Mapping[str, str] = {
     GOODPUT: "goodput/s/MW",
@@ -141,8 +141,12 @@ def _untried(planned: Planned, untried: pd.DataFrame, best: pd.Series[Any]) -> s
 
 
 def _rounds(planned: Planned) -> str:
+    lengths = [
+        duration(float(own["duration_s"].iloc[0]))
+        for _, own in planned.table[planned.table[GOODPUT].notna()].groupby("rounds")
+    ]
     seeds = "1 seed" if planned.replications == 1 else f"{planned.replications} seeds"
     return (
-        f"a ninth of the duration, a third, and the whole with {seeds}; a figure of an early round "
-        "is of its own, shorter runs"
+        f"runs of {', '.join(lengths)}, the last with {seeds}; who was beaten before has the "
+        "figures of its shorter runs"
     )

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 
 from factory_sim.catalog import Catalog, Model
 from factory_sim.errors import InputError, Problem
+from factory_sim.factory.fleets.fleet import Fleet
 
 Given = dict[str, Any]
 
 _SPREAD = re.compile(r"(tp|pp|dp|ep|cp)([1-9]\d*)")
 
-LEAST_REPLICAS = 8
-"""Simulated of a candidate, if it has so many: fewer would share out requests too evenly."""
+LEAST_BATCHES = 8
+"""Simulated of a candidate, if it has so many (a replica has one, or one for each of its ranks or
+micro-batches): requests are shared out among fewer more unevenly than among many."""
 
 DENSE = ("tp1", "tp2", "tp4", "tp8")
 PIPELINES = ("tp8-pp2", "tp8-pp4")
@@ -122,9 +124,10 @@ def apart(given: Given, prompts: int, decode: int) -> Given:
     return found
 
 
-def shown_by_few(given: Given, per_rack: int, replicas: int) -> Given:
-    """Return a scenario in which whole racks with a few replicas stand for all."""
-    few = ceil(LEAST_REPLICAS / per_rack) * per_rack
+def shown_by_few(given: Given, rack: Fleet, replicas: int) -> Given:
+    """Return a scenario in which whole racks with a few replicas stand for all. rack: one's."""
+    per_rack = rack.represented
+    few = ceil(LEAST_BATCHES / (per_rack * rack.batches)) * per_rack
     if few >= replicas:
         return given
     found = copy.deepcopy(given)

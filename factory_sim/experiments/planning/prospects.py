@@ -57,11 +57,12 @@ class Prospect:
     tokens_per_s_per_user: float
 
     @property
-    def simulated(self) -> float:
-        """Return the share of its replicas that is simulated and stands for all."""
+    def simulated_per_s(self) -> float:
+        """Return the requests/s, at best, of those replicas that are simulated."""
         (spec,) = self.given["deployments"].values()
         told = spec["replicas"]
-        return told["simulate"] / self.replicas if isinstance(told, dict) else 1.0
+        share = told["simulate"] / self.replicas if isinstance(told, dict) else 1.0
+        return self.requests_per_s * share
 
 
 class Refused(NamedTuple):
@@ -143,7 +144,7 @@ class Prospects:
         if candidate.prompts != 0.0:
             return self._apart(own, racks, replicas, asked)
         rate = replicas * self._rate(rack.fleet, asked, own)
-        given = shown_by_few(scenario_of(self._given, own), rack.fleet.represented, replicas)
+        given = shown_by_few(scenario_of(self._given, own), rack.fleet, replicas)
         return self._prospect(own, given, racks, replicas, rate, rack, asked)
 
     def _apart(self, candidate: Candidate, racks: int, replicas: int, asked: Asked) -> Prospect:

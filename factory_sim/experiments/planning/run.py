@@ -2,10 +2,11 @@
 
 Three rounds of successive halving (Jamieson and Talwalkar, 2016). In each the most traffic that a
 candidate carries with every promise kept is sought: over a ninth of the scenario's duration, a
-third, then all of it with several seeds. After the first, the best get rivals of their own kind
-with another batch or clock; and some come in that are faster for a single user, for the front of
-goodput and interactivity. What was never run is told apart: proved worse, since a perfect system
-of its kind does less than the best that was seen to do; or not tried.
+third, then all of it with several seeds; or over less, where that is requests enough. After the
+first, the best get rivals of their own kind with another batch or clock; and some come in that are
+faster for a single user, for the front of goodput and interactivity. What was never run is told
+apart: proved worse, since a perfect system of its kind does less than the best that was seen to do;
+or not tried.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Told = Callable[[str], None]
 
 FOLDER = Path("sweeps") / "plan"
 
-SHORTEST_S = 60.0
+SHORTEST_S = 30.0
 """A run of less, if the scenario is longer, has hardly a request from its beginning to its end."""
 
 BELOW = (0.25, 0.5, 0.75)
@@ -58,13 +59,15 @@ requests, and what waits at its end was never late. A bound proves nothing close
 
 
 class Round(NamedTuple):
-    """share: of the scenario's duration that is run. keep: how many candidates go on after it."""
+    """share: of the scenario's duration that is run, unless a candidate would have more than so
+    many requests at best, in the mean over all in the round. keep: how many go on after it."""
 
     share: float
+    requests: float
     keep: int
 
 
-ROUNDS = (Round(1.0 / 9.0, 4), Round(1.0 / 3.0, 3), Round(1.0, 3))
+ROUNDS = (Round(1 / 9, 2e4, 4), Round(1 / 3, 5e4, 3), Round(1.0, 1.5e5, 3))
 RIVALS = 2
 """Of how many of the best rivals are tried, with another batch or clock."""
 
@@ -234,7 +237,7 @@ class _Race:
         for number, each in enumerate(ROUNDS, 1):
             last = number == len(ROUNDS)
             self._tell(f"round {number} of {len(ROUNDS)}: {len(running)} candidates")
-            self._look(running, each.share, self._replications if last else 1)
+            self._look(running, each, self._replications if last else 1)
             running = [own for own in running if own.carries]
             running.sort(key=lambda own: -own.score(self._objective, self.limit_mw))
             if last:
@@ -256,10 +259,16 @@ class _Race:
         self._look_below(running + [own for own in shown if own.carries and own not in running])
         return tried
 
-    def _look(self, running: Sequence[Tried], share: float, seeds: int) -> None:
-        """Seek the most traffic that each candidate carries."""
+    def _look(self, running: Sequence[Tried], each: Round, seeds: int) -> None:
+        """Seek the most traffic that each candidate carries, all over the same time."""
+        whole_s = self._scenario.duration
+        per_s = np.mean([own.prospect.simulated_per_s for own in running]) if running else 1.0
+        duration_s = min(each.share * whole_s, each.requests / float(per_s))
+        duration_s = max(duration_s, min(whole_s, SHORTEST_S))
+        for own in running:
+            own.duration_s = duration_s
         ladders = {
-            f"{own.prospect.candidate.name} {seed}": self._ladder(own, share, seed)
+            f"{own.prospect.candidate.name} {seed}": self._ladder(own, seed)
             for own in running
             for seed in range(seeds)
         }
@@ -279,10 +288,10 @@ class _Race:
             said = f"a run of this scenario has no '{figure}'; give the site what it follows from"
             raise InputError(Problem("--objective", said))
 
-    def _ladder(self, own: Tried, share: float, seed: int) -> Ladder:
+    def _ladder(self, own: Tried, seed: int) -> Ladder:
         """Return the loads of a candidate, multiples of the scenario's traffic."""
         prospect, step = own.prospect, self._step
-        given, sent = self._run_of(prospect, share)
+        given, sent = self._run_of(own)
         best = prospect.requests_per_s / self._prospects.asked_per_s
 
         @cache
@@ -300,14 +309,12 @@ class _Race:
             *(start, lowest, highest, stride),
         )
 
-    def _run_of(self, prospect: Prospect, share: float) -> tuple[Given, float]:
-        """Return the scenario of a run over a share of the time, and its requests at best."""
-        whole_s = self._scenario.duration
-        duration_s = max(share * whole_s, min(whole_s, SHORTEST_S))
-        given = dict(prospect.given)
-        sent = prospect.requests_per_s * duration_s * prospect.simulated
-        if duration_s < whole_s:
-            warmup_s = self._scenario.warmup * duration_s / whole_s
+    def _run_of(self, own: Tried) -> tuple[Given, float]:
+        """Return the scenario of a run of a candidate, and its requests at best."""
+        given, duration_s = dict(own.prospect.given), own.duration_s
+        sent = own.prospect.simulated_per_s * duration_s
+        if duration_s < self._scenario.duration:
+            warmup_s = self._scenario.warmup * duration_s / self._scenario.duration
             given |= {"duration": f"{duration_s!r} s", "warmup": f"{warmup_s!r} s"}
         if "kernel" not in self._scenario.model_fields_set:
             given["kernel"] = "auto" if sent >= MANY_REQUESTS else "simpy"
@@ -334,7 +341,7 @@ class _Race:
         """Run candidates at less traffic too, to see what that buys."""
         wanted: dict[tuple[int, float], Task] = {}
         for index, own in enumerate(running):
-            given, _ = self._run_of(own.prospect, ROUNDS[own.rounds - 1].share)
+            given, _ = self._run_of(own)
             for share in BELOW:
                 factor = share * float(np.mean([each.load for each in own.found]))
                 wanted[index, factor] = task_of(at_load(given, factor))

@@ -36,11 +36,13 @@ FIGURES = (INTERACTIVITY, ENERGY, COST, CARBON)
 
 @dataclass
 class Tried:
-    """A candidate that was run. rounds: how many it took part in; found: of its last, by seed;
-    below: runs at less traffic than it carries; cause: why it failed, if so."""
+    """A candidate that was run. rounds: how many it took part in; duration_s: of the runs of its
+    last; found: what came of that, by seed; below: runs at less traffic than it carries; cause: why
+    it failed, if so."""
 
     prospect: Prospect
     rounds: int = 0
+    duration_s: float = 0.0
     found: list[Carried] = field(default_factory=list)
     below: list[tuple[float, Figures]] = field(default_factory=list)
     cause: str = ""
@@ -122,10 +124,11 @@ def _tried_row(place: int, own: Tried, limit_mw: float, finals: int) -> dict[str
     elif not own.carries:
         row["status"] = "carries nothing"
     if not own.carries:
-        return row | dict.fromkeys(("load", GOODPUT, "half_width"), nan)
+        return row | dict.fromkeys(("load", GOODPUT, "half_width", "rounds"), nan)
     goodput, half_width = interval(own.values(GOODPUT, limit_mw))
     load = float(np.mean([each.load for each in own.found]))
     row |= {"load": load, GOODPUT: goodput, "half_width": half_width}
+    row |= {"rounds": own.rounds, "duration_s": own.duration_s}
     row |= {figure: float(own.values(figure, limit_mw).mean()) for figure in FIGURES}
     return row
 
