@@ -12,7 +12,7 @@ or not tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, exp, floor, log
 from pathlib import Path
@@ -32,7 +32,7 @@ from factory_sim.experiments.runs.crews import Crew, crew_of
 from factory_sim.experiments.runs.gather import gather
 from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Task, seeded, task_of
-from factory_sim.experiments.sizing.carried import Ladder, carried
+from factory_sim.experiments.sizing.carried import Ladder, carried, strain
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.promises import check_promised
 from factory_sim.experiments.sizing.questions import LEAST_REQUESTS
@@ -50,7 +50,7 @@ SHORTEST_S = 30.0
 """A run of less, if the scenario is longer, has hardly a request from its beginning to its end."""
 
 BELOW = (0.25, 0.5, 0.75)
-"""Shares of the most traffic at which those that go through all rounds are run too."""
+"""Shares of the most traffic at which those that are left at the end are run too."""
 
 
 SLACK = 0.05
@@ -256,7 +256,7 @@ class _Race:
                 kept += [own for own in shown if own in running and own not in kept]
             running = kept
         self._tell("less traffic than the most")
-        self._look_below(running + [own for own in shown if own.carries and own not in running])
+        self._look_below([*running, *(own for own in shown if own.carries and own not in running)])
         return tried
 
     def _look(self, running: Sequence[Tried], each: Round, seeds: int) -> None:
@@ -338,10 +338,11 @@ class _Race:
                     yield Tried(looked, rounds=1, found=own.found)
 
     def _look_below(self, running: Sequence[Tried]) -> None:
-        """Run candidates at less traffic too, to see what that buys."""
+        """Run candidates at less traffic too, as long as the last round, to see what that buys."""
+        longest_s = max((own.duration_s for own in running), default=0.0)
         wanted: dict[tuple[int, float], Task] = {}
         for index, own in enumerate(running):
-            given, _ = self._run_of(own)
+            given, _ = self._run_of(replace(own, duration_s=longest_s))
             for share in BELOW:
                 factor = share * float(np.mean([each.load for each in own.found]))
                 wanted[index, factor] = task_of(at_load(given, factor))
@@ -349,8 +350,8 @@ class _Race:
         outcomes = gather(tasks, self._crew, self._store)
         for (index, factor), task in wanted.items():
             outcome = outcomes[task.key]
-            if not isinstance(outcome, Failed):
-                running[index].below.append((factor, outcome))
+            if not isinstance(outcome, Failed) and strain(outcome) <= 0.0:
+                running[index].below.append((longest_s, factor, outcome))
 
 
 def _keep(

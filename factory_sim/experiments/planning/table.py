@@ -37,14 +37,14 @@ FIGURES = (INTERACTIVITY, ENERGY, COST, CARBON)
 @dataclass
 class Tried:
     """A candidate that was run. rounds: how many it took part in; duration_s: of the runs of its
-    last; found: what came of that, by seed; below: runs at less traffic than it carries; cause: why
-    it failed, if so."""
+    last; found: what came of that, by seed; below: duration, load and figures of runs at less
+    traffic than it carries that kept their promises; cause: why it failed, if so."""
 
     prospect: Prospect
     rounds: int = 0
     duration_s: float = 0.0
     found: list[Carried] = field(default_factory=list)
-    below: list[tuple[float, Figures]] = field(default_factory=list)
+    below: list[tuple[float, float, Figures]] = field(default_factory=list)
     cause: str = ""
 
     @property
@@ -136,25 +136,29 @@ def _tried_row(place: int, own: Tried, limit_mw: float, finals: int) -> dict[str
 def points_of(ranked: Sequence[Tried], limit_mw: float) -> pd.DataFrame:
     """Return a row for each run that kept its promises, of every candidate's last round.
 
-    Columns: candidate, system, rounds, traced (run at less traffic too), load, the figures; of each
-    figure but interactivity whether the run is on the front: no other gives as much interactivity
-    and more of what is wanted.
+    Columns: candidate, system, load, duration_s, the figures; of each figure but interactivity
+    whether the run is on the front: no other of the longest gives as much interactivity and more
+    of what is wanted.
     """
     points = pd.DataFrame([row for own in ranked for row in _points(own, limit_mw)])
     for objective, (figure, more) in OBJECTIVES.items():
-        if figure in points and len(points):
+        if figure in points:
             sign = 1.0 if more else -1.0
             wanted = np.column_stack((points[INTERACTIVITY], sign * points[figure]))
+            wanted[points["duration_s"] < points["duration_s"].max()] = nan
             points[f"front_{objective}"] = best_of_all(wanted)
     return points
 
 
 def _points(own: Tried, limit_mw: float) -> Iterator[dict[str, Any]]:
-    kept = [(rung.load, rung.figures) for each in own.found for rung in each.looked if rung.held]
-    who = {"candidate": own.prospect.candidate.name, "system": own.prospect.candidate.system}
-    for load, figures in [*own.below, *kept]:
+    kept = [rung for each in own.found for rung in each.looked if rung.held]
+    runs = [(own.duration_s, rung.load, rung.figures) for rung in kept]
+    for duration_s, load, figures in [*own.below, *runs]:
         if INTERACTIVITY in figures:
+            who = {
+                "candidate": own.prospect.candidate.name,
+                "system": own.prospect.candidate.system,
+            }
             goodput = float(figures["goodput_output_tokens_per_s"]) / limit_mw
             others = {name: float(figures[name]) for name in FIGURES if name in figures}
-            row = {"rounds": own.rounds, "traced": bool(own.below), "load": load}
-            yield who | row | {GOODPUT: goodput} | others
+            yield who | {"load": load, "duration_s": duration_s, GOODPUT: goodput} | others

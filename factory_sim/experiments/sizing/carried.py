@@ -120,7 +120,7 @@ def carried(
                 ended[name] = outcome
                 del asked[name]
                 continue
-            rung = Rung(place, ladders[name].load(place), outcome, _strain(outcome))
+            rung = Rung(place, ladders[name].load(place), outcome, strain(outcome))
             looked[name][place] = rung
             _go_on(name, searches[name], rung, asked)
             if name not in asked:
@@ -145,8 +145,8 @@ def _found(looked: Mapping[int, Rung]) -> Carried:
     return Carried(rungs, held, rungs[first] if first < len(rungs) else None)
 
 
-def _strain(figures: Figures) -> float:
-    """Return the strain on the promises of a run; InputError where nothing is promised."""
+def strain(figures: Figures) -> float:
+    """Return the strain on the promises of a run, as of `Rung`; InputError without a promise."""
     promises = kept([figures])
     if not promises:
         raise unpromised()

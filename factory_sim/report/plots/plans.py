@@ -56,23 +56,24 @@ def pictures(planned: Planned) -> Iterator[tuple[str, bytes]]:
 
 
 def draw(planned: Planned, objective: str) -> Figure:
-    """Return the points of one figure over interactivity; in colour where it was traced."""
+    """Return the points of one figure over interactivity; in colour those of the longest runs."""
     column, question, axis = _DRAWN[objective]
     points = planned.points[planned.points[column].notna()]
     figure = style.figure(11.0, 6.5)
     axes = figure.subplots()
-    traced, early = points[points["traced"]], points[~points["traced"]]
+    whole = points["duration_s"] == points["duration_s"].max()
+    longest, early = points[whole], points[~whole]
     axes.plot(
         early[INTERACTIVITY],
         early[column],
         "o",
         color=style.PALE,
         markersize=4,
-        label="others, from shorter runs",
+        label="shorter runs",
     )
     kinds = cycle(zip(_COLOURS, _MARKERS, strict=True))
     for (name, own), (colour, marker) in zip(
-        traced.groupby("candidate", sort=False), kinds, strict=False
+        longest.groupby("candidate", sort=False), kinds, strict=False
     ):
         line = own.sort_values(INTERACTIVITY)
         axes.plot(
