@@ -1,18 +1,29 @@
-"""The plots of many runs, written beside their table, which is safe whatever goes wrong here."""
+"""The plots of many runs, beside their table, which is safe whatever goes wrong with one."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from factory_sim.cli.warned import say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from factory_sim.report.page.picture import Picture
 
 
-def draw(folder: Path, pictures: Iterable[tuple[str, bytes]]) -> None:
-    """Write PNG files by name into `plots` of a folder; say on stderr if that fails."""
+def draw(plots: Mapping[str, Callable[[], Figure]], folder: Path) -> list[Picture]:
+    """Write plots into a folder of runs, by name; return them for a page. Warn if that fails."""
     from factory_sim.report.file import write_file
+    from factory_sim.report.page.drawing import picture
+    from factory_sim.report.plots import style
 
     try:
-        for name, picture in pictures:
-            write_file(folder / "plots" / f"{name}.png", picture, "--out")
+        for name, plot in plots.items():
+            write_file(folder / "plots" / f"{name}.png", style.png(plot), "--out")
+        return [picture(name, plot) for name, plot in plots.items()]
     except Exception as error:
-        print(f"warning: plots are missing: {error}", file=sys.stderr)
+        say(f"plots are missing: {error}")
+        return []

@@ -10,6 +10,7 @@ import typer
 
 from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import note
+from factory_sim.cli.warned import said, say
 from factory_sim.errors import InputError, Problem
 
 
@@ -115,7 +116,10 @@ def plan(
     from factory_sim.experiments.planning.run import run_plan
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.report.folder import to_json
-    from factory_sim.report.planning import document, lines
+    from factory_sim.report.layout import rendered
+    from factory_sim.report.page.answer import Answer, keep
+    from factory_sim.report.planning import blocks, document
+    from factory_sim.scenario.load import plain
 
     axes = Axes(
         _split(systems),
@@ -140,14 +144,18 @@ def plan(
             out,
             progress,
         )
+    pictures = []
     if not no_plots:
-        from factory_sim.report.plots.plans import pictures
+        from factory_sim.report.plots.plans import plots_of
 
-        draw(planned.folder, pictures(planned))
+        pictures = draw(plots_of(planned), planned.folder)
+    about = f"{given.name}: what to build and how to run it"
+    title, told = f"Plan of {given.name}", list(blocks(planned))
+    say(keep(Answer(title, about, told, pictures, plain(given), said()), planned.folder))
     if json:
         sys.stdout.write(to_json(document(planned)))
     else:
-        for line in lines(planned):
+        for line in rendered(told):
             print(line)
     if planned.points.empty:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ import typer
 
 from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
 from factory_sim.cli.progress import count_bar
+from factory_sim.cli.warned import said, say
 
 
 class At(StrEnum):
@@ -72,7 +73,10 @@ def sensitivity(
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.sensitivity.run import run_sensitivity
     from factory_sim.report.folder import to_json
-    from factory_sim.report.sensitivity import document, lines
+    from factory_sim.report.layout import rendered
+    from factory_sim.report.page.answer import Answer, keep
+    from factory_sim.report.sensitivity import blocks, document
+    from factory_sim.scenario.load import plain
 
     own = [] if seed is None else [f"seed={seed}"]
     given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
@@ -89,12 +93,16 @@ def sensitivity(
             out,
             progress,
         )
+    pictures = []
     if not no_plots:
-        from factory_sim.report.plots.tornado import pictures
+        from factory_sim.report.plots.tornado import plots_of
 
-        draw(sensed.folder, pictures(sensed))
+        pictures = draw(plots_of(sensed), sensed.folder)
+    about = f"{given.name}: what a little more of each thing does"
+    title, told = f"Sensitivity of {given.name}", list(blocks(sensed))
+    say(keep(Answer(title, about, told, pictures, plain(given), said()), sensed.folder))
     if json:
         sys.stdout.write(to_json(document(sensed)))
     else:
-        for line in lines(sensed):
+        for line in rendered(told):
             print(line)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from factory_sim.cli.options import Dask, Kept, Workers
 from factory_sim.cli.progress import count_bar
 from factory_sim.cli.warned import said, say
-
-if TYPE_CHECKING:
-    from factory_sim.experiments.sweep.run import Swept
-    from factory_sim.report.page.picture import Picture
 
 SOME_FAILED = 3
 """Exit code of a sweep that is through, but for runs that failed."""
@@ -36,6 +32,7 @@ def sweep(
     Interrupted or killed, it goes on where it was. Exit code 3: some runs failed; they are listed
     with their cause.
     """
+    from factory_sim.cli.drawing import draw
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.sweep.run import run_sweep
     from factory_sim.experiments.sweep.spec import read_sweep
@@ -47,7 +44,11 @@ def sweep(
     described = read_sweep(file)
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         swept = run_sweep(described, crew, out, progress)
-    pictures = [] if no_plots else _draw(swept)
+    pictures = []
+    if not no_plots:
+        from factory_sim.report.plots.sweeps import plots_of
+
+        pictures = draw(plots_of(swept), swept.folder)
     told = Answer(described.sweep.name, "", list(blocks(swept)), pictures, described.base, said())
     say(keep(told, swept.folder))
     if json:
@@ -57,18 +58,3 @@ def sweep(
             print(line)
     if swept.failures or swept.unsaved:
         raise typer.Exit(SOME_FAILED)
-
-
-def _draw(swept: Swept) -> list[Picture]:
-    """Write the plots, return them for a page; the table is safe whatever goes wrong with one."""
-    from factory_sim.report.file import write_file
-    from factory_sim.report.page.drawing import picture
-    from factory_sim.report.plots.sweeps import pictures, plots_of
-
-    try:
-        for name, content in pictures(swept):
-            write_file(swept.folder / "plots" / f"{name}.png", content, "--out")
-        return [picture(name, plot) for name, plot in plots_of(swept).items()]
-    except Exception as error:
-        say(f"plots are missing: {error}")
-        return []

@@ -18,7 +18,7 @@ from factory_sim.experiments.planning.table import (
     INTERACTIVITY,
     OBJECTIVES,
 )
-from factory_sim.report.layout import COLUMNS, entry, table, width
+from factory_sim.report.layout import COLUMNS, Block, Entry, Table, width
 from factory_sim.report.sweep import records
 from factory_sim.report.text import duration, megawatts, number, percent
 
@@ -39,28 +39,28 @@ _SOUGHT: Mapping[str, str] = {
 _MOST = 16
 
 
-def lines(planned: Planned) -> Iterator[str]:
+def blocks(planned: Planned) -> Iterator[Block]:
     """Yield what a terminal shows: the ranked candidates, then how the others were left behind."""
     rows = planned.table
     site = f"of a site with {megawatts(planned.limit_mw)}"
     yield f"{_SOUGHT[planned.objective]} {site}, every promise kept"
     run = rows[rows["rank"].notna()]
-    yield from table(_rows(run.head(_MOST)))
+    yield Table(_rows(run.head(_MOST)))
     if len(run) > _MOST:
         yield f"  ... and {len(run) - _MOST} more that were run"
     best = run.iloc[0]
     if not isnan(float(best.get(GOODPUT, float("nan")))):
-        yield from entry("best", _best(planned, best))
+        yield Entry("best", _best(planned, best))
     else:
-        yield from entry("best", "none: no candidate keeps the promises at any traffic")
-    yield from entry("looked at", _looked(planned))
+        yield Entry("best", "none: no candidate keeps the promises at any traffic")
+    yield Entry("looked at", _looked(planned))
     untried = rows[rows["status"] == "not tried"]
     if len(untried):
-        yield from entry("not tried", _untried(planned, untried, best))
+        yield Entry("not tried", _untried(planned, untried, best))
     for _, row in rows[rows["status"] == "failed"].iterrows():
-        yield from entry("failed", f"{row['candidate']}: {row['cause']}")
-    yield from entry("rounds", _rounds(planned))
-    yield from entry("every scenario", str(planned.folder / "candidates"))
+        yield Entry("failed", f"{row['candidate']}: {row['cause']}")
+    yield Entry("rounds", _rounds(planned))
+    yield Entry("every scenario", str(planned.folder / "candidates"))
 
 
 def document(planned: Planned) -> dict[str, Any]:

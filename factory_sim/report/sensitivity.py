@@ -10,7 +10,7 @@ import pandas as pd
 
 from factory_sim.experiments.sensitivity.levers import LEVERS
 from factory_sim.experiments.sensitivity.run import GOODPUT, TRAFFIC, Sensed
-from factory_sim.report.layout import entry, table
+from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.sweep import records
 from factory_sim.report.text import number, percent
 
@@ -25,7 +25,7 @@ _WHOLE = ("racks", "replicas", "requests")
 _DIGITS_OF_INTEREST = 0.0005
 
 
-def lines(sensed: Sensed) -> Iterator[str]:
+def blocks(sensed: Sensed) -> Iterator[Block]:
     """Yield what a terminal shows: the largest gain first, then every lever."""
     base, levers = sensed.table.iloc[0], sensed.table.iloc[1:]
     if sensed.at_capacity:
@@ -35,23 +35,23 @@ def lines(sensed: Sensed) -> Iterator[str]:
             f"{number(base[column])} output tokens/s within every promise, at "
             f"{number(base['capacity.load'])} times the traffic that is given"
         )
-        yield from entry("as given", told)
-        yield from entry("bottleneck", _bottleneck(levers, column, float(base[column])))
+        yield Entry("as given", told)
+        yield Entry("bottleneck", _bottleneck(levers, column, float(base[column])))
     else:
         yield "What would move latency and energy at the traffic that is given"
-    yield from table(list(_rows(sensed)))
+    yield Table(list(_rows(sensed)))
     if sensed.at_capacity:
-        yield from entry(
+        yield Entry(
             "goodput", "at the most traffic that keeps every promise; the rest at that given"
         )
     if sensed.replications > 1:
-        yield from entry("±", "half of the 95 % interval of the change, over the same seeds")
+        yield Entry("±", "half of the 95 % interval of the change, over the same seeds")
     for _, row in levers[levers["contrary"]].iterrows():
         said = "surely less goodput, where more was expected: whatever lets more requests or racks"
-        yield from entry(label(row), f"{said} share what there is slows each, and breaks promises")
+        yield Entry(label(row), f"{said} share what there is slows each, and breaks promises")
     for name, why in sensed.left_out.items():
-        yield from entry("left out", f"{name}: {why}")
-    yield from entry("every scenario", str(sensed.folder / "points"))
+        yield Entry("left out", f"{name}: {why}")
+    yield Entry("every scenario", str(sensed.folder / "points"))
 
 
 def document(sensed: Sensed) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from factory_sim.experiments.runs.crews import Alone
 from factory_sim.experiments.sweep.run import Swept, run_sweep
 from factory_sim.experiments.sweep.spec import read_sweep
 from factory_sim.report import sweep as sweep_report
-from factory_sim.report.plots.sweeps import draw, pictures
+from factory_sim.report.plots import style
+from factory_sim.report.plots.sweeps import draw, plots_of
 from factory_sim.report.sweep import lines, short
 from tests.experiments.sweeps import RATE, REPLICAS, small_sweep
 
@@ -61,10 +62,10 @@ def test_over_sampled_points_each_axis_has_a_panel(tmp_path: Path) -> None:
 
 def test_a_metric_asked_for_is_drawn_alike_each_time(tmp_path: Path) -> None:
     found = swept(tmp_path, metrics=["pue", "bottleneck"])
-    drawn = dict(pictures(found))
+    drawn = {name: style.png(plot) for name, plot in plots_of(found).items()}
     assert list(drawn) == ["pue"]
     assert drawn["pue"].startswith(b"\x89PNG")
-    assert drawn == dict(pictures(found))
+    assert drawn == {name: style.png(plot) for name, plot in plots_of(found).items()}
 
 
 def test_a_table_is_no_wider_than_a_terminal_nor_endless(

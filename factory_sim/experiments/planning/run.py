@@ -67,7 +67,7 @@ class Round(NamedTuple):
     keep: int
 
 
-ROUNDS = (Round(1 / 9, 2e4, 4), Round(1 / 3, 5e4, 3), Round(1.0, 1.5e5, 3))
+ROUNDS = (Round(1 / 9, 2e4, 4), Round(1 / 3, 5e4, 3), Round(1.0, 3.5e5, 3))
 RIVALS = 2
 """Of how many of the best rivals are tried, with another batch or clock."""
 

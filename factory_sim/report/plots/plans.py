@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import cycle
 
 import pandas as pd
@@ -42,17 +42,14 @@ _COLOURS = (style.BLUE, style.VERMILLION, style.GREEN, style.PURPLE, style.ORANG
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def pictures(planned: Planned) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG file of the front of each figure that the runs have."""
-    for objective in _DRAWN:
-        if f"front_{objective}" in planned.points:
-            picture = io.BytesIO()
-            with style.applied():
-                # Without this matplotlib signs the file with its version.
-                draw(planned, objective).savefig(
-                    picture, format="png", dpi=100, metadata={"Software": None}
-                )
-            yield f"front_{objective}", picture.getvalue()
+def plots_of(planned: Planned) -> dict[str, Callable[[], Figure]]:
+    """Return the front of each figure that the runs have, by name."""
+    known = {objective: f"front_{objective}" for objective in _DRAWN}
+    return {
+        name: partial(draw, planned, objective)
+        for objective, name in known.items()
+        if name in planned.points
+    }
 
 
 def draw(planned: Planned, objective: str) -> Figure:

@@ -7,8 +7,9 @@ stand for, so that a thing has one colour in every plot.
 from __future__ import annotations
 
 import contextlib
+import io
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import matplotlib
@@ -51,6 +52,15 @@ def applied() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_PARAMETERS)
         yield
+
+
+def png(draw: Callable[[], Figure]) -> bytes:
+    """Return a figure, drawn anew, as a PNG file; the same one has the same bytes."""
+    picture = io.BytesIO()
+    with applied():
+        # Without this matplotlib signs the file with its version.
+        draw().savefig(picture, format="png", dpi=100, metadata={"Software": None})
+    return picture.getvalue()
 
 
 def figure(width_in: float = 11.0, height_in: float = 6.0) -> Figure:

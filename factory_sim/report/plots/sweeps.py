@@ -6,9 +6,8 @@ sampled: a panel for each axis, with a mark for each point.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -46,16 +45,6 @@ def plots_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
     asked = swept.metrics if "metrics" in swept.sweep.model_fields_set else _USUAL
     known = [name for name in asked if name in points and points[name].notna().any()]
     return {metric: partial(draw, swept, points, metric) for metric in known[:_MOST]}
-
-
-def pictures(swept: Swept) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG file of the plot of each metric that is drawn."""
-    for metric, plot in plots_of(swept).items():
-        picture = io.BytesIO()
-        with style.applied():
-            # Without this matplotlib signs the file with its version.
-            plot().savefig(picture, format="png", dpi=100, metadata={"Software": None})
-        yield metric, picture.getvalue()
 
 
 def draw(swept: Swept, points: pd.DataFrame, metric: str) -> Figure:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -45,17 +45,10 @@ _QUESTIONS: Mapping[str, tuple[str, str, float]] = {
 _MOST = 14
 
 
-def pictures(sensed: Sensed) -> Iterator[tuple[str, bytes]]:
-    """Yield name and PNG file of the tornado of each figure that the runs have."""
-    for column in _QUESTIONS:
-        if column in sensed.table and len(sensed.table) > 1:
-            picture = io.BytesIO()
-            with style.applied():
-                # Without this matplotlib signs the file with its version.
-                draw(sensed, column).savefig(
-                    picture, format="png", dpi=100, metadata={"Software": None}
-                )
-            yield column, picture.getvalue()
+def plots_of(sensed: Sensed) -> dict[str, Callable[[], Figure]]:
+    """Return the tornado of each figure that the runs have, by its column."""
+    known = [column for column in _QUESTIONS if column in sensed.table]
+    return {column: partial(draw, sensed, column) for column in known if len(sensed.table) > 1}
 
 
 def draw(sensed: Sensed, column: str) -> Figure:
