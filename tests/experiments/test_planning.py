@@ -180,6 +180,7 @@ class TestPlan:
         assert front[GOODPUT].is_monotonic_decreasing
         assert (points["duration_s"] == 20.0).all()
 
+    @pytest.mark.slow
     def test_is_the_same_from_any_crew(self, tmp_path: Path) -> None:
         one = Axes(["dgx-h100"], ["bf16"], ["tp8"], [4], [1.0])
         alone = planned(tmp_path / "a", axes=one)
@@ -187,6 +188,7 @@ class TestPlan:
             other = planned(tmp_path / "b", crew, axes=one)
         assert other.table.equals(alone.table)
 
+    @pytest.mark.slow
     def test_pools_apart_are_balanced_and_run(self, tmp_path: Path) -> None:
         own = Prospects(plain(site())).look(Candidate("dgx-h100", "bf16", "tp8", 4, 1.0, None))
         assert isinstance(own, Prospect)

@@ -160,6 +160,7 @@ def test_pairs_share_their_chance(tmp_path: Path) -> None:
     assert sizes == sorted(sizes, reverse=True)
 
 
+@pytest.mark.slow
 def test_is_the_same_from_any_crew_and_goes_on_where_it_was(tmp_path: Path) -> None:
     levers = ["overheads"]
     alone = sensed(tmp_path / "a", levers=levers)
