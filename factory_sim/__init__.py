@@ -14,7 +14,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from factory_sim.experiments.compare import compare
+    from factory_sim.experiments.planning.candidates import Axes
+    from factory_sim.experiments.planning.run import plan
     from factory_sim.experiments.sampling import sample
+    from factory_sim.experiments.sensitivity.run import sensitivity
     from factory_sim.experiments.sizing.size import size
     from factory_sim.experiments.sweep.run import sweep
     from factory_sim.experiments.year.year import year
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from factory_sim.scenario.load import load
 
 __all__ = [
+    "Axes",
     "Check",
     "Progress",
     "Run",
@@ -30,7 +34,9 @@ __all__ = [
     "check",
     "compare",
     "load",
+    "plan",
     "sample",
+    "sensitivity",
     "simulate",
     "size",
     "sweep",
@@ -45,6 +51,9 @@ _HOMES = {
     "simulate": "factory.run",
     "load": "scenario.load",
     "sample": "experiments.sampling",
+    "Axes": "experiments.planning.candidates",
+    "plan": "experiments.planning.run",
+    "sensitivity": "experiments.sensitivity.run",
     "size": "experiments.sizing.size",
     "sweep": "experiments.sweep.run",
     "compare": "experiments.compare",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -52,8 +53,9 @@ class _Loader(SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+@cache
 def built_in() -> dict[str, Section]:
-    """Return the sections that ship with the package."""
+    """Return the sections that ship with the package, read once and never changed."""
     return _sections(resources.files("factory_sim.catalog").joinpath("data"), "catalog")
 
 

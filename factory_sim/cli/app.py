@@ -14,10 +14,12 @@ from factory_sim.cli import (
     claims,
     clocks,
     compare,
+    plan,
     probe,
     report,
     run,
     schema,
+    sensitivity,
     size,
     sweep,
     trace,
@@ -63,6 +65,8 @@ app.command()(trace.trace)
 app.command()(trace.film)
 app.command()(check.check)
 app.command()(size.size)
+app.command()(sensitivity.sensitivity)
+app.command()(plan.plan)
 app.command()(sweep.sweep)
 app.command()(year.year)
 app.command()(compare.compare)

@@ -40,13 +40,16 @@ def sweep(
     from factory_sim.report.folder import to_json
     from factory_sim.report.layout import rendered
     from factory_sim.report.page.answer import Answer, keep
-    from factory_sim.report.plots.sweeps import plots_of
     from factory_sim.report.sweep import blocks, document
 
     described = read_sweep(file)
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         swept = run_sweep(described, crew, out, progress)
-    pictures = [] if no_plots else drawn(swept.folder, partial(plots_of, swept))
+    pictures = []
+    if not no_plots:
+        from factory_sim.report.plots.sweeps import plots_of
+
+        pictures = drawn(swept.folder, partial(plots_of, swept))
     told = Answer(described.sweep.name, "", list(blocks(swept)), pictures, described.base, said())
     say(keep(told, swept.folder))
     if json:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import exp, inf, log, nan
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from factory_sim.experiments.formula import figure
 
 Points = Sequence[Mapping[str, Any]]
@@ -77,3 +80,14 @@ def _from(line: list[tuple[float, float]], place: float) -> float:
         return beyond
     (x0, y0), (x1, y1) = line[index - 1], line[index]
     return max(beyond, y0 + (y1 - y0) * (place - x0) / (x1 - x0))
+
+
+def best_of_all(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell of each row whether no other is as good in every column and better in one.
+
+    values: of shape (points, figures), more being better. A row with a NaN never is.
+    """
+    others, own = values[None, :, :], values[:, None, :]
+    beaten = np.all(others >= own, axis=2) & np.any(others > own, axis=2)
+    found: NDArray[np.bool_] = ~np.any(beaten, axis=1) & ~np.any(np.isnan(values), axis=1)
+    return found

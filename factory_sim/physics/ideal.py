@@ -41,14 +41,14 @@ def ideal(
     sizes = {most} | {2**power for power in range(most.bit_length())}
     return max(
         (
-            _steady(step_time, prompt, output, cached, n, max_tokens, per_step, images)
+            steady(step_time, prompt, output, cached, n, max_tokens, per_step, images)
             for n in sorted(sizes)
         ),
         key=lambda state: state.requests_per_s,
     )
 
 
-def _steady(
+def steady(
     step_time: StepTime,
     prompt: float,
     output: float,
@@ -58,6 +58,7 @@ def _steady(
     per_step: float,
     images: float,
 ) -> Ideal:
+    """Return the steady state with a batch of n sequences; the rest as of `ideal`."""
     context = round(n * (prompt + output / 2))
     windowed = round(n * min(prompt + output / 2, step_time.window))
     new = prompt - cached

@@ -78,3 +78,9 @@ def rendered(blocks: Iterable[Block]) -> Iterator[str]:
 def unbroken(text: str) -> str:
     """Return `text` with a no-break space between each figure and its unit."""
     return _BEFORE_UNIT.sub(_NO_BREAK, text)
+
+
+def width(columns: Sequence[Sequence[str]]) -> int:
+    """Return how many columns of a terminal a table takes, given by its own columns."""
+    widths = [max(map(len, column)) for column in columns]
+    return len(_INDENT) + max(widths[0], _LABEL_COLUMNS) + sum(each + 2 for each in widths[1:])

@@ -11,7 +11,7 @@ import pandas as pd
 from factory_sim.experiments.runs.store import INDEX
 from factory_sim.experiments.sweep.run import Swept
 from factory_sim.experiments.sweep.table import HALF_WIDTH
-from factory_sim.report.layout import COLUMNS, Block, Entry, Table, rendered
+from factory_sim.report.layout import COLUMNS, Block, Entry, Table, rendered, width
 from factory_sim.report.text import number
 
 _SHORT = {
@@ -127,7 +127,7 @@ def _rows(swept: Swept, points: pd.DataFrame, spread: bool) -> list[list[str]]:
             pairs = zip(points[metric], points[metric + HALF_WIDTH], strict=True)
             found.append(["±", *(_share(half_width, mean) for mean, half_width in pairs)])
         # The first column of a table is at least as wide as a label.
-        if metric != _shown(swept, points)[0] and _width([*columns, *found]) > COLUMNS:
+        if metric != _shown(swept, points)[0] and width([*columns, *found]) > COLUMNS:
             break
         columns += found
     return [list(row) for row in zip(*columns, strict=True)]
@@ -139,11 +139,6 @@ def _shown(swept: Swept, points: pd.DataFrame) -> list[str]:
     if "metrics" in swept.sweep.model_fields_set:
         return numeric
     return [name for name in _SHORT if name in numeric]
-
-
-def _width(columns: Sequence[Sequence[str]]) -> int:
-    widths = [max(map(len, column)) for column in columns]
-    return 2 + max(widths[0], 22) + sum(width + 2 for width in widths[1:])
 
 
 def _cell(value: Any) -> str:

@@ -20,7 +20,7 @@ from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.promises import PRESETS, kept
 from factory_sim.experiments.sizing.questions import counted_replicas
 from factory_sim.experiments.sizing.search import threshold
-from factory_sim.experiments.sizing.size import Sized, _kernel, run_size
+from factory_sim.experiments.sizing.size import Sized, kernel_of, run_size
 from factory_sim.report.sizing import lines as report_lines
 from factory_sim.scenario.load import override, scenario_from
 from factory_sim.scenario.scenario import Scenario
@@ -190,7 +190,7 @@ class TestDemand:
 )
 def test_the_kernel_is_compiled_for_long_runs_only(fields: dict[str, Any], kernel: str) -> None:
     own = scenario(**fields)
-    assert _kernel(own, bounds(own)) == kernel
+    assert kernel_of(own, bounds(own)) == kernel
 
 
 class TestCap:

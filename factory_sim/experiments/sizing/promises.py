@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.task import Figures
 from factory_sim.metrics.statistics import interval
+from factory_sim.scenario.scenario import Scenario
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "chat": {"ttft": "200 ms", "tpot": "50 ms", "percentile": 99},
@@ -57,3 +59,16 @@ def kept(runs: Sequence[Figures]) -> list[Kept]:
         mean, half_width = interval(np.array(known)) if worst < np.inf else (np.inf, np.nan)
         found.append(Kept(who, what, float(runs[0][key]), worst, met, mean, half_width))
     return found
+
+
+def check_promised(scenario: Scenario) -> None:
+    """Raise InputError for a scenario in which nobody is promised anything, before it is run."""
+    if not any(scenario.promise_to(workload) for workload in scenario.workload):
+        raise unpromised()
+
+
+def unpromised() -> InputError:
+    """Return what to raise where runs have no promises that could be kept."""
+    names = ", ".join(sorted(PRESETS))
+    said = f"nothing is promised, so any size will do; add an slo, or use --slo ({names})"
+    return InputError(Problem("deployments", said))

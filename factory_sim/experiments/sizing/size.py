@@ -15,7 +15,7 @@ from factory_sim.experiments.runs.gather import gather
 from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import Failed, Figures, Task, seeded, task_of
 from factory_sim.experiments.sizing.bounds import Bounds
-from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept
+from factory_sim.experiments.sizing.promises import PRESETS, Kept, kept, unpromised
 from factory_sim.experiments.sizing.questions import Cap, Demand, Given, Question
 from factory_sim.experiments.sizing.search import threshold
 from factory_sim.scenario.load import load, plain
@@ -133,9 +133,9 @@ def run_size(
         raise InputError(Problem("--replications", f"must be 1 at least, not {replications}"))
     if not 0.0 < precision <= 0.5:
         raise InputError(Problem("--precision", f"must be above 0 and at most 50 %: {precision}"))
-    given = _promised(plain(scenario), slo)
+    given = promised(plain(scenario), slo)
     question: Question = Demand(given) if aim == "demand" else Cap(given, precision)
-    kernel = {"kernel": _kernel(scenario, question.bounds)}
+    kernel = {"kernel": kernel_of(scenario, question.bounds)}
     store = Store(Path(out) if out is not None else FOLDER)
     found: dict[int, Looked] = {}
 
@@ -178,13 +178,11 @@ def _look(
         runs.append(outcome)
     promises = kept(runs)
     if not promises:
-        names = ", ".join(sorted(PRESETS))
-        said = f"nothing is promised, so any size will do; add an slo, or use --slo ({names})"
-        raise InputError(Problem("deployments", said))
+        raise unpromised()
     return Looked(question.size(place), runs, promises)
 
 
-def _kernel(scenario: Scenario, bounds: Bounds) -> str:
+def kernel_of(scenario: Scenario, bounds: Bounds) -> str:
     """Return what serves the runs, unless the scenario says so: the compiled kernel, where it can,
     if they are long enough to be worth its compilation on a machine that has not done it yet."""
     if "kernel" in scenario.model_fields_set:
@@ -193,7 +191,7 @@ def _kernel(scenario: Scenario, bounds: Bounds) -> str:
     return "auto" if per_s * scenario.duration >= MANY_REQUESTS else "simpy"
 
 
-def _promised(given: Given, slo: str | None) -> Given:
+def promised(given: Given, slo: str | None) -> Given:
     """Return the data with a preset in place of what deployments promise."""
     if slo is None:
         return given

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from factory_sim.factory.batches import cache_tiers, host_memory
 from factory_sim.factory.build import even_step_time, roofline, step_time_of
 from factory_sim.factory.fleets.fleet import Fleet
@@ -9,7 +11,7 @@ from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.review import Section
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.ideal import Ideal, ideal, ideal_decoding, ideal_prompts
+from factory_sim.physics.ideal import Ideal, ideal, ideal_decoding, ideal_prompts, steady
 from factory_sim.physics.vision import Encoding
 from factory_sim.scenario.autoscaling import Reactive
 from factory_sim.scenario.scenario import Scenario
@@ -80,6 +82,24 @@ def best(
     if fleet.spec.prefill is not None:
         return ideal_decoding(step_time, prompt, output, most, fleet.tokens_per_step)
     return ideal(step_time, prompt, output, cached, most, budget, fleet.tokens_per_step, images)
+
+
+def pace(fleet: Fleet, asked: Asked, clock: float = 1.0) -> Callable[[int], float]:
+    """Return what tells the seconds between a sequence's tokens in a steady batch of so many.
+
+    Of replicas that decode; clock: a share of the reference.
+    """
+    prompt, output, cached, images = asked[:4] if fleet.vision else (*asked[:3], 0.0)
+    step_time, each, budget = (
+        even_step_time(fleet, clock),
+        fleet.tokens_per_step,
+        fleet.max_step_tokens,
+    )
+    if fleet.spec.prefill is not None:
+        return lambda n: ideal_decoding(step_time, prompt, output, n, each).step_s / each
+    return lambda n: (
+        steady(step_time, prompt, output, cached, n, budget, each, images).step_s / each
+    )
 
 
 def _held(fleet: Fleet, asked: Asked) -> float:

@@ -1,0 +1,188 @@
+"""`factory-sim plan`: what to build under a grid limit, and how to run it, ranked."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from factory_sim.cli.drawn import drawn
+from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.progress import note
+from factory_sim.cli.warned import said, say
+from factory_sim.errors import InputError, Problem
+
+
+class Objective(StrEnum):
+    """What is sought."""
+
+    goodput = "goodput"
+    energy = "energy"
+    cost = "cost"
+    carbon = "carbon"
+
+
+def _listed(name: str, metavar: str, told: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=f"{told} Separated by commas.", show_default=False
+    )
+    return option
+
+
+def plan(
+    scenario: Scenario = None,
+    systems: Annotated[
+        str | None,
+        _listed(
+            "--systems",
+            "A,B",
+            "Servers or racks of the catalogue; by default all on sale. The best of each that is "
+            "named goes through every round.",
+        ),
+    ] = None,
+    precisions: Annotated[
+        str | None, _listed("--precisions", "A,B", "Of weights; by default bf16, fp8 and nvfp4.")
+    ] = None,
+    parallelism: Annotated[
+        str | None,
+        _listed(
+            "--parallelism", "A,B", "Such as tp4,tp8-pp2,dp8-ep8; by default what suits the model."
+        ),
+    ] = None,
+    max_num_seqs: Annotated[
+        str | None,
+        _listed(
+            "--max-num-seqs",
+            "N,M",
+            "Largest batches; by default what the promise of TPOT has room for, and half of it.",
+        ),
+    ] = None,
+    clocks: Annotated[
+        str | None,
+        _listed("--clocks", "PERCENT", "Highest GPU clocks; by default 100, and 85 of the best."),
+    ] = None,
+    prefill: Annotated[
+        str | None,
+        _listed(
+            "--prefill",
+            "PERCENT",
+            "Of replicas that only compute prompts, apart from those that decode: 0 (none, the "
+            "default), shares, or auto (balanced).",
+        ),
+    ] = None,
+    objective: Annotated[
+        Objective,
+        typer.Option(
+            help="goodput: output tokens/s within every promise, per MW of the grid limit. energy, "
+            "cost, carbon: of a token, at the most traffic.",
+        ),
+    ] = Objective.goodput,
+    simulate: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How many candidates are run at first.")
+    ] = 12,
+    slo: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Promises in place of the scenario's: chat, code, rag, research or summarise.",
+            show_default=False,
+        ),
+    ] = None,
+    replications: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Seeds of the last round.")
+    ] = 2,
+    precision: Annotated[
+        float,
+        typer.Option(metavar="PERCENT", help="Of the load, from one looked at to the next."),
+    ] = 5.0,
+    overrides: Overrides = None,
+    seed: Seed = None,
+    catalog: CatalogFolder = None,
+    workers: Workers = None,
+    dask: Dask = None,
+    out: Kept = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
+    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+) -> None:
+    """Choose hardware, precision, parallelism, batch, clock for a site's megawatts and promises.
+
+    Bounds leave out what cannot win; the rest is run, the better ones for longer. Every candidate
+    is in the folder as a scenario. Exit code 1: none keeps the promises.
+    """
+    import factory_sim
+    from factory_sim.experiments.planning.candidates import Axes
+    from factory_sim.experiments.planning.run import run_plan
+    from factory_sim.experiments.runs.crews import crew_of
+    from factory_sim.report.folder import to_json
+    from factory_sim.report.layout import rendered
+    from factory_sim.report.page.answer import Answer, keep
+    from factory_sim.report.planning import blocks, document
+    from factory_sim.scenario.load import plain
+
+    axes = Axes(
+        _split(systems),
+        _split(precisions),
+        _split(parallelism),
+        _whole("--max-num-seqs", max_num_seqs),
+        _shares("--clocks", clocks),
+        _parts(prefill),
+    )
+    own = [] if seed is None else [f"seed={seed}"]
+    given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
+    with crew_of(workers, dask) as crew, note(sys.stderr) as progress:
+        planned = run_plan(
+            given,
+            crew,
+            axes,
+            objective.value,
+            simulate,
+            slo,
+            replications,
+            precision / 100.0,
+            out,
+            progress,
+        )
+    pictures = []
+    if not no_plots:
+        from factory_sim.report.plots.plans import plots_of
+
+        pictures = drawn(planned.folder, partial(plots_of, planned))
+    about = f"{given.name}: what to build and how to run it"
+    title, told = f"Plan of {given.name}", list(blocks(planned))
+    say(keep(Answer(title, about, told, pictures, plain(given), said()), planned.folder))
+    if json:
+        sys.stdout.write(to_json(document(planned)))
+    else:
+        for line in rendered(told):
+            print(line)
+    if planned.points.empty:
+        raise typer.Exit(1)
+
+
+def _split(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _whole(option: str, text: str | None) -> list[int] | None:
+    parts = _split(text)
+    if parts is not None and not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(Problem(option, f"whole numbers such as 64,128, not '{text}'"))
+    return None if parts is None else [int(part) for part in parts]
+
+
+def _shares(option: str, text: str | None) -> list[float] | None:
+    try:
+        parts = _split(text)
+        return None if parts is None else [float(part.rstrip(" %")) / 100.0 for part in parts]
+    except ValueError:
+        raise InputError(Problem(option, f"percentages such as 70,85, not '{text}'")) from None
+
+
+def _parts(text: str | None) -> list[float | None]:
+    found: list[float | None] = []
+    for part in _split(text) or ["0"]:
+        found += [None] if part == "auto" else _shares("--prefill", part) or []
+    return found
