@@ -19,6 +19,7 @@ from factory_sim.factory.network.wiring import Wiring, seconds_per_byte
 from factory_sim.factory.run import Run, simulate
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.frozen import validate
+from factory_sim.report.layout import rendered
 from factory_sim.report.pools import pools
 from factory_sim.report.summary import lines
 from factory_sim.scenario.network import Fabric
@@ -402,7 +403,7 @@ def test_nothing_is_said_of_nics_that_nobody_uses() -> None:
     run = simulate(plain)
     assert set(run.summary["fabric"]) == {"pcie"}
     assert "pcie" in run.summary["fabric"]["pcie"]["fullest"]["link"]
-    text = [*check(plain).sections["Fabric"], *pools(run.summary)]
+    text = [*check(plain).sections["Fabric"], *rendered(pools(run.summary))]
     assert "PCIe, in and out" in text
     assert any(line.startswith("  PCIe ") for line in text)
     assert not any("NVLink" in line for line in text)

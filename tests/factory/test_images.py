@@ -20,7 +20,7 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.replica import Speed
 from factory_sim.factory.run import simulate
 from factory_sim.frozen import validate
-from factory_sim.physics.step_time import StepTime
+from factory_sim.physics.step_time import Cost, StepTime
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.stream import mean_lengths
@@ -128,8 +128,8 @@ class _Blind:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._step_time, name)
 
-    def encode(self, images: int) -> Any:
-        return 0 * np.array(self._step_time.decode(0))
+    def encode(self, images: int) -> Cost:
+        return Cost(0.0)
 
 
 def test_images_leave_all_other_draws_as_they_are() -> None:

@@ -16,6 +16,7 @@ from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import validate
 from factory_sim.physics.delivery import EVENT_BYTES
+from factory_sim.report.layout import rendered
 from factory_sim.report.summary import lines
 from factory_sim.report.trips import regions, services
 from factory_sim.scenario.scenario import Scenario
@@ -214,7 +215,7 @@ def test_an_answer_stands_where_the_next_deployment_refuses(load: str) -> None:
     assert made(result) <= (table["output_tokens"] + table["earlier_tokens"]).sum()
     own = result.summary["services"]["s"]
     assert own["escalations_refused"] == kept.sum()
-    assert any("answer so far stands" in line for line in services(result.summary))
+    assert any("answer so far stands" in line for line in rendered(services(result.summary)))
     assert not never.requests["escalation_refused"].any()
     assert "escalations_refused" not in never.summary["services"]["s"]
     if load == "closed":  # who asks next depends on who is answered
@@ -590,7 +591,7 @@ def test_a_promise_to_nobody_is_not_said_to_be_kept() -> None:
 def test_the_terminal_tells_of_services_and_regions() -> None:
     far = {"far": {"round_trip": "80 ms", "loss": "2 %"}, "near": {"round_trip": "5 ms"}}
     result = run({"policy": "cascade", "escalate": "30 %"}, regions=far)
-    text = "\n".join([*services(result.summary), *regions(result.summary)])
+    text = "\n".join(rendered([*services(result.summary), *regions(result.summary)]))
     counts = result.summary["services"]["s"]["deployments"]["a"]
     assert f"{counts['asked']:,}" in text and f"{counts['answered']:,}" in text
     assert "GPU-seconds" in text and "far" in text and "near" in text

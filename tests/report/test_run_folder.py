@@ -16,7 +16,14 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.report import folder
 from tests.report import synthetic
 
-TABLES = ["requests.parquet", "run.json", "scenario.yaml", "summary.json", "timeseries.parquet"]
+TABLES = [
+    "assumptions.json",
+    "requests.parquet",
+    "run.json",
+    "scenario.yaml",
+    "summary.json",
+    "timeseries.parquet",
+]
 
 
 class Killed(BaseException):
@@ -186,7 +193,7 @@ def test_every_file_is_on_disk_before_the_rename(run, tmp_path, monkeypatch):
         Path, "rename", lambda self, target: (log.append("rename"), rename(self, target))
     )
     folder.save(run, tmp_path / "run", plots=False)
-    assert sorted(log[:5]) == TABLES
+    assert sorted(log[:6]) == TABLES
     assert log[5:] == [".run", "rename", tmp_path.name]
 
 
