@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -17,9 +18,15 @@ class Ambient(NamedTuple):
 
 @cache
 def _library() -> Any:
-    # Here, not at the top: it takes a second to load what only sites with weather need.
-    import psychrolib
-
+    # Here, not at the top: only sites with weather need it. And as if there were no numba, with
+    # which every process would compile it anew, for longer than all its work takes.
+    there = {"numba": sys.modules["numba"]} if "numba" in sys.modules else {}
+    sys.modules["numba"] = None  # type: ignore[assignment]
+    try:
+        import psychrolib
+    finally:
+        del sys.modules["numba"]
+        sys.modules.update(there)
     psychrolib.SetUnitSystem(psychrolib.SI)
     return psychrolib
 

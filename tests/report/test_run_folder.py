@@ -194,7 +194,7 @@ def test_every_file_is_on_disk_before_the_rename(run, tmp_path, monkeypatch):
     )
     folder.save(run, tmp_path / "run", plots=False)
     assert sorted(log[:6]) == TABLES
-    assert log[5:] == [".run", "rename", tmp_path.name]
+    assert log[6:] == [".run", "rename", tmp_path.name]
 
 
 def test_names_are_counted_up_when_taken(run, tmp_path):
