@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
-import typer
-
-from factory_sim.cli.app import app
 from factory_sim.experiments.planning.candidates import LEAST_BATCHES
 from factory_sim.experiments.planning.prospects import MOST_APART
 from factory_sim.experiments.planning.run import FASTER, RIVALS, ROUNDS, SHORTEST_S, SLACK
 from factory_sim.experiments.sensitivity.levers import COOLER_K, LEVERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "planning.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```sh\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines()]
-
-
-@pytest.mark.parametrize("line", COMMANDS)
-def test_a_command_is_understood(line: str) -> None:
-    program, name, *arguments = shlex.split(line, comments=True)
-    assert program == "factory-sim"
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
-    with command.make_context(name, arguments) as context:
-        assert context.params["out"] is None
 
 
 def test_the_levers_are_those_there_are() -> None:
