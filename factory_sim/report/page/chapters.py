@@ -35,7 +35,7 @@ CHAPTERS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ),
         ("gpu_time", "waterfall", "replicas"),
     ),
-    "Money": (("Money", "Cost", "Revenue"), ("cost", "money")),
+    "Money": (("Money",), ("money",)),
     "How sure": (("How sure", "What this rests on"), ()),
 }
 """Which headings of a summary a chapter has, and which plots, by how their names begin."""
