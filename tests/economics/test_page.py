@@ -37,7 +37,7 @@ def test_the_costs_shown_are_costs() -> None:
 def test_the_commands_shown_run(page: str, tmp_path: Path) -> None:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for line in blocks("sh", page)[0].splitlines():
-        _, *words = shlex.split(line)
+        _, *words = shlex.split(line, comments=True)
         short = ["--set", "duration=20 s", "--set", "warmup=2 s", "--no-plots"]
         with contextlib.chdir(tmp_path):
             result = CliRunner().invoke(app, words + (short if words[0] == "run" else []))
