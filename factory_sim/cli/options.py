@@ -58,6 +58,25 @@ Kept = Annotated[
         show_default=False,
     ),
 ]
+Slo = Annotated[
+    str | None,
+    typer.Option(
+        "--slo",
+        metavar="NAME",
+        help="Promises in place of the scenario's: batch, chat, code, rag, research or summarise.",
+        show_default=False,
+    ),
+]
+Precision = Annotated[
+    float,
+    typer.Option(
+        "--precision",
+        metavar="PERCENT",
+        help="Of the load, from one looked at to the next.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")]
+NoPlots = Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")]
 CatalogFolder = Annotated[
     Path | None,
     typer.Option(

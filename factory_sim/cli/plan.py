@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from factory_sim.cli.drawn import drawn
-from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.options import (
+    CatalogFolder,
+    Dask,
+    Json,
+    Kept,
+    NoPlots,
+    Overrides,
+    Precision,
+    Scenario,
+    Seed,
+    Slo,
+    Workers,
+)
 from factory_sim.cli.progress import note
 from factory_sim.cli.warned import said, say
 from factory_sim.errors import InputError, Problem
@@ -83,29 +95,19 @@ def plan(
     simulate: Annotated[
         int, typer.Option(min=1, metavar="N", help="How many candidates are run at first.")
     ] = 12,
-    slo: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Promises in place of the scenario's: chat, code, rag, research or summarise.",
-            show_default=False,
-        ),
-    ] = None,
+    slo: Slo = None,
     replications: Annotated[
         int, typer.Option(min=1, metavar="N", help="Seeds of the last round.")
     ] = 2,
-    precision: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Of the load, from one looked at to the next."),
-    ] = 5.0,
+    precision: Precision = 5.0,
     overrides: Overrides = None,
     seed: Seed = None,
     catalog: CatalogFolder = None,
     workers: Workers = None,
     dask: Dask = None,
     out: Kept = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    json: Json = False,
+    no_plots: NoPlots = False,
 ) -> None:
     """Choose hardware, precision, parallelism, batch, clock for a site's megawatts and promises.
 

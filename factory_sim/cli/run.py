@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from factory_sim.cli.options import CatalogFolder, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.options import (
+    CatalogFolder,
+    NoPlots,
+    Overrides,
+    Scenario,
+    Seed,
+    Workers,
+)
 from factory_sim.cli.progress import count_bar, progress_bar
 from factory_sim.cli.warned import warnings_on_stderr
 
@@ -38,7 +45,7 @@ def run(
     ] = False,
     seed: Seed = None,
     catalog: CatalogFolder = None,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    no_plots: NoPlots = False,
     uncertainty: Annotated[
         bool,
         typer.Option(

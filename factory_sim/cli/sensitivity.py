@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from factory_sim.cli.drawn import drawn
-from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.options import (
+    CatalogFolder,
+    Dask,
+    Json,
+    Kept,
+    NoPlots,
+    Overrides,
+    Precision,
+    Scenario,
+    Seed,
+    Slo,
+    Workers,
+)
 from factory_sim.cli.progress import count_bar
 from factory_sim.cli.warned import said, say
 
@@ -42,29 +54,19 @@ def sensitivity(
             show_default=False,
         ),
     ] = None,
-    slo: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Promises in place of the scenario's: chat, code, rag, research or summarise.",
-            show_default=False,
-        ),
-    ] = None,
+    slo: Slo = None,
     replications: Annotated[
         int, typer.Option(min=1, metavar="N", help="Runs of each, every one with its seed.")
     ] = 3,
-    precision: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Of the load, from one looked at to the next."),
-    ] = 4.0,
+    precision: Precision = 4.0,
     overrides: Overrides = None,
     seed: Seed = None,
     catalog: CatalogFolder = None,
     workers: Workers = None,
     dask: Dask = None,
     out: Kept = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    json: Json = False,
+    no_plots: NoPlots = False,
 ) -> None:
     """Move one thing at a time: megawatts, HBM, links, cooling, lengths; say what goodput does.
 

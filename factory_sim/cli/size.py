@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.options import CatalogFolder, Dask, Kept, Overrides, Scenario, Seed, Workers
+from factory_sim.cli.options import (
+    CatalogFolder,
+    Dask,
+    Json,
+    Kept,
+    Overrides,
+    Precision,
+    Scenario,
+    Seed,
+    Slo,
+    Workers,
+)
 from factory_sim.cli.progress import note
 from factory_sim.cli.warned import said, say
 
@@ -31,22 +42,11 @@ def size(
             "promise at this traffic. cap: the most traffic that this site carries.",
         ),
     ] = For.demand,
-    slo: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Promises in place of the scenario's: chat, code, rag, batch, research or "
-            "summarise.",
-            show_default=False,
-        ),
-    ] = None,
+    slo: Slo = None,
     replications: Annotated[
         int, typer.Option(min=1, metavar="N", help="Runs of each size, every one with its seed.")
     ] = 3,
-    precision: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="Of the load, from one looked at to the next."),
-    ] = 2.0,
+    precision: Precision = 2.0,
     overrides: Overrides = None,
     seed: Seed = None,
     catalog: CatalogFolder = None,
@@ -59,7 +59,7 @@ def size(
             metavar="FILE", help="Write the scenario of the answer there.", show_default=False
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
+    json: Json = False,
 ) -> None:
     """Find the fewest replicas for a traffic, or the most traffic for a site; say what binds.
 

@@ -10,7 +10,12 @@ from typing import Annotated
 import typer
 
 from factory_sim.cli.drawn import drawn
-from factory_sim.cli.options import Dask, Kept, Workers
+from factory_sim.cli.options import (
+    Dask,
+    Kept,
+    NoPlots,
+    Workers,
+)
 from factory_sim.cli.progress import count_bar
 from factory_sim.cli.warned import said, say
 
@@ -27,7 +32,7 @@ def sweep(
     dask: Dask = None,
     out: Kept = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    no_plots: NoPlots = False,
 ) -> None:
     """Run a scenario at every point of a sweep, or what is missing of it, and show the table.
 

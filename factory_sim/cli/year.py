@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from factory_sim.cli.drawn import drawn
-from factory_sim.cli.options import CatalogFolder, Dask, Overrides, Seed, Workers
+from factory_sim.cli.options import (
+    CatalogFolder,
+    Dask,
+    Json,
+    NoPlots,
+    Overrides,
+    Seed,
+    Workers,
+)
 from factory_sim.cli.progress import note
 from factory_sim.cli.warned import said, say
 
@@ -75,8 +83,8 @@ def year(
             show_default=False,
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the text.")] = False,
-    no_plots: Annotated[bool, typer.Option("--no-plots", help="Draw no plots.")] = False,
+    json: Json = False,
+    no_plots: NoPlots = False,
 ) -> None:
     """Take a site through a year: tokens, energy, cost and broken promises, month by month.
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+import typer
 import yaml
 
+from factory_sim.cli.app import app
+from factory_sim.experiments.sizing.promises import PRESETS
 from factory_sim.scenario.load import override
 from tests.experiments.sweeps import SMALL
 
@@ -116,3 +119,12 @@ def test_mistakes_are_said(factory_sim_command, here):
         assert (code, out) == (2, "")
         assert said in err
     assert not (here / "sweeps").exists()
+
+
+@pytest.mark.parametrize("name", ["size", "plan", "sensitivity"])
+def test_the_help_names_every_preset(name):
+    command = typer.main.get_command(app).commands[name]
+    (slo,) = [each for each in command.params if each.name == "slo"]
+    assert slo.help.partition(": ")[2].rstrip(".").replace(" or ", ", ").split(", ") == sorted(
+        PRESETS
+    )
