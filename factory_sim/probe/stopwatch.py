@@ -22,15 +22,18 @@ Launch = Callable[[], Callable[[], float]]
 MOST_NODES = 2048
 """Calls in one CUDA graph: enough to hide the start of its replay, few enough to capture soon."""
 
-TRIAL, SLOW_S = 4, 20e-3
-"""Calls that the number in a batch is estimated from; a first one slower than this is enough."""
+TRIAL = 4
+"""Calls that the number in a batch is estimated from, after one that warms up."""
 
 
 class Stopwatch(Protocol):
     """Runs calls of a lap, one copy after the other, and tells how long they took."""
 
     def trial_s(self, lap: Lap) -> float:
-        """Return the seconds of one call, roughly, once everything is warm."""
+        """Return the seconds of one call, roughly, once everything is warm.
+
+        Always by the same number of calls: processes that reduce together would otherwise part.
+        """
 
     def batches(self, lap: Lap, calls: int) -> Launch:
         """Return how to run a batch of so many calls, again and again."""
@@ -41,8 +44,8 @@ class HostWatch:
 
     def trial_s(self, lap: Lap) -> float:
         """See `Stopwatch.trial_s`."""
-        first_s = self.batches(lap, 1)()()
-        return first_s if first_s > SLOW_S else self.batches(lap, TRIAL)()() / TRIAL
+        self.batches(lap, 1)()()
+        return self.batches(lap, TRIAL)()() / TRIAL
 
     def batches(self, lap: Lap, calls: int) -> Launch:
         """See `Stopwatch.batches`."""

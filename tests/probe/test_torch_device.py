@@ -17,7 +17,7 @@ from factory_sim.probe.collectives import NotMeasured, all_reduce
 from factory_sim.probe.device import CPU, MIB
 from factory_sim.probe.open import open_device
 from factory_sim.probe.products import product
-from factory_sim.probe.stopwatch import CudaWatch
+from factory_sim.probe.stopwatch import CudaWatch, HostWatch
 from factory_sim.probe.torch_device import TorchDevice
 
 TINY = replace(
@@ -131,6 +131,15 @@ def test_calls_go_round_the_copies(device: TorchDevice) -> None:
     seen: list[int] = []
     device.run([lambda: seen.append(0), lambda: seen.append(1)], calls=3, batches=2)
     assert seen == [0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("first_s", [0.0, 0.05])
+def test_a_trial_has_the_same_calls_however_slow_the_first(first_s: float) -> None:
+    """Processes that reduce together hang or fail when one of them reduces once more."""
+    waits_s = iter([first_s, *[0.0] * 9])
+    made: list[float] = []
+    assert HostWatch().trial_s([lambda: made.append(time.sleep(next(waits_s)))]) < 0.05
+    assert len(made) == 5
 
 
 @pytest.mark.slow
