@@ -16,7 +16,7 @@ import pytest
 import factory_sim as fs
 from factory_sim.scenario.scenario import Scenario
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 SITE = Path(__file__).parents[2] / "configs/site_100mw.yaml"
 
 

@@ -4,7 +4,7 @@ Machines are noisy and differ; the ratio of two things measured side by side hol
 taken as the least of several rounds, the two in turn. Where other work shares the cores, a run,
 which fills their caches, still slows by more than a bare timeout, by up to 40 %: time is therefore
 bounded with room above the aim, and the calls of functions, which no other work changes, closely.
-What is timed is marked slow, as those tests run one at a time.
+What is timed is marked `alone`: those tests run one at a time.
 """
 
 from __future__ import annotations
@@ -106,6 +106,7 @@ def synthetic(rate: float, requests: int, *overrides: str) -> Scenario:
     )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @needs_trace
 @timed
@@ -122,6 +123,7 @@ def test_an_hour_of_conversations_costs_few_timeouts(
     assert ratio <= (90 if overrides else 80)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @needs_trace
 @timed
@@ -139,6 +141,7 @@ def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> 
     assert ratio <= 5
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @timed
 def test_counting_without_rows_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
@@ -175,6 +178,7 @@ BUILDING = (
 )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @needs_trace
 def test_the_building_costs_little_of_a_run() -> None:
@@ -214,6 +218,7 @@ def test_few_events_a_request(overrides: tuple[str, ...]) -> None:
     assert events <= 6 * requests
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @timed
 def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixture) -> None:
@@ -231,6 +236,7 @@ def test_overload_with_preemption_costs_not_much_more(benchmark: BenchmarkFixtur
     assert ratio <= 120
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_memory_per_request_is_a_row() -> None:
     small, large = synthetic(5.0, 2_000), synthetic(5.0, 12_000)
@@ -247,6 +253,7 @@ def test_memory_per_request_is_a_row() -> None:
     assert bytes_each < 1024
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_cost_is_flat_from_ten_thousand_to_a_million_requests() -> None:
     """In calls of functions, and with room for other work on the cores in seconds, too."""

@@ -327,6 +327,7 @@ def test_load_superposes_a_trace(factor: float, copies: int, share: float) -> No
     assert arrivals.thin == pytest.approx(share)  # type: ignore[union-attr]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.skipif(not AZURE.exists(), reason="needs ../shared/data/traces/azure2023_conv.csv")
 def test_fifty_times_the_azure_hour_needs_what_trying_every_count_finds(tmp_path: Path) -> None:

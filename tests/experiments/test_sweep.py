@@ -434,6 +434,7 @@ def test_a_run_that_kills_its_worker_fails_alone_on_a_cluster(tmp_path: Path) ->
     assert index(tmp_path / "cluster") == index(tmp_path / "pool")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_two_workers_do_a_thousand_runs_in_little_more_than_half_the_time(tmp_path: Path) -> None:
     # A hundred at a time, one worker and two in turn: others take their share of the cores too.

@@ -415,6 +415,7 @@ def test_what_a_year_does_not_know_is_refused(fields: dict[str, Any], path: str)
     assert path in str(caught.value)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_year_of_8760_hours_is_quick_and_near_the_engine(tmp_path: Path) -> None:
     before = os.times()

@@ -80,6 +80,7 @@ def test_the_loads_are_light_and_heavy() -> None:
     assert any("overloaded" in case.note for case in CASES)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_cases_run_in_well_under_two_minutes() -> None:
     started = time.perf_counter()

@@ -220,6 +220,7 @@ def seconds(path: Path) -> float:
     return process_time() - start
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_chunks_are_several_times_as_fast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     n = 200_000
