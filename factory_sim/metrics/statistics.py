@@ -9,8 +9,9 @@ changes over time, such as a curtailment, is no error of anybody's.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -84,16 +85,17 @@ def busy(counts: Iterable[Floats]) -> slice | None:
 
 def half_widths(
     means: Mapping[str, Cells],
-    below: Callable[[float], Mapping[str, Floats]],
+    below: Callable[[Sequence[float]], Sequence[Mapping[str, Floats]]],
     figures: Mapping[str, float],
-    quantile: Callable[[float], float],
+    quantiles: Callable[[Sequence[float]], Sequence[float] | Floats],
 ) -> dict[str, float]:
     """Return the half widths of the 95 % intervals of the mean and the percentiles of a latency.
 
-    means: of each deployment, sums and counts. below: how many were at most so long, in cells
-    alike. figures: the mean and the percentiles; quantile: the value below which a share lies. The
-    interval of a percentile lies between the values whose shares are as far off as those below it
-    may be (Serfling, Approximation Theorems, section 2.6). What cannot be told is left out.
+    means: of each deployment, sums and counts. below: how many were at most as long as each of
+    some limits, which ascend, in cells alike. figures: the mean and the percentiles; quantiles: the
+    values below which shares lie. The interval of a percentile lies between the values whose shares
+    are as far off as those below it may be (Serfling, Approximation Theorems, section 2.6). What
+    cannot be told is left out.
     """
     held = busy(part.counts for part in means.values())
     if held is None:
@@ -101,15 +103,15 @@ def half_widths(
     counts = {name: part.counts[:, held] for name, part in means.items()}
     found = {"mean": half_width(Cells(p.sums[:, held], p.counts[:, held]) for p in means.values())}
     many = sum(each.sum() for each in counts.values())
-    for p in PERCENTILES:
-        if many * (100 - p) / 100 < LEAST * BATCHES:
-            continue
-        within = below(figures[f"p{p}"])
+    told = [p for p in PERCENTILES if many * (100 - p) / 100 >= LEAST * BATCHES]
+    shares: dict[str, tuple[float, float]] = {}
+    for p, within in zip(told, below([figures[f"p{p}"] for p in told]), strict=True):
         off = half_width(Cells(within[name][:, held], counts[name]) for name in means)
         low, high = p / 100 - off, p / 100 + off
         if low >= 0.0 and high <= 1.0:
-            found[f"p{p}"] = (quantile(high) - quantile(low)) / 2
-    return found
+            shares[f"p{p}"] = low, high
+    values = np.reshape(quantiles(list(itertools.chain(*shares.values()))), (-1, 2))
+    return found | {p: float(high - low) / 2 for p, (low, high) in zip(shares, values, strict=True)}
 
 
 def interval(values: Floats) -> tuple[float, float]:

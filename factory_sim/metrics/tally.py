@@ -6,6 +6,7 @@ A tally at the door: a stroke for every guest in the column that fits, and no gu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from operator import methodcaller
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -245,9 +246,9 @@ class Tally:
         figures = whole.describe()
         widths = half_widths(
             {name: Cells(sums[name], counts[name]) for name in counts},
-            lambda limit: cells(lambda spread: spread.within(limit)),
+            lambda limits: [cells(methodcaller("within", limit)) for limit in limits],
             figures,
-            whole.quantile,
+            lambda shares: [whole.quantile(share) for share in shares],
         )
         # The ends of a percentile's interval are values of the sketch too.
         off = {name: 0.0 if name == "mean" else ERROR * figures[name] for name in widths}

@@ -65,9 +65,9 @@ def widths_of(values: Floats, batches: np.ndarray) -> dict[str, float]:
     counts = cells(np.ones(len(values)))["d"]
     return half_widths(
         {"d": Cells(cells(values)["d"], counts)},
-        lambda limit: cells((values <= limit).astype(float)),
+        lambda limits: [cells((values <= limit).astype(float)) for limit in limits],
         describe(values),
-        lambda share: float(np.quantile(values, share)),
+        lambda shares: np.quantile(values, shares),
     )
 
 
