@@ -52,11 +52,16 @@ def as_column(keys: Sequence[tuple[int, ...]]) -> Keys:
     return np.fromiter(keys, dtype=object, count=len(keys))
 
 
-def apart(keys: Keys, copy: int, count: int) -> Keys:
-    """Return the keys of another copy of `count` keys in all, which shares none with the first."""
-    if not copy:
+def apart(keys: Keys, copy: int | NDArray[np.int64], count: int) -> Keys:
+    """Return the keys of other copies of `count` keys in all, which share none with the first.
+
+    copy: the number of the copy, 0 for the first, of all prompts or of each.
+    """
+    if np.all(copy == 0):
         return keys
-    return as_column([tuple([key + copy * count for key in prompt]) for prompt in keys])
+    later = np.broadcast_to(copy, len(keys)) * count
+    told = zip(keys, later.tolist(), strict=True)
+    return as_column([tuple([key + more for key in prompt]) for prompt, more in told])
 
 
 def count_of(keys: Keys) -> int:

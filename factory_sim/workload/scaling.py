@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count, pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from factory_sim.workload.prefixes import apart, count_of
 from factory_sim.workload.traces import Trace
 
 Floats = NDArray[np.float64]
+
+AT_ONCE = 65_536
+"""Requests of superposed copies that are put in order together."""
 
 
 def thinned(spec: WorkloadSpec, share: float) -> WorkloadSpec:
@@ -68,59 +72,102 @@ def replay(
     must last longer than an instant. Where nothing is scaled, what is yielded are parts of the
     trace's own arrays.
     """
-    whole = _pick(superpose(trace, scale.superpose, random), scale.thin, random)
-    if scale.speedup != 1.0:
-        whole = whole._replace(arrival_s=whole.arrival_s / scale.speedup)
-    round_s = period(trace.arrival_s) / scale.speedup
-    sessions = int(whole.session.max(initial=-1)) + 1
-    keys = 0 if whole.hashes is None or not scale.loop else count_of(whole.hashes)
-    left = scale.requests
+    left = math.inf if scale.requests is None else scale.requests
     held: list[Trace] = []
     room = block
-    for turn in count() if scale.loop else range(1):
-        late_s = turn * round_s
-        n = bisect_left(whole.arrival_s, duration_s, key=lambda time_s: time_s + late_s)
-        n = n if left is None else min(n, left)
-        left = None if left is None else left - n
+    for part in _rounds(trace, scale, random):
+        n = int(min(bisect_left(part.arrival_s, duration_s), left))
+        left -= n
         first = 0
         while first < n:
-            part = _cut(whole, first, min(first + room, n))
-            held.append(
-                _copy(part, turn, part.arrival_s + late_s, sessions, keys) if turn else part
-            )
-            first += len(part.prompt)
-            room -= len(part.prompt)
+            held.append(_cut(part, first, min(first + room, n)))
+            first += len(held[-1].prompt)
+            room -= len(held[-1].prompt)
             if not room:
                 yield _join(held)
                 held, room = [], block
-        if n < len(whole.prompt) or not n:
+        if n < len(part.prompt):
             break
     if held:
         yield _join(held)
 
 
-def superpose(trace: Trace, copies: int, random: Generator) -> Trace:
-    """Return `copies` of the trace together, each but the first rotated by a random offset."""
+def _rounds(trace: Trace, scale: TraceArrivals, random: Generator) -> Iterator[Trace]:
+    """Yield what replays of a trace consist of, once or, to loop, again and again."""
+    parts = _pick(trace, scale.superpose, scale.thin, random)
+    if scale.speedup != 1.0:
+        parts = (part._replace(arrival_s=part.arrival_s / scale.speedup) for part in parts)
+    if not scale.loop:
+        yield from parts
+        return
+    whole = [part for part in parts if len(part.prompt)]
+    round_s = period(trace.arrival_s) / scale.speedup
+    sessions = max((_sessions(part) for part in whole), default=0)
+    keys = max((count_of(part.hashes) for part in whole if part.hashes is not None), default=0)
+    yield from whole
+    for turn in count(1) if whole else ():
+        for part in whole:
+            yield _copy(part, turn, part.arrival_s + turn * round_s, sessions, keys)
+
+
+def _pick(trace: Trace, copies: int, share: float, random: Generator) -> Iterator[Trace]:
+    """Yield a share of the sessions (of the requests without one) of superposed copies.
+
+    The same for a seed: a smaller share picks from what a larger one would have picked.
+    """
+    parts = superpose(trace, copies, random)
+    if share >= 1.0:
+        yield from parts
+        return
+    first = next(parts)  # for it, offsets are drawn
+    by_session = random.random(copies * _sessions(trace) + 1)
+    for part in chain([first], parts):
+        by_request = random.random(len(part.session))
+        lot = np.where(part.session < 0, by_request, by_session[part.session])
+        yield _take(part, np.flatnonzero(lot < share))
+
+
+def superpose(trace: Trace, copies: int, random: Generator) -> Iterator[Trace]:
+    """Yield `copies` of the trace together, each but the first rotated by a random offset.
+
+    In parts of about `AT_ONCE` requests, so that they never are in memory all at once.
+    """
     if copies == 1:
-        return trace
+        yield trace
+        return
     round_s = period(trace.arrival_s)
-    offsets = random.random(copies - 1) * round_s
-    sessions = int(trace.session.max(initial=-1)) + 1
+    offsets = np.concatenate([[0.0], random.random(copies - 1) * round_s])
+    sessions = _sessions(trace)
     keys = 0 if trace.hashes is None else count_of(trace.hashes)
-    parts = [trace]
-    for copy, offset in enumerate(offsets, start=1):
-        later = trace.arrival_s + offset
+    edges = np.linspace(0.0, round_s, 1 + math.ceil(copies * len(trace.prompt) / AT_ONCE))
+    edges[0], edges[-1] = -np.inf, np.inf
+    for start_s, end_s in pairwise(edges):
+        # Of each copy, those that have not been moved round the end, then those that have; and one
+        # more at each side, as their times are known to the last digit only once they are computed.
+        moved_s = np.stack([offsets, offsets - round_s], axis=1).ravel()
+        low = np.maximum(np.searchsorted(trace.arrival_s, start_s - moved_s) - 1, 0)
+        high = np.minimum(np.searchsorted(trace.arrival_s, end_s - moved_s) + 1, len(trace.prompt))
+        many = high - low
+        rows = np.arange(many.sum()) + np.repeat(low - (np.cumsum(many) - many), many)
+        span = np.repeat(np.arange(2 * copies), many)
+        copy, round_the_end = span // 2, span % 2 == 1
+        later = trace.arrival_s[rows] + offsets[copy]
+        beyond = later >= round_s
         # One comparison, not a modulo, which would blur the times of the trace.
-        arrival_s = np.where(later < round_s, later, later - round_s)
-        parts.append(_copy(trace, copy, arrival_s, sessions, keys))
-    order = np.argsort(np.concatenate([part.arrival_s for part in parts]), kind="stable")
-    return _join(parts, order)
+        arrival_s = np.where(beyond, later - round_s, later)
+        here = (arrival_s >= start_s) & (arrival_s < end_s) & (beyond == round_the_end)
+        order = np.flatnonzero(here)
+        order = order[np.argsort(arrival_s[order], kind="stable")]
+        part = _take(trace, rows[order])
+        yield _copy(part, copy[order], arrival_s[order], sessions, keys)
 
 
-def _copy(trace: Trace, copy: int, arrival_s: Floats, sessions: int, keys: int) -> Trace:
+def _copy(
+    trace: Trace, copy: int | NDArray[np.int64], arrival_s: Floats, sessions: int, keys: int
+) -> Trace:
     """Return others who talk alike at other times: with sessions and hashes of their own.
 
-    sessions, keys: how many of them each copy has.
+    copy: whose, of all or of each request. sessions, keys: how many of them each copy has.
     """
     return trace._replace(
         arrival_s=arrival_s,
@@ -129,18 +176,8 @@ def _copy(trace: Trace, copy: int, arrival_s: Floats, sessions: int, keys: int) 
     )
 
 
-def _pick(trace: Trace, share: float, random: Generator) -> Trace:
-    """Return a share of the sessions (of the requests without one), the same for a seed.
-
-    A smaller share picks from what a larger one would have picked.
-    """
-    if share >= 1.0:
-        return trace
-    sessions = int(trace.session.max(initial=-1)) + 1
-    by_session = random.random(sessions + 1)
-    by_request = random.random(len(trace.session))
-    lot = np.where(trace.session < 0, by_request, by_session[trace.session])
-    return _take(trace, np.flatnonzero(lot < share))
+def _sessions(trace: Trace) -> int:
+    return int(trace.session.max(initial=-1)) + 1
 
 
 def _take(trace: Trace, rows: NDArray[np.intp]) -> Trace:
@@ -151,8 +188,8 @@ def _cut(trace: Trace, first: int, end: int) -> Trace:
     return Trace(*(None if column is None else column[first:end] for column in trace))  # type: ignore[arg-type]
 
 
-def _join(parts: list[Trace], order: NDArray[np.intp] | slice = slice(None)) -> Trace:
+def _join(parts: list[Trace]) -> Trace:
     if len(parts) == 1:
         return parts[0]
     columns = zip(*parts, strict=True)
-    return Trace(*(None if c[0] is None else np.concatenate(c)[order] for c in columns))  # type: ignore[arg-type]
+    return Trace(*(None if c[0] is None else np.concatenate(c) for c in columns))  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
@@ -36,6 +37,15 @@ def arrivals(blocks: Iterator[Block], stream: Stream) -> Iterator[np.ndarray]:
         yield rows
 
 
+def ahead(items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the same arrays, each made by another thread while the one before is served."""
+    with ThreadPoolExecutor(1) as helper:
+        coming = helper.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = helper.submit(next, items, None)
+            yield item
+
+
 class CompiledGateway(Gateway):
     """Routes and serves the requests of `desk`, whose replicas are those with these GPUs.
 
@@ -55,7 +65,7 @@ class CompiledGateway(Gateway):
     def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
         """Let the requests of a stream come here."""
         whole = cast(Stream, stream)
-        self.desk.feed(whole, arrivals(blocks, whole))
+        self.desk.feed(whole, ahead(arrivals(blocks, whole)))
         return True
 
     @property
