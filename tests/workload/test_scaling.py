@@ -11,6 +11,7 @@ from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
 from factory_sim.scenario.workload import TraceArrivals
+from factory_sim.workload import scaling
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_reports
 from factory_sim.workload.traces import Trace, read_trace
@@ -137,6 +138,38 @@ def test_superposed_copies_are_the_trace_rotated(tiny: Path) -> None:
     original = [t for t in (0.0, 0.5, 2.0, 3.0) if t in found.arrival_s]
     assert original == [0.0, 0.5, 2.0, 3.0]
     assert replayed(tiny, superpose=3, seed=2).arrival_s.tolist() != found.arrival_s.tolist()
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    times=st.lists(st.integers(0, 12).map(lambda n: n / 4) | st.floats(0.0, 3.0), min_size=1),
+    people=st.integers(1, 3),
+    copies=st.integers(1, 7),
+    at_once=st.integers(1, 30),
+    seed=st.integers(0, 9),
+    scale=st.fixed_dictionaries({}, optional={"thin": st.just(0.4), "loop": st.just(True)}),
+)
+def test_copies_are_the_same_however_many_are_put_in_order_at_once(
+    times: list[float], people: int, copies: int, at_once: int, seed: int, scale: dict[str, Any]
+) -> None:
+    arrival_s = np.sort(times) - min(times)
+    numbers = np.arange(len(times))
+    trace = Trace(arrival_s, numbers + 1, numbers + 1, None, numbers % people - 1, None)
+    if not arrival_s[-1] > 0.0:
+        scale.pop("loop", None)
+    spec = TraceArrivals(process="trace", path="t", superpose=copies, **scale)
+
+    def of(many: int) -> list[list[Any]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scaling, "AT_ONCE", many)
+            parts = list(replay(trace, spec, 20.0, np.random.default_rng(seed), 1000))
+        return [[c for part in parts for c in part[column].tolist()] for column in (0, 1, 4)]
+
+    found = of(at_once)
+    assert found == of(10_000)
+    assert found[0] == sorted(found[0])
+    if not scale:
+        assert sorted(found[1]) == sorted((numbers + 1).tolist() * copies)
 
 
 def test_thinning_keeps_whole_sessions(tmp_path: Path) -> None:
