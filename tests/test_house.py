@@ -191,7 +191,7 @@ def test_every_figure_of_the_catalogue_has_a_kind_and_a_source() -> None:
     assert bare == []
 
 
-SWEEPS = {"sweep_example"}
+SWEEPS = {"load_sweep", "sweep_example"}
 """Files beside the scenarios that are sweeps over one."""
 
 

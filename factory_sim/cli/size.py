@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from factory_sim.cli.drawn import drawn
 from factory_sim.cli.options import (
     CatalogFolder,
     Dask,
     Json,
     Kept,
+    NoPlots,
     Overrides,
     Precision,
     Scenario,
@@ -60,6 +63,7 @@ def size(
         ),
     ] = None,
     json: Json = False,
+    no_plots: NoPlots = False,
 ) -> None:
     """Find the fewest replicas for a traffic, or the most traffic for a site; say what binds.
 
@@ -89,10 +93,18 @@ def size(
             out,
             None if progress is None else lambda n, size: progress(f"size {n + 1}: {size:,.4g}"),
         )
+    folder = FOLDER if out is None else out
+    pictures = []
+    if not no_plots:
+        from factory_sim.report.plots.sizes import plots_of
+
+        pictures = drawn(folder, partial(plots_of, sized))
     about = f"{given.name}: what fits its {aim.value}"
     scenario_of = sized.scenario or {}
-    told = Answer(f"Size of {given.name}", about, list(blocks(sized)), [], scenario_of, said())
-    say(keep(told, FOLDER if out is None else out))
+    told = Answer(
+        f"Size of {given.name}", about, list(blocks(sized)), pictures, scenario_of, said()
+    )
+    say(keep(told, folder))
     if json:
         sys.stdout.write(to_json(document(sized)))
     else:

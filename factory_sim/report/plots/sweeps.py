@@ -1,7 +1,8 @@
 """How does a figure move with what a sweep moves? One plot for each metric.
 
 Along one axis: a line with its 95 % interval. Over two: a heat map. Over more, or where points are
-sampled: a panel for each axis, with a mark for each point.
+sampled: a panel for each axis, with a mark for each point. Along one axis of numbers also where
+requests spend their time, of runs that have a board of stations.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from factory_sim.experiments.runs.store import Store
+from factory_sim.experiments.runs.task import from_parquet
 from factory_sim.experiments.sweep.run import Swept
 from factory_sim.experiments.sweep.table import HALF_WIDTH
-from factory_sim.report.plots import style
+from factory_sim.report.plots import stations, style
 from factory_sim.report.sweep import LABELS, places, short
 from factory_sim.report.text import number
 
@@ -40,11 +43,29 @@ _LOG_FROM = 30.0
 
 
 def plots_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
-    """Return a plot of each metric that is drawn, by its name."""
+    """Return a plot of each metric that is drawn, by its name; and one of stations."""
     points = swept.points
     asked = swept.metrics if "metrics" in swept.sweep.model_fields_set else _USUAL
     known = [name for name in asked if name in points and points[name].notna().any()]
-    return {metric: partial(draw, swept, points, metric) for metric in known[:_MOST]}
+    found = {metric: partial(draw, swept, points, metric) for metric in known[:_MOST]}
+    return found | stations_of(swept)
+
+
+def stations_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
+    """Return the plot of stations along the one axis of a sweep, if it is one of numbers."""
+    if swept.sweep.design != "grid" or len(swept.axes) > 1:
+        return {}
+    axis = swept.fields[0]
+    done = swept.runs[swept.runs["status"] == "done"]
+    if not pd.api.types.is_numeric_dtype(done[axis]):
+        return {}
+    kept = Store(swept.folder)
+    levels = stations.levels(
+        (at, [from_parquet(kept.path(key).read_bytes()) for key in done["run"][done[axis] == at]])
+        for at in done[axis].unique().tolist()
+    )
+    name = short(axis, swept.fields)
+    return {"stations": partial(stations.draw, levels, axis, name)} if len(levels) > 1 else {}
 
 
 def draw(swept: Swept, points: pd.DataFrame, metric: str) -> Figure:
