@@ -24,5 +24,5 @@ def report(
     from factory_sim.report.page.write import write_page
 
     with warnings_on_stderr():
-        write_page(runs, out)
-    print(f"report: {out}")
+        beside = write_page(runs, out)
+    print(f"report: {out}" + ("" if beside is None else f", its plots: {beside}"))

@@ -6,7 +6,7 @@ that a run does not have takes no line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -149,13 +149,21 @@ def _latency(summary: Figures, record: Figures) -> Iterator[Block]:
             rows.append([LATENCIES[key], *figures, *margins])
         yield Table(rows)
         if sure:
-            yield Entry("±", "half width of the 95 % confidence interval")
+            yield Entry("±", f"half width of the 95 % confidence interval{_blanks(rows)}")
         error = record.get("recording", {}).get("quantile_error")
         if error is not None:
             yield Entry("percentiles", f"within {100 * error:g} % of their value, of all requests")
     if "interactivity_tokens_per_s_per_user" in summary:
         speed = number(summary["interactivity_tokens_per_s_per_user"])
         yield Entry("a user receives", f"{speed} tokens/s (1 / median time per output token)")
+
+
+def _blanks(rows: Sequence[Sequence[str]]) -> str:
+    """Return why margins of a latency table are blank, and what fills them; nothing if none is."""
+    sought = {LATENCIES[key] for key in ("ttft", "tpot", "e2e")}
+    blank = {label for label, *cells in rows[1:] if "" in cells}
+    few = "; blank: too few are so long, raise `duration`" * bool(blank & sought)
+    return few + "; only of TTFT, TPOT and E2E" * bool(blank - sought)
 
 
 def _promises(summary: Figures) -> Iterator[Block]:

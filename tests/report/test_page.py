@@ -6,6 +6,8 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -116,7 +118,7 @@ def test_it_needs_no_network_no_script_and_no_other_file(told: Document) -> None
 @pytest.mark.usefixtures("few")
 def test_the_same_run_gives_the_same_page(run: SavedRun) -> None:
     assert html(document([run])) == html(document([run]))
-    assert markdown(document([run])) == markdown(document([run]))
+    assert markdown(document([run]), "files") == markdown(document([run]), "files")
 
 
 def test_every_assumption_has_its_kind_and_its_source(told: Document) -> None:
@@ -125,7 +127,7 @@ def test_every_assumption_has_its_kind_and_its_source(told: Document) -> None:
     (tdp,) = only.assumptions["accelerator h100-sxm"]
     assert (tdp.figure, tdp.value, tdp.kind) == ("tdp", "700 W", "datasheet")
     assert only.sources[tdp.source - 1] == "NVIDIA H100 datasheet"
-    for text in (Page(html(told)).text, markdown(told)):
+    for text in (Page(html(told)).text, markdown(told, "files")):
         assert "NVIDIA H100 datasheet" in text and "2 ms" in text
 
 
@@ -137,7 +139,7 @@ def test_what_users_have_named_is_shown_and_never_run(run: SavedRun) -> None:
     text = html(document([named]))
     assert "<script" not in text and "&lt;script&gt;" in text
     assert "script" not in Page(text).tags
-    assert "\\<script\\>" in markdown(document([named])).splitlines()[0]
+    assert "\\<script\\>" in markdown(document([named]), "files").splitlines()[0]
 
 
 @pytest.mark.usefixtures("few")
@@ -152,7 +154,7 @@ def test_several_runs_stand_side_by_side(run: SavedRun) -> None:
     assert {label for label in rows if label} <= {label for _, label in COMPARED} | {"what binds"}
     page = Page(html(both))
     assert len(page.ids) == len(set(page.ids))
-    assert "Side by side" in markdown(both)
+    assert "Side by side" in markdown(both, "files")
 
 
 @pytest.mark.usefixtures("few")
@@ -161,6 +163,30 @@ def test_a_page_is_written_as_its_ending_says(saved: Path, tmp_path: Path) -> No
     write_page([saved], tmp_path / "new" / "r.md")
     assert (tmp_path / "new" / "r.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "new" / "r.md").read_text().startswith("# synthetic\n")
+
+
+@pytest.mark.usefixtures("few")
+def test_markdown_shows_plots_from_files_beside_it(saved: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # again over itself
+        assert write_page([saved, saved], tmp_path / "my run.md") == tmp_path / "my run_files"
+    text = (tmp_path / "my run.md").read_text()
+    shown = re.findall(r"^!\[(.+)\]\((.+)\)$", text, flags=re.MULTILINE)
+    assert [unquote(path) for _, path in shown] == [
+        f"my run_files/r{place}-gpu_time.svg" for place in (0, 1)
+    ]
+    assert all("Where" in words for words, _ in shown)
+    for _, path in shown:
+        ElementTree.fromstring((tmp_path / unquote(path)).read_text())
+    assert len(list((tmp_path / "my run_files").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("few")
+def test_markdown_replaces_nothing_but_plots(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "r_files").mkdir()
+    (tmp_path / "r_files" / "thesis.docx").write_text("")
+    with pytest.raises(InputError, match="has other things in it; name the report otherwise"):
+        write_page([saved], tmp_path / "r.md")
+    assert (tmp_path / "r_files" / "thesis.docx").exists() and not (tmp_path / "r.md").exists()
 
 
 @pytest.mark.usefixtures("few")

@@ -1,27 +1,44 @@
-"""A document as Markdown, for a wiki or a pull request: the same words, pictures left to HTML."""
+"""A document as Markdown, for a wiki or a pull request: the same words, pictures beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
 from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.page.document import Document, Told
+from factory_sim.report.page.picture import Picture
 
 _SPECIAL = str.maketrans({char: f"\\{char}" for char in "\\`*_[]<>|#"})
 
 
-def markdown(document: Document) -> str:
-    """Return the text of the file. Of a plot it has the question and what it shows."""
+def markdown(document: Document, folder: str) -> str:
+    """Return the text of the file. folder: of its pictures, as `pictures` names them; a plot has
+    its question and what it shows as alternative text too."""
     lines = [f"# {_safe(document.title)}", ""]
     if document.compared is not None:
         lines += ["## Side by side", "", "In brackets: the difference to the first.", ""]
         lines += _blocks([document.compared])
     for run in document.runs:
-        lines += _run(run, len(document.runs) > 1)
+        lines += _run(run, len(document.runs) > 1, quote(folder))
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _run(run: Told, several: bool) -> Iterator[str]:
+def pictures(document: Document) -> dict[str, str]:
+    """Return every picture of a document as SVG, by the name of its file."""
+    return {
+        _file(run, picture): picture.svg
+        for run in document.runs
+        for chapter in run.chapters
+        for picture in chapter.pictures
+    }
+
+
+def _file(run: Told, picture: Picture) -> str:
+    return f"{run.page}-{picture.name}.svg"
+
+
+def _run(run: Told, several: bool, folder: str) -> Iterator[str]:
     if several:
         yield from (f"## {_safe(run.name)}", "")
     yield from (_safe(run.about), "")
@@ -34,7 +51,9 @@ def _run(run: Told, several: bool) -> Iterator[str]:
     for chapter in run.chapters:
         yield from ("", f"## {chapter.heading}", "")
         for picture in chapter.pictures:
-            yield from (f"**{_safe(picture.question)}** {_safe(picture.answer)}", "")
+            question, answer = _safe(picture.question), _safe(picture.answer)
+            yield from (f"**{question}** {answer}", "")
+            yield from (f"![{question} {answer}]({folder}/{quote(_file(run, picture))})", "")
         for part in chapter.parts:
             yield from (f"### {_safe(part.heading)}", "") if part.heading else ()
             yield from _blocks(part.blocks)

@@ -1,20 +1,21 @@
-"""Writing a report: HTML, Markdown, or PDF where a browser is at hand."""
+"""Writing a report: HTML, Markdown with its plots beside it, or PDF where a browser is at hand."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from factory_sim.atomic import replacing
 from factory_sim.errors import InputError, Problem
 from factory_sim.report.file import check_file, write_file
 from factory_sim.report.folder import read
 from factory_sim.report.page.answer import FILE, Answer, read_answer
-from factory_sim.report.page.document import document
+from factory_sim.report.page.document import Document, document
 from factory_sim.report.page.html import html
-from factory_sim.report.page.markdown import markdown
+from factory_sim.report.page.markdown import markdown, pictures
 from factory_sim.report.saved import SavedRun
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -24,25 +25,54 @@ PATIENCE_S = 120.0
 """For which a browser may print."""
 
 
-def write_page(runs: Sequence[Path], out: Path) -> None:
+def write_page(runs: Sequence[Path], out: Path) -> Path | None:
     """Write the report of folders as `out`, as its ending says: .html, .md or .pdf.
 
-    Each holds a run, or what many runs came to.
+    Each holds a run, or what many runs came to. Returns the folder of its pictures, where they are
+    files beside it: `report_files` of `report.md`.
 
     Raises InputError for a folder that is no run, another ending, a PDF without a browser, or a
     file that cannot be written.
     """
-    formats: dict[str, Callable[[], bytes]] = {
-        ".html": lambda: html(document(saved)).encode(),
-        ".md": lambda: markdown(document(saved)).encode(),
-        ".pdf": lambda: _pdf(html(document(saved))),
+    beside = out.with_name(f"{out.stem}_files")
+    formats: dict[str, Callable[[Document], bytes]] = {
+        ".html": lambda told: html(told).encode(),
+        ".md": lambda told: markdown(told, beside.name).encode(),
+        ".pdf": lambda told: _pdf(html(told)),
     }
     if out.suffix not in formats:
         known = ", ".join(formats)
         raise InputError(Problem("--out", f"{out} must end in one of {known}"))
     check_file(out, "--out")
-    saved = [_read(folder) for folder in runs]
-    write_file(out, formats[out.suffix](), "--out")
+    if out.suffix == ".md":
+        _check_pictures(beside)
+    told = document([_read(folder) for folder in runs])
+    content = formats[out.suffix](told)
+    drawn = pictures(told) if out.suffix == ".md" else {}
+    if drawn:
+        _write_pictures(beside, drawn)
+    write_file(out, content, "--out")
+    return beside if drawn else None
+
+
+def _check_pictures(folder: Path) -> None:
+    """Raise InputError for a folder that holds what is not ours to replace."""
+    if folder.exists() and not (
+        folder.is_dir() and all(each.suffix == ".svg" for each in folder.iterdir())
+    ):
+        said = "would hold the plots, but has other things in it; name the report otherwise"
+        raise InputError(Problem("--out", f"{folder} {said}"))
+
+
+def _write_pictures(folder: Path, drawn: Mapping[str, str]) -> None:
+    """Write the pictures as the whole of a folder, at once."""
+    try:
+        with replacing(folder) as place:
+            for name, svg in drawn.items():
+                (place / name).write_text(svg, encoding="utf-8")
+    except OSError as error:
+        said = f"{folder} cannot be written: {error.strerror or error}"
+        raise InputError(Problem("--out", said)) from None
 
 
 def _read(folder: Path) -> SavedRun | Answer:
