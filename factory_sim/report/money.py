@@ -104,6 +104,10 @@ def _sales(summary: Figures) -> Iterator[Block]:
         yield Entry("one more MW", f"of the same earns {one} a year after electricity")
         hour = number(summary["downtime_usd_per_h"])
         yield Entry("an hour of downtime", f"loses {hour} USD")
+    if "revenue_usd_per_h_held_back_by_cap" in summary:
+        held = number(summary["revenue_usd_per_h_held_back_by_cap"])
+        told = f"up to {held} USD/h of sales: an estimate, of the time that lower clocks took"
+        yield Entry("held back by the cap", told)
 
 
 def _millions(usd: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from factory_sim.experiments.sensitivity.levers import LEVERS
-from factory_sim.experiments.sensitivity.run import GOODPUT, TRAFFIC, Sensed
+from factory_sim.experiments.sensitivity.run import GOODPUT, TRAFFIC, WORTH, Sensed
 from factory_sim.report.layout import Block, Entry, Table
 from factory_sim.report.sweep import records
 from factory_sim.report.text import number, percent
@@ -39,6 +39,7 @@ def blocks(sensed: Sensed) -> Iterator[Block]:
         yield Entry("bottleneck", _bottleneck(levers, column, float(base[column])))
     else:
         yield "What would move latency and energy at the traffic that is given"
+    yield from _megawatt(levers)
     yield Table(list(_rows(sensed)))
     if sensed.at_capacity:
         yield Entry(
@@ -100,6 +101,29 @@ def _bottleneck(levers: pd.DataFrame, column: str, given: float) -> str:
         one = str(first["unit"]).removesuffix("s") if first["unit"] in _WHOLE else first["unit"]
         told += f", {number(per)} output tokens/s for one more {one}"
     return told
+
+
+def _megawatt(levers: pd.DataFrame) -> Iterator[Block]:
+    """Yield what one more MW at the meter earns, where the site has costs and prices."""
+    where = {
+        f"capacity.{WORTH}": "at the most traffic that keeps every promise",
+        f"traffic.{WORTH}": "at the traffic that is given",
+    }
+    for _, row in levers[levers["lever"] == "grid_limit"].iterrows():
+        told = [
+            f"{_yearly(float(row[column]), float(row[f'{column}.half_width']))} {at}"
+            for column, at in where.items()
+            if column in row
+        ]
+        if told:
+            filled = "profit, after all costs of what it brings"
+            yield Entry("one more MW", f"{', '.join(told)}: {filled}")
+
+
+def _yearly(usd: float, half_width: float) -> str:
+    """Return dollars of a year in millions, with their sign and interval."""
+    sure = "" if isnan(half_width) else f" ± {number(half_width / 1e6)}"
+    return f"{'-' if usd < 0.0 else '+'}{number(abs(usd) / 1e6)}{sure} MUSD a year"
 
 
 def _rows(sensed: Sensed) -> Iterator[list[str]]:

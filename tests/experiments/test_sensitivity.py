@@ -16,12 +16,22 @@ from factory_sim.experiments.runs.store import Store
 from factory_sim.experiments.runs.task import task_of
 from factory_sim.experiments.sensitivity.forms import length, plus, signal, times
 from factory_sim.experiments.sensitivity.levers import LEVERS
-from factory_sim.experiments.sensitivity.run import BASE, GOODPUT, Sensed, _changes, run_sensitivity
+from factory_sim.experiments.sensitivity.run import (
+    BASE,
+    GOODPUT,
+    PROFIT,
+    WORTH,
+    Sensed,
+    _changes,
+    run_sensitivity,
+)
 from factory_sim.experiments.sizing.carried import Carried, Ladder, carried
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.sizing.questions import Cap
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import fleets_of, lay_out_sites
+from factory_sim.report.layout import Entry
+from factory_sim.report.sensitivity import blocks
 from factory_sim.scenario.load import plain
 from factory_sim.scenario.scenario import Scenario
 from tests.experiments.sweeps import Counting
@@ -158,6 +168,34 @@ def test_pairs_share_their_chance(tmp_path: Path) -> None:
     # The largest first.
     sizes = found[f"{column}.difference"].abs().tolist()[1:]
     assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_megawatt_is_worth_the_profit_that_it_brings(tmp_path: Path) -> None:
+    """Racks are counted: more of the limit lets clocks rise, and costs only what they draw."""
+    given = scenario(
+        duration="5 s",
+        site={"grid_limit": "15 kW", "pue": 1.25, "price": "0.1 USD/kWh"},
+        racks=[{"system": "dgx-h100", "count": 1, "servers_per_rack": 2}],
+        provisioning={"oversubscribe": 2.0},
+        deployments__d={
+            "model": "llama-3.1-8b",
+            "replicas": "fill",
+            "slo": {"tpot": "15 ms", "percentile": 90},
+        },
+        workload__w__arrivals__rate="100 /s",
+        workload__w__lengths={"prompt": 4000, "output": 200},
+        costs={"rent": "1 USD/h"},
+        prices={"input": "1 USD/Mtoken", "output": "1 USD/Mtoken"},
+    )
+    found = sensed(tmp_path, given=given, levers=["grid_limit"], replications=2)
+    row = found.table.iloc[1]
+    gained = row[f"capacity.{PROFIT}.difference"]
+    assert gained > 0.0
+    # 1.5 kW more, by the year: 8,766 hours.
+    assert row[f"capacity.{WORTH}"] == pytest.approx(gained * 8766.0 / 0.0015)
+    told = next(block for block in blocks(found) if getattr(block, "label", "") == "one more MW")
+    assert isinstance(told, Entry) and told.text.startswith("+")
+    assert "MUSD a year at the most traffic that keeps every promise" in told.text
 
 
 @pytest.mark.slow

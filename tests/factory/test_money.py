@@ -88,6 +88,15 @@ def test_revenue_is_conserved_and_profit_is_the_rest(priced: dict[str, Any]) -> 
     assert priced["profit_usd_per_mw_year"] == pytest.approx(a_year, rel=1e-12)
 
 
+def test_what_a_cap_holds_back_would_earn_as_the_rest_does(priced: dict[str, Any]) -> None:
+    key = "revenue_usd_per_h_held_back_by_cap"
+    assert key not in priced
+    capped = summary(site__grid_limit="4 kW", provisioning={"oversubscribe": 5.0})
+    share = capped["output_tokens_per_s_held_back_by_cap"] / capped["output_tokens_per_s"]
+    assert share > 0.01
+    assert capped[key] == pytest.approx(share * capped["revenue_usd_per_h"], rel=1e-12)
+
+
 def test_tokens_cost_what_gpu_hours_do_over_what_they_make(priced: dict[str, Any]) -> None:
     for of in ("total", "output"):
         rate = priced[f"{of}_tokens_per_s_per_gpu"]

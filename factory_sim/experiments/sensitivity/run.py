@@ -23,6 +23,7 @@ import yaml
 
 from factory_sim.atomic import write
 from factory_sim.catalog.files import user_folder
+from factory_sim.economics.capital import HOUR_S, YEAR_S
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.runs.crews import Crew, crew_of
 from factory_sim.experiments.runs.gather import Progress, gather
@@ -47,10 +48,15 @@ BASE = "as given"
 """What the site without a change is called."""
 
 GOODPUT = "goodput_output_tokens_per_s"
+PROFIT = "profit_usd_per_h"
+WORTH = "usd_per_year_per_unit"
+"""Profit of a year, for one more of what is moved."""
+
 _BOTH = (
     "energy_per_output_token_j",
     "usd_per_million_output_tokens",
     "gco2_per_million_output_tokens",
+    PROFIT,
 )
 CAPACITY = (GOODPUT, "load", *_BOTH)
 TRAFFIC = (GOODPUT, "ttft_ms.p99", "tpot_ms.p99", "grid_power_mw.mean", "gpus", *_BOTH)
@@ -96,7 +102,8 @@ def sensitivity(
     Columns: lever (the first row is `as given`), title, before, after, unit, contrary (surely worse
     where better was expected); of every figure its mean, `.difference` to the first row and the
     `.half_width` of its 95 % interval, of `capacity.` and of `traffic.`;
-    `capacity.tokens_per_s_per_unit`: goodput for one more of the unit.
+    `capacity.tokens_per_s_per_unit`: goodput for one more of the unit; with costs and prices, of
+    both, `usd_per_year_per_unit` and its half width: profit of a year for one more of it.
     Raises InputError for a scenario that cannot be run, or that carries nothing.
     """
     given = scenario if isinstance(scenario, Scenario) else load(scenario)
@@ -330,6 +337,11 @@ def _rows(
             for figure in figures:
                 if where in found:
                     row |= _compared(f"{where}.{figure}", figure, name, found[where])
+            profit = f"{where}.{PROFIT}"
+            if change is not None and profit in row:
+                yearly = YEAR_S / HOUR_S / (change.after - change.before)
+                row[f"{where}.{WORTH}"] = row[f"{profit}.difference"] * yearly
+                row[f"{where}.{WORTH}.half_width"] = row[f"{profit}.half_width"] * abs(yearly)
         if change is not None and "capacity" in found:
             difference = row[f"capacity.{GOODPUT}.difference"]
             surely = abs(difference) > row[f"capacity.{GOODPUT}.half_width"]

@@ -38,6 +38,7 @@ def with_money(
             served[name] = _deployment(pools, own, answers.of([name]), tariffs, pace)
     sites = [_site(*each, served) for each in zip(premises, books, strict=True)]
     told = summary | _of_all(scenario, premises, sites, books)
+    told |= _held_back(told)
     gpus = {name: part["gpus"] for name, part in summary["deployments"].items()}
     keys = {name: part.told(seconds, gpus[name]) for name, part in served.items()}
     told["deployments"] = _with(summary["deployments"], keys)
@@ -163,6 +164,15 @@ def _of_all(
         seed = scenario.seed
         told["cost_band"] = band(whole.bill, whole.earned_usd, ranges, seed, known, mw_years)
     return told
+
+
+def _held_back(told: Summary) -> Summary:
+    """Return what the tokens would have earned that the cap held back: as they do, an estimate."""
+    held = told.get("output_tokens_per_s_held_back_by_cap")
+    if not held or "revenue_usd_per_h" not in told:
+        return {}
+    each = told["revenue_usd_per_h"] / told["output_tokens_per_s"]
+    return {"revenue_usd_per_h_held_back_by_cap": each * held}
 
 
 def _worn(kilograms: float, tokens: Tokens) -> Summary:
