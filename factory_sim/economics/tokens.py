@@ -18,7 +18,7 @@ MILLION = 1e6
 class Tokens(NamedTuple):
     """Tokens served. input: of prompts, those found in the prefix cache (cached) with them.
 
-    prompt_share: of what the GPUs did, the share that prompts took.
+    prompt_share: of the joules of the GPU boards, the share that prompts took.
     """
 
     input: float = 0.0

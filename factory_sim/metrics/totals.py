@@ -12,7 +12,8 @@ class Totals(NamedTuple):
     compute_s to host_s are at the reference clock; throttled_s is the extra time of a lower
     clock; kv_full_s is the time of decode steps run while work waited for KV blocks, and is
     then in no other cause. Causes add up to busy_s. energy_j is without idle time; prefill_j is the
-    part of it that went into steps with prompt chunks. sequence_s: sequences in the step times
+    part of it that went into steps with prompt chunks, prompt_j what of these was the prompts', by
+    time (`prompts_share`). sequence_s: sequences in the step times
     its duration, for the mean batch. heated_s: the part of throttled_s that heat demanded. down_s,
     loading_s: not busy, because something had failed, or because weights were on their way;
     dark_s: the part of them without power. transfer_s: not busy, for want of a KV cache on its way
@@ -35,6 +36,7 @@ class Totals(NamedTuple):
     output_tokens: float = 0.0
     sequence_s: float = 0.0
     prefill_j: float = 0.0
+    prompt_j: float = 0.0
     heated_s: float = 0.0
     down_s: float = 0.0
     loading_s: float = 0.0

@@ -326,7 +326,10 @@ def test_requests_of_classes_and_of_few_replicas_for_many_are_served() -> None:
     given["classes"] = {"paid": {"price": {"input": "1 USD/Mtoken", "output": "2 USD/Mtoken"}}}
     given["workload"]["w"]["class"] = "paid"
     given["workload"]["w"]["arrivals"]["rate"] = "160 /s"
-    assert_same(validate(Scenario, given))
+    given["site"]["price"] = "0.1 USD/kWh"
+    given["costs"] = "us-2025"  # split by whom the joules of a step were for
+    found = assert_same(validate(Scenario, given)).summary
+    assert found["usd_per_million_by_kind"]["input"] > 0.0
 
 
 SEES = {"model": "qwen3-vl-8b", "engine": {"max_num_seqs": 6}}

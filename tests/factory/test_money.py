@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from factory_sim.factory.check import check
+from factory_sim.factory.engine.stretch import prompts_share
 from factory_sim.factory.results.books import highest_mean_w
 from factory_sim.factory.run import simulate
 from factory_sim.scenario.load import load, override, scenario_from
@@ -95,6 +96,34 @@ def test_what_a_cap_holds_back_would_earn_as_the_rest_does(priced: dict[str, Any
     share = capped["output_tokens_per_s_held_back_by_cap"] / capped["output_tokens_per_s"]
     assert share > 0.01
     assert capped[key] == pytest.approx(share * capped["revenue_usd_per_h"], rel=1e-12)
+
+
+def test_tokens_of_a_step_share_it_alike_but_for_context() -> None:
+    """Of 10 ms 2 are spent on context; of the rest 30 of 40 tokens are of prompts."""
+    assert prompts_share(10e-3, 2e-3, 30, 10) == pytest.approx(0.8 * 0.75)
+    assert prompts_share(10e-3, 0.0, 30, 0) == 1.0
+
+
+def test_prompts_pay_for_their_part_of_the_steps_that_carry_them() -> None:
+    """Most of them, not all: others decode in these steps. Of prompts alone it is all there is."""
+
+    def parts(output: int, **engine: int) -> tuple[float, float]:
+        """Return the share of joules that prompts pay for, and that of the steps with prompts."""
+        given = base("plain")
+        given["costs"] = {"rent": "1 USD/h"}
+        override(given, "workload.w.lengths", {"prompt": 400, "output": output})
+        override(given, "workload.w.arrivals.rate", "20 /s")
+        override(given, "deployments.d.engine", {"profile": "vllm", **engine})
+        found = simulate(scenario_from(given)).summary
+        energy = found["energy_use_mwh"]
+        paid = found["usd_per_million_by_kind"]["input"] / found["usd_per_million_input_tokens"]
+        return paid, energy["prefill"] / (energy["prefill"] + energy.get("decode", 0.0))
+
+    paid, steps = parts(100)
+    assert 0.9 * steps < paid < 0.99 * steps
+    paid, steps = parts(100, max_num_seqs=96, max_num_batched_tokens=96)  # short chunks
+    assert 0.4 * steps < paid < 0.9 * steps
+    assert parts(1) == pytest.approx((1.0, 1.0), rel=1e-9)
 
 
 def test_tokens_cost_what_gpu_hours_do_over_what_they_make(priced: dict[str, Any]) -> None:

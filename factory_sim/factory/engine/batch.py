@@ -22,7 +22,7 @@ from factory_sim.factory.engine.kv import KvBlocks
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
 from factory_sim.factory.engine.stalls import Gaps, Stalls
-from factory_sim.factory.engine.stretch import INSTANT, Stretch
+from factory_sim.factory.engine.stretch import INSTANT, Stretch, prompts_share
 from factory_sim.factory.engine.windows import Windows
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import Chunk, StepTime, make_chunk
@@ -485,7 +485,12 @@ class Batch:
         cost = stretch.prompt_time.mixed(n, context, windowed, chunks, tokens)
         if self.sees:
             cost = with_images(cost, stretch.prompt_time, self._owners)  # type: ignore[arg-type]
-        stretch.one(cost, n + len(chunks), tokens)
+        prompts = 1.0
+        if n:
+            far, near = stretch.prompt_time.per_context[0], stretch.prompt_time.per_windowed[0]
+            context_s = far * context + near * windowed
+            prompts = prompts_share(cost[0], context_s, sum(c[1] for c in chunks), n)
+        stretch.one(cost, n + len(chunks), tokens, prompts)
 
     def _prefilled(
         self, request: Request, length: int, now: float, finished: list[Request]

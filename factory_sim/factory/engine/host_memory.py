@@ -31,13 +31,13 @@ class WaitingStretch(Stretch):
 
     pause_s = 0.0
 
-    def one(self, cost: Cost, sequences: int, tokens: float) -> None:
-        """Make it one step with prompt chunks."""
+    def one(self, cost: Cost, sequences: int, tokens: float, prompts: float = 1.0) -> None:
+        """Make it one step with prompt chunks, of which a share is the prompts'."""
         if self.pause_s:
             cost = cost._replace(
                 duration_s=cost.duration_s + self.pause_s, network_s=cost.network_s + self.pause_s
             )
-        super().one(cost, sequences, tokens)
+        super().one(cost, sequences, tokens, prompts)
 
     def decode(
         self, steps: int, n: int, context: float, windowed: float = 0, filling: float = 0

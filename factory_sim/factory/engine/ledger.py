@@ -17,10 +17,11 @@ from factory_sim.physics.step_time import Cost, StepTime
 class Ledger:
     """Running sums of one replica; seconds and joules are those of each of its GPUs.
 
-    energy_j is without idle time; prefill_j is of it, in steps with prompt chunks. kv_full_s: time
-    of decode steps run while work waited for KV blocks. sequence_s: sequences in a step times its
-    duration. steps: decode steps, by their sequences; context, windowed: tokens attended to in
-    them, summed. compute_s to host_s: causes of the steps with prompt chunks.
+    energy_j is without idle time; prefill_j is of it, in steps with prompt chunks, and prompt_j the
+    prompts' share of that. kv_full_s: time of decode steps run while work waited for KV blocks.
+    sequence_s: sequences in a step times its duration. steps: decode steps, by their sequences;
+    context, windowed: tokens attended to in them, summed. compute_s to host_s: causes of the steps
+    with prompt chunks.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Ledger:
         "network_s",
         "output_tokens",
         "prefill_j",
+        "prompt_j",
         "sequence_s",
         "steps",
         "windowed",
@@ -41,7 +43,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.busy_s = self.energy_j = self.output_tokens = 0.0
-        self.kv_full_s = self.sequence_s = self.prefill_j = 0.0
+        self.kv_full_s = self.sequence_s = self.prefill_j = self.prompt_j = 0.0
         self.steps: defaultdict[int, float] = defaultdict(float)
         self.context = self.windowed = 0.0
         self.compute_s = self.memory_s = self.network_s = self.host_s = 0.0
@@ -87,4 +89,5 @@ class Ledger:
             self.output_tokens,
             self.sequence_s,
             self.prefill_j,
+            self.prompt_j,
         )

@@ -18,7 +18,7 @@ from factory_sim.factory.engine.drafted_windows import DraftedWindows
 from factory_sim.factory.engine.drafts import Drafts
 from factory_sim.factory.engine.ledger import Ledger
 from factory_sim.factory.engine.request import Request
-from factory_sim.factory.engine.stretch import Stretch
+from factory_sim.factory.engine.stretch import Stretch, prompts_share
 from factory_sim.metrics.totals import Totals
 from factory_sim.physics.power import StepPower
 from factory_sim.physics.step_time import StepTime
@@ -248,7 +248,11 @@ class SpeculatingBatch(Batch):
                 windowed = self.windows.attended
         sampled = n + self._completing
         cost = stretch.prompt_time.mixed(n, context, windowed, self.chunks, sampled)
-        stretch.one(cost, n + len(self.chunks), stretch.rate + self._completing)
+        far, near = stretch.prompt_time.per_context[0], stretch.prompt_time.per_windowed[0]
+        context_s = far * context + near * windowed
+        prompt, verified = sum(c[1] for c in self.chunks), n * (1.0 + stretch.drafts)
+        prompts = prompts_share(cost[0], context_s, prompt, verified)
+        stretch.one(cost, n + len(self.chunks), stretch.rate + self._completing, prompts)
 
     def _steps_ahead(self, n: int) -> int:
         steps = super()._steps_ahead(n)

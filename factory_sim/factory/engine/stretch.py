@@ -22,10 +22,10 @@ class Stretch:
 
     cost: of a step, but for the context in decode steps. sequences: in each step, decoding or
     with a chunk. prompt_time, prompt_power: of steps with chunks, where these run at a clock of
-    their own. tokens: made in each step, by which the context of decode steps grows. context,
-    windowed: tokens attended to in the first decode step, in layers with full attention and in
-    those with a sliding window, which grow by `filling` tokens a step. kv_blocked: work waits for
-    blocks.
+    their own; prompts: the share of such a step that is theirs. tokens: made in each step, by which
+    the context of decode steps grows. context, windowed: tokens attended to in the first decode
+    step, in layers with full attention and in those with a sliding window, which grow by `filling`
+    tokens a step. kv_blocked: work waits for blocks.
     """
 
     __slots__ = (
@@ -40,6 +40,7 @@ class Stretch:
         "power",
         "prompt_power",
         "prompt_time",
+        "prompts",
         "sequences",
         "start_s",
         "step_time",
@@ -59,10 +60,11 @@ class Stretch:
         self.filling: float = 0
         self.cost = Cost(0.0)
         self.mixed = self.kv_blocked = False
+        self.prompts = 1.0
 
-    def one(self, cost: Cost, sequences: int, tokens: float) -> None:
-        """Make it one step with prompt chunks."""
-        self.mixed, self.steps, self.cost = True, 1, cost
+    def one(self, cost: Cost, sequences: int, tokens: float, prompts: float = 1.0) -> None:
+        """Make it one step with prompt chunks, of which a share is the prompts'."""
+        self.mixed, self.steps, self.cost, self.prompts = True, 1, cost, prompts
         self.first_s = step_s = cost[0]
         self.growth_s = 0.0
         self.end_s = self.start_s + step_s
@@ -128,6 +130,7 @@ class Stretch:
         ledger.sequence_s += self.sequences * busy_s
         if self.mixed:
             ledger.prefill_j += energy_j
+            ledger.prompt_j += energy_j * self.prompts
             ledger.mixed(self.cost, steps)
         elif self.kv_blocked:
             ledger.kv_full_s += busy_s
@@ -212,3 +215,13 @@ class Stretch:
             return elapsed / first
         half = first - growth / 2
         return (sqrt(half * half + 2.0 * growth * elapsed) - half) / growth
+
+
+def prompts_share(step_s: float, context_s: float, prompt: int, decoding: float) -> float:
+    """Return the share of a step that prompts take: tokens share alike what is not of one's own.
+
+    context_s: of the step, what decodes spend on attending to their context. prompt, decoding:
+    tokens that are multiplied. Attention of prompts counts as shared: it is little of a step, or
+    else decodes are few.
+    """
+    return (1.0 - context_s / step_s) * prompt / (prompt + decoding)

@@ -256,7 +256,7 @@ class Desk:
     def sums(self, number: int) -> list[float]:
         """Return what `floor.sums` says of a replica."""
         self.catch_up()
-        found = np.zeros(12)
+        found = np.zeros(13)
         floor.sums(self._record, number, float(self._env.now), found)
         return [float(value) for value in found]
 

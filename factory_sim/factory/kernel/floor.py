@@ -526,12 +526,14 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
     """Write what a replica has done until now, its stretch under way included.
 
     In order: busy, compute, memory, network, host, throttled (hot or not), KV-full seconds,
-    joules, tokens, sequence seconds, joules with prompts, seconds of the throttled ones in heat.
+    joules, tokens, sequence seconds, joules with prompts, seconds of the throttled ones in heat,
+    joules of prompts.
     """
     rep = at.replicas(s)[r]
     causes(s, r, found[1:6])
     found[0], found[6], found[7] = rep.spent_s, rep.kv_full_s, rep.energy_j
     found[8], found[9], found[10] = rep.made, rep.sequence_s, rep.prefill_j
+    found[12] = rep.prompt_j
     if rep.stepping:
         steps = steps_by(rep, now)
         spent_s, joules = busy_s(rep, steps), energy_j(s, r, steps)
@@ -541,6 +543,7 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
         found[9] += rep.sequences * spent_s
         if rep.mixed:
             found[10] += joules
+            found[12] += joules * rep.prompts
             found[1] += steps * rep.compute_s
             found[2] += steps * rep.memory_s
             found[3] += steps * rep.network_s

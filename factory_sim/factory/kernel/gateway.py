@@ -186,6 +186,7 @@ class CompiledReplica(Replica):
             output_tokens=found[8],
             sequence_s=found[9],
             prefill_j=found[10],
+            prompt_j=found[12],
             heated_s=found[11],
             **self.absence.seconds(self.env.now)._asdict(),
         )

@@ -17,6 +17,7 @@ REPLICA = np.dtype(
             *("busy_compute_s", "busy_memory_s"),
             # the ledger; compute to host are of steps with prompts
             *("spent_s", "energy_j", "made", "kv_full_s", "sequence_s", "prefill_j"),
+            *("prompt_j", "prompts"),
             *("mixed_compute_s", "mixed_memory_s", "mixed_network_s", "mixed_host_s"),
             "read_tokens",
             *("boundary_s", "decoded_s", "in_time_s", "heat_until_s", "heated_s"),

@@ -64,6 +64,7 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
     rep.busy_compute_s = computing + body[5] + head[5]
     rep.busy_memory_s = moving + body[6] + head[6]
     rep.mixed, rep.steps = 1, 1
+    rep.prompts = (1.0 - context * c.far_s / rep.duration_s) * (size - n) / size
     rep.first_s, rep.growth_s = rep.duration_s, 0.0
     rep.end_s = rep.start_s + rep.duration_s
     rep.sequences, rep.tokens = taking, tokens
@@ -185,6 +186,7 @@ def book(s: Any, r: int, steps: float) -> None:
     rep.sequence_s += rep.sequences * spent_s
     if rep.mixed:
         rep.prefill_j += joules
+        rep.prompt_j += joules * rep.prompts
         rep.mixed_compute_s += steps * rep.compute_s
         rep.mixed_memory_s += steps * rep.memory_s
         rep.mixed_network_s += steps * rep.network_s

@@ -116,7 +116,7 @@ def _deployment(
     drawn = sum(pool.gpus_per_replica * pool.totals.energy_j for pool in pools)
     on_prompts = sum(
         pool.gpus_per_replica
-        * (pool.totals.prefill_j if "decode" in pool.role else pool.totals.energy_j)
+        * (pool.totals.prompt_j if "decode" in pool.role else pool.totals.energy_j)
         for pool in pools
     )
     tokens = Tokens(prompts, found * prompts, output, on_prompts / drawn if drawn else 0.0)
