@@ -40,8 +40,8 @@ def test_the_answer_says_what_grows_and_where_the_pace_moves() -> None:
     question, answer = (" ".join(text.get_text().split()) for text in figure.texts)
     assert question.startswith("Where do requests spend their time as load grows")
     assert answer == (
-        "Of those inside, in the queue: 0 % at 1.00, 50 % at 3.00. "
-        "The pace is set by the decode, from 2.00 on the prefill: up to 90 % of the best."
+        "Of those inside, in the queue: 0 % at 1, 50 % at 3. "
+        "The pace is set by the decode, from 2 on the prefill: up to 90 % of the best."
     )
     above, below = figure.axes
     assert len(above.collections) == 2

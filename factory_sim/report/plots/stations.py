@@ -18,7 +18,7 @@ from matplotlib.ticker import PercentFormatter
 from factory_sim.experiments.runs.task import Figures
 from factory_sim.report.losses import POOLS, STATIONS
 from factory_sim.report.plots import style
-from factory_sim.report.text import number, percent
+from factory_sim.report.text import percent
 
 _COLOURS = {
     "network": style.PALE,
@@ -99,7 +99,7 @@ def _answer(known: Sequence[Level]) -> str:
     more = {s: last.shares.get(s, 0.0) - first.shares.get(s, 0.0) for s in STATIONS}
     grown = max(more, key=lambda station: more[station])
     ends = (
-        f"{percent(level.shares.get(grown, 0.0))} at {number(level.at)}" for level in (first, last)
+        f"{percent(level.shares.get(grown, 0.0))} at {level.at:,.4g}" for level in (first, last)
     )
     told = f"Of those inside, {STATIONS[grown]}: {', '.join(ends)}."
     pace = list(_pace(known))
@@ -148,5 +148,5 @@ def _pace(known: Sequence[Level]) -> Iterator[str]:
         busiest = max(level.loads, key=lambda pool: level.loads[pool], default=None)
         if busiest is not None and busiest != before:
             named = _named(busiest, pools)
-            yield named if before is None else f"from {number(level.at)} on the {named}"
+            yield named if before is None else f"from {level.at:,.4g} on the {named}"
             before = busiest
