@@ -38,6 +38,9 @@ _USUAL = (
 
 _MOST = 12
 _MOST_CELLS = 80
+_MOST_READ = 1_000
+"""Runs whose stations are read: each has a file of its own."""
+
 _LOG_FROM = 30.0
 """From this ratio of largest to smallest a linear axis would hide the small ones."""
 
@@ -52,17 +55,21 @@ def plots_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
 
 
 def stations_of(swept: Swept) -> dict[str, Callable[[], Figure]]:
-    """Return the plot of stations along the one axis of a sweep, if it is one of numbers."""
+    """Return the plot of stations along the one axis of a sweep, if it is one of numbers.
+
+    Of many replications the first of each point are read.
+    """
     if swept.sweep.design != "grid" or len(swept.axes) > 1:
         return {}
     axis = swept.fields[0]
     done = swept.runs[swept.runs["status"] == "done"]
     if not pd.api.types.is_numeric_dtype(done[axis]):
         return {}
-    kept = Store(swept.folder)
+    kept, places = Store(swept.folder), done[axis].unique().tolist()
+    each = max(1, _MOST_READ // max(1, len(places)))
+    keys = {at: done["run"][done[axis] == at].head(each) for at in places}
     levels = stations.levels(
-        (at, [from_parquet(kept.path(key).read_bytes()) for key in done["run"][done[axis] == at]])
-        for at in done[axis].unique().tolist()
+        (at, [from_parquet(kept.path(key).read_bytes()) for key in own]) for at, own in keys.items()
     )
     name = short(axis, swept.fields)
     return {"stations": partial(stations.draw, levels, axis, name)} if len(levels) > 1 else {}
