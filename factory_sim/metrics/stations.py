@@ -33,7 +33,7 @@ def stays_of(
     long back, by workload. withheld: deployments whose first token the decoding replica emits, so
     that TTFT has the transfer in it. What a request waits at the replica that decodes is decoding.
     """
-    done = table[table["outcome"] == "completed"]
+    done = those(table, table["outcome"] == "completed")
     sent: Floats = done["arrival_s"].to_numpy(np.float64)
     way: Floats = done["workload"].map(ways_s).to_numpy(np.float64)
     first = sent + _span_s(done, "ttft_ms") - way
@@ -61,8 +61,20 @@ def stays_of(
     return {name: found[name] for name in STATIONS if name in found}
 
 
+def those(table: pd.DataFrame, wanted: pd.Series[bool]) -> pd.DataFrame:
+    """Return the wanted rows: the table itself, and no copy, where these are all."""
+    return table if wanted.all() else table[wanted]
+
+
 STATIONS = ("network", "encode", "queue", "prefill", "transfer", "decode")
 """In the order of a request's way; the network is its first and its last."""
+
+
+ASKED = (
+    *("arrival_s", "workload", "deployment", "ttft_ms", "e2e_ms", "admitted_s", "encoding_ms"),
+    *("transfer_ms", "outcome"),
+)
+"""Columns of the table of requests that say where they were when."""
 
 
 def _span_s(table: pd.DataFrame, column: str) -> Floats:

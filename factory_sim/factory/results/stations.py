@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from factory_sim.metrics.share import Share
-from factory_sim.metrics.stations import STATIONS, board
+from factory_sim.metrics.stations import ASKED, STATIONS, board, those
 from factory_sim.scenario.scenario import Scenario
 
 Summary = dict[str, Any]
@@ -21,16 +21,17 @@ def with_stations(
     came through a front door."""
     ways = {name: spec.round_trip / 2.0 for name, spec in scenario.workload.items()}
     window, scales = (scenario.warmup, scenario.duration), {s.deployment: s.scale for s in shares}
-    seconds, measured = window[1] - window[0], table[table["measured"]]
+    seconds, measured = window[1] - window[0], table["measured"]
+    told_of = table[[name for name in ASKED if name in table]]
     boards: dict[str, dict[str, dict[str, float]]] = {}
     deployments = dict(summary["deployments"])
     for name, part in deployments.items():
         prefill = scenario.deployments[name].prefill
         withheld = [name] if prefill is not None and prefill.first_token == "decode" else []
-        own = table[table["deployment"] == name]
-        boards[name] = board(own, ways, withheld, window, scales[name])
+        here = table["deployment"] == name
+        boards[name] = board(those(told_of, here), ways, withheld, window, scales[name])
         add: Summary = {"stations": boards[name]} if boards[name] else {}
-        asked = scales[name] * int((measured["deployment"] == name).sum())
+        asked = scales[name] * int((measured & here).sum())
         if asked:
             add["takt_time_s"] = seconds / asked
         deployments[name] = part | add
