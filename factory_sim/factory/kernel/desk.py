@@ -15,6 +15,7 @@ from factory_sim.factory.clients import ServedStream, Stream
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import ROW, AtOnce, Counter
 from factory_sim.factory.kernel import floor
+from factory_sim.factory.kernel.arrays import LINE
 from factory_sim.factory.kernel.batch import POLICY_NUMBER, STATIC
 from factory_sim.factory.kernel.lists import NOBODY
 from factory_sim.factory.kernel.state import (
@@ -417,7 +418,7 @@ class Desk:
         state = self._arrays
         before = len(state["requests"])
         after = max(1024, 2 * before)
-        requests = np.zeros(after, REQUEST)
+        requests = _in_lines(after, REQUEST)
         requests[:before] = state["requests"]
         links = np.full((after, LINKS, 2), NOBODY, np.int32)
         links[:before] = state["links"]
@@ -458,3 +459,11 @@ class Desk:
             desk["gap_sum_s"] = desk["gap_squares"] = 0.0
         for number, stream in enumerate(self._streams):
             stream.sent = int(self._arrays["streams"][number]["sent"])
+
+
+def _in_lines(many: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """Return an array of zeros that begins where a line of a processor's cache does."""
+    size = many * dtype.itemsize
+    room = np.zeros(size + LINE, np.uint8)
+    first = -room.ctypes.data % LINE
+    return room[first : first + size].view(dtype)

@@ -56,13 +56,15 @@ REQUEST = np.dtype(
     + [
         (name, "<i4")
         for name in (
-            *("stream", "archetype", "tenant", "prompt", "output", "cached"),
+            *("tenant", "prompt", "output", "cached"),
             *("replica", "emitted", "stored", "left", "hit", "blocks"),
-            *("preemptions", "retries", "chunk", "runs"),
+            *("preemptions", "chunk"),
         )
-    ],
+    ]
+    + [(name, "<i2") for name in ("stream", "archetype", "retries", "runs")],
     align=True,
 )
+"""Two lines of a processor's cache: each costs time where replicas are many and requests far."""
 
 CLOCK = np.dtype(
     [
