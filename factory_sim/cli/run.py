@@ -64,6 +64,15 @@ def run(
         ),
     ] = None,
     workers: Workers = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Have the workers of a Dask cluster serve the pods (router.pods) of this one run: "
+            "the address of its scheduler, such as tcp://scheduler:8786. The results are the same.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Simulate a scenario, save tables and plots, and print what came of it."""
     # Here and in the other commands: numpy, pandas and SimPy take a second to import, which
@@ -79,11 +88,11 @@ def run(
     _announce_compilation(description.kernel)
     with progress_bar(sys.stderr) as progress:
         if sample is None:
-            result = simulate(description, progress=progress, workers=workers)
+            result = simulate(description, progress=progress, workers=workers, dask=dask)
         else:
             from factory_sim.experiments.sampling import sample as run_sample
 
-            result = run_sample(description, sample / 100, progress, workers=workers)
+            result = run_sample(description, sample / 100, progress, workers=workers, dask=dask)
     if uncertainty:
         result = replace(result, summary={**result.summary, "uncertainty": _bands(result, workers)})
     with warnings_on_stderr():

@@ -15,9 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from factory_sim.errors import InputError, Problem
+from factory_sim.experiments.apart import simulate
 from factory_sim.factory.fleets.fleet import Fleet, deployment_of
 from factory_sim.factory.layout import fleets_of, lay_out_sites
-from factory_sim.factory.run import Progress, Run, simulate
+from factory_sim.factory.run import Progress, Run
 from factory_sim.scenario.deployment import Represented
 from factory_sim.scenario.load import plain, scenario_from
 from factory_sim.scenario.scenario import Scenario
@@ -40,21 +41,22 @@ def sample(
     progress: Callable[[Progress], None] | None = None,
     *,
     workers: int | None = None,
+    dask: Any = None,
 ) -> Run:
     """Run about that share of a scenario's replicas, and have them stand for all.
 
     The summary's `confidence` holds half widths of the 95 % intervals of what a run of the whole
     site would have come to. Where a deployment has one router that looks at, or takes turns among,
     all its replicas, it is run twice, and `routing_bias`, by how much that may shift latencies, is
-    part of them. progress, workers: as of `simulate`.
+    part of them. progress, workers, dask: as of `simulate`.
     Raises InputError for what cannot be sampled.
     """
     few = sampled(scenario, share)
-    run = simulate(few, progress, workers=workers)
+    run = simulate(few, progress, workers=workers, dask=dask)
     halved = _halved(few)
     if halved is None:
         return run
-    other = simulate(halved, progress, workers=workers).summary
+    other = simulate(halved, progress, workers=workers, dask=dask).summary
     summary = with_bias(run.summary, other)
     deployments = {
         name: with_bias(own, other["deployments"][name])
