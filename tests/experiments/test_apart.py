@@ -19,11 +19,11 @@ from tests.factory.test_shards import assert_same, podded
 
 def test_workers_get_pods_side_by_side() -> None:
     assert dealt({"a": 5, "b": 2}, 3) == [
-        {"a": range(0, 2), "b": range(0, 1)},
+        {"a": range(2), "b": range(1)},
         {"a": range(2, 3), "b": range(1, 2)},
         {"a": range(3, 5)},
     ]
-    assert dealt({"a": 2}, 9) == [{"a": range(0, 1)}, {"a": range(1, 2)}]
+    assert dealt({"a": 2}, 9) == [{"a": range(1)}, {"a": range(1, 2)}]
 
 
 def test_a_cluster_has_workers_of_its_own() -> None:

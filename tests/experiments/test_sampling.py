@@ -12,7 +12,8 @@ import pytest
 import factory_sim as fs
 from factory_sim.cli import main
 from factory_sim.errors import InputError
-from factory_sim.experiments.sampling import REACH, sampled, with_bias
+from factory_sim.experiments.biases import REACH, with_routing
+from factory_sim.experiments.sampling import sampled
 from factory_sim.factory.kernel.compiled import missing
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import simulate
@@ -92,7 +93,6 @@ def test_whole_racks_and_whole_pods_are_simulated(
             0.9,
             "sample: a rack, and two pods where there are pods, is the least",
         ),
-        (hall(PODS, failures={"chance": {}}), 0.2, "sample: a rack that stands for many cannot"),
         (scaled(), 0.2, "sample: deployments.chat: with 'autoscaling' every replica is simulated"),
     ],
 )
@@ -108,7 +108,9 @@ def test_what_half_the_replicas_change_is_part_of_what_is_not_known() -> None:
         "output_tokens_per_s": 900.0,
         "confidence": {"ttft_ms": {"mean": 1.0}, "output_tokens_per_s": 5.0},
     }
-    found = with_bias(one, {"ttft_ms": {"mean": 49.0, "p99": 139.0}, "output_tokens_per_s": 901.0})
+    found = with_routing(
+        one, {"ttft_ms": {"mean": 49.0, "p99": 139.0}, "output_tokens_per_s": 901.0}
+    )
     assert found["routing_bias"] == {"ttft_ms": {"mean": REACH}}
     assert found["confidence"] == {"ttft_ms": {"mean": 1.0 + REACH}, "output_tokens_per_s": 5.0}
 

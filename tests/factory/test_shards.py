@@ -98,8 +98,7 @@ def test_several_deployments_have_their_own_pods() -> None:
     }
     rates = {"a": 20, "b": 35, "c": 8}
     given["workload"] = {
-        name: work
-        | {"deployment": name, "arrivals": {"process": "poisson", "rate": f"{rate} /s"}}
+        name: work | {"deployment": name, "arrivals": {"process": "poisson", "rate": f"{rate} /s"}}
         for name, rate in rates.items()
     }
     scenario = validate(Scenario, given)
