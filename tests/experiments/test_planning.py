@@ -16,7 +16,7 @@ from factory_sim.experiments.front import best_of_all
 from factory_sim.experiments.planning.candidates import Axes, Candidate, candidates, parallelism_of
 from factory_sim.experiments.planning.prospects import Prospect, Prospects, counted
 from factory_sim.experiments.planning.run import Planned, file_of, run_plan
-from factory_sim.experiments.planning.table import GOODPUT, INTERACTIVITY
+from factory_sim.experiments.planning.table import COST, GOODPUT, INTERACTIVITY
 from factory_sim.experiments.runs.crews import Alone, crew_of
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.scenario.load import plain
@@ -179,6 +179,31 @@ class TestPlan:
         assert 1 < len(front) < len(points)
         assert front[GOODPUT].is_monotonic_decreasing
         assert (points["duration_s"] == 20.0).all()
+
+    def test_the_cheapest_tokens_are_not_those_with_most_to_the_megawatt(
+        self, tmp_path: Path
+    ) -> None:
+        # Of the catalogue an H200 costs 14 % more than an H100, and here makes 8 % more tokens.
+        given = site(240.0, costs="us-2025", site__price="0.08 USD/kWh")
+        by = {
+            objective: planned(tmp_path, given=given, objective=objective).table
+            for objective in ("goodput", "cost")
+        }
+        assert by["goodput"]["system"].tolist() == ["dgx-h200", "dgx-h100"]
+        assert by["cost"]["system"].tolist() == ["dgx-h100", "dgx-h200"]
+        assert by["cost"][COST].is_monotonic_increasing
+        best = by["cost"].iloc[0]
+        summary = fs.simulate(fs.load(tmp_path / "candidates" / file_of(best["candidate"]))).summary
+        assert best[COST] == pytest.approx(summary[COST], rel=0.1)
+        per_s = sum(summary["costs_usd"].values()) / given.duration
+        assert summary[COST] == pytest.approx(1e6 * per_s / summary["output_tokens_per_s"])
+
+    def test_rented_sites_are_planned_too(self, tmp_path: Path) -> None:
+        given = site(costs={"rent": "neocloud"})
+        (best, _) = (row for _, row in planned(tmp_path, given=given).table.iterrows())
+        goodput = best[GOODPUT] * 60e-3
+        # All GPUs of the site, by the catalogue's hour; what is made beyond promises counts too.
+        assert best[COST] == pytest.approx(1e6 * best["gpus"] * 1.74 / 3600.0 / goodput, rel=0.05)
 
     @pytest.mark.slow
     def test_is_the_same_from_any_crew(self, tmp_path: Path) -> None:

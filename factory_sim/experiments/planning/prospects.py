@@ -20,6 +20,7 @@ from factory_sim.experiments.planning.candidates import (
     Given,
     apart,
     deployment_of,
+    parallelism_of,
     scenario_of,
     shown_by_few,
     wider,
@@ -55,6 +56,11 @@ class Prospect:
     requests_per_s: float
     output_tokens_per_s: float
     tokens_per_s_per_user: float
+
+    @property
+    def ranked(self) -> bool:
+        """Tell whether attention is computed by ranks, in lockstep (data-parallel attention)."""
+        return parallelism_of(self.candidate.spread).get("dp", 1) > 1
 
     @property
     def simulated_per_s(self) -> float:

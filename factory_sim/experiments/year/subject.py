@@ -40,6 +40,9 @@ Given = dict[str, Any]
 UNBOUND = "1e15 W"
 """A limit that nothing comes near."""
 
+CLEARER = 8
+"""Times as many replicas stand for a site in an hour that is checked as in a run of a surface."""
+
 _NOT_YET = {
     "prefill": "leave it out, or look at single hours with `factory-sim run`",
     "encoder": "leave it out, or look at single hours with `factory-sim run`",
@@ -129,6 +132,7 @@ class Subject:
         found.get("power", {}).pop("preference", None)  # it is in the limit
         if up < 1.0:
             self._fewer(found, up * self.fleet.represented)
+        self._clearer(found)
         return found
 
     def _loaded(self, factor: float) -> Given:
@@ -137,6 +141,18 @@ class Subject:
         for workload in found["workload"].values():
             workload["arrivals"].pop("shape", None)
         return at_load(found, factor)
+
+    def _clearer(self, found: Given) -> None:
+        """Have more replicas stand for all than in the runs of a surface: watts of few swing together
+        as those of many do not, and a policy that keeps under a limit goes by the highest."""
+        spec = found["deployments"][self.fleet.deployment]
+        told = spec.get("replicas")
+        if isinstance(told, Mapping):
+            whole = told.get("represent", "fill")
+            whole = self.fleet.represented if whole == "fill" else whole
+            many = CLEARER * int(told["simulate"])
+            spec["replicas"] = {**told, "simulate": many} if many < whole else whole
+            found.setdefault("kernel", "auto")
 
     def _fewer(self, found: Given, replicas: float) -> None:
         """Have fewer replicas, in whole racks where few stand for all: other GPUs are at rest."""
