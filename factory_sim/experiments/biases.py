@@ -14,6 +14,7 @@ import numpy as np
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.year.broken import shares_away
+from factory_sim.factory.layout import fleets_of, lay_out_sites
 from factory_sim.scenario.scenario import Scenario
 
 Summary = dict[str, Any]
@@ -29,19 +30,24 @@ MOST_AWAY = 0.02
 """Share of the replicas that failures may keep away: what they do is taken for proportional."""
 
 RAISE = 0.01
-"""By what share a run is busier that shows what a busier one does; more where more are away."""
+"""By what share a run is busier, at least, that shows what being busier does."""
 
 
 class Away(NamedTuple):
-    """The share of replicas that failures keep away: in the mean, and at most in 95 % of runs."""
+    """The share of replicas that failures keep away: in the mean, and at most in 95 % of runs.
+
+    pod: the replicas of the smallest pod.
+    """
 
     mean: float
     most: float
+    pod: int
 
     @property
     def load(self) -> float:
-        """Return the load of the run that shows what more of it does."""
-        return 1.0 + max(self.most, RAISE)
+        """Return the load of the run that shows what more of it does: that of a pod which has lost
+        a replica. Few pods are so much busier, and not all of them a little: queues feel that."""
+        return 1.0 + max(self.most, RAISE, 1.0 / self.pod)
 
 
 def away(scenario: Scenario) -> Away | None:
@@ -56,10 +62,11 @@ def away(scenario: Scenario) -> Away | None:
         said += "leave out failures.schedule, or run the whole site"
         raise InputError(Problem("sample", said))
     shares = shares_away(scenario, HISTORIES)
-    found = Away(float(shares.mean()), float(np.quantile(shares, 0.95)))
+    pod = min(min(fleet.pods) for fleet in fleets_of(lay_out_sites(scenario)))
+    found = Away(float(shares.mean()), float(np.quantile(shares, 0.95)), pod)
     if found.most > MOST_AWAY:
-        said = f"failures keep up to {found.most:.1%} of the replicas away, and a sample can leave "
-        said += f"out {MOST_AWAY:.0%}; run the whole site, or leave them out (--set failures=null)"
+        said = f"failures keep up to {100 * found.most:.2g} % of the replicas away, and a sample can leave "
+        said += f"out {100 * MOST_AWAY:g} %; run the whole site, or leave them out (--set failures=null)"
         raise InputError(Problem("sample", said))
     return found
 
