@@ -65,8 +65,9 @@ def away(scenario: Scenario) -> Away | None:
     pod = min(min(fleet.pods) for fleet in fleets_of(lay_out_sites(scenario)))
     found = Away(float(shares.mean()), float(np.quantile(shares, 0.95)), pod)
     if found.most > MOST_AWAY:
-        said = f"failures keep up to {100 * found.most:.2g} % of the replicas away, and a sample can leave "
-        said += f"out {100 * MOST_AWAY:g} %; run the whole site, or leave them out (--set failures=null)"
+        said = f"failures keep up to {100 * found.most:.2g} % of the replicas away, and a sample "
+        said += f"can leave out {100 * MOST_AWAY:g} %; run the whole site, or leave them out "
+        said += "(--set failures=null)"
         raise InputError(Problem("sample", said))
     return found
 
