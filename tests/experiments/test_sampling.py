@@ -270,7 +270,7 @@ def test_intervals_of_a_router_that_sees_few_include_what_that_changes() -> None
 @pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
 def test_intervals_include_what_fails_in_full_runs() -> None:
     failures = {"chance": {"kinds": ["gpu"], "times": 4000.0}}
-    study(PODS, 0.25, 10, means=0.035, tails=0.10, wholes=3, failures=failures)
+    study(PODS, 0.25, 8, means=0.035, tails=0.10, wholes=2, failures=failures)
 
 
 @pytest.mark.slow
