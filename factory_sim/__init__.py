@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from factory_sim.experiments.apart import simulate
     from factory_sim.experiments.compare import compare
     from factory_sim.experiments.planning.candidates import Axes
     from factory_sim.experiments.planning.run import plan
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from factory_sim.experiments.sweep.run import sweep
     from factory_sim.experiments.year.year import year
     from factory_sim.factory.check import Check, check
-    from factory_sim.factory.run import Progress, Run, simulate
+    from factory_sim.factory.run import Progress, Run
     from factory_sim.scenario.load import load
 
 __all__ = [
@@ -48,7 +49,7 @@ _HOMES = {
     "check": "factory.check",
     "Progress": "factory.run",
     "Run": "factory.run",
-    "simulate": "factory.run",
+    "simulate": "experiments.apart",
     "load": "scenario.load",
     "sample": "experiments.sampling",
     "Axes": "experiments.planning.candidates",

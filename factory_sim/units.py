@@ -99,10 +99,14 @@ def quantity(unit: str, example: str) -> Any:
             raise ValueError(f"expected a number with a unit; write for example '{example}'")
         raise ValueError(f"{given} is a bare number; write for example '{example}'")
 
+    def written(value: float | str) -> str:
+        # A field that takes a word too ('neocloud') is asked by this first.
+        return value if isinstance(value, str) else f"{value!r} {unit}"
+
     return Annotated[
         float,
         BeforeValidator(read),
-        PlainSerializer(lambda value: f"{value!r} {unit}", return_type=str),
+        PlainSerializer(written, return_type=str),
         WithJsonSchema({"type": "string", "examples": [example], "x-unit": unit}),
     ]
 

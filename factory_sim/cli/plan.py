@@ -81,8 +81,8 @@ def plan(
         _listed(
             "--prefill",
             "PERCENT",
-            "Of replicas that only compute prompts, apart from those that decode: 0 (none, the "
-            "default), shares, or auto (balanced).",
+            "Of replicas that only compute prompts, apart from those that decode: 0 (none), "
+            "shares, or auto (balanced); by default 0,auto where the scenario has such, else 0.",
         ),
     ] = None,
     objective: Annotated[
@@ -183,8 +183,10 @@ def _shares(option: str, text: str | None) -> list[float] | None:
         raise InputError(Problem(option, f"percentages such as 70,85, not '{text}'")) from None
 
 
-def _parts(text: str | None) -> list[float | None]:
+def _parts(text: str | None) -> list[float | None] | None:
+    if text is None:
+        return None
     found: list[float | None] = []
-    for part in _split(text) or ["0"]:
+    for part in _split(text) or []:
         found += [None] if part == "auto" else _shares("--prefill", part) or []
     return found

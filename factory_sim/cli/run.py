@@ -21,6 +21,7 @@ from factory_sim.cli.options import (
 )
 from factory_sim.cli.progress import count_bar, progress_bar
 from factory_sim.cli.warned import warnings_on_stderr
+from factory_sim.errors import InputError, Problem
 
 if TYPE_CHECKING:
     from factory_sim.factory.run import Run
@@ -55,15 +56,33 @@ def run(
         ),
     ] = False,
     sample: Annotated[
-        float | None,
+        str | None,
         typer.Option(
             metavar="PERCENT",
             help="Simulate so many of a large site's replicas, have them stand for all, and print "
-            "the 95 % interval of each headline figure.",
+            "the 95 % interval of each headline figure. 'auto': as many as --precision takes.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Have --sample grow until the intervals of means are within so much of the mean, "
+            "and those of 99th percentiles within 10/3 of that; 3 with '--sample auto'.",
             show_default=False,
         ),
     ] = None,
     workers: Workers = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Have the workers of a Dask cluster serve the pods (router.pods) of this one run: "
+            "the address of its scheduler, such as tcp://scheduler:8786. The results are the same.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Simulate a scenario, save tables and plots, and print what came of it."""
     # Here and in the other commands: numpy, pandas and SimPy take a second to import, which
@@ -72,18 +91,26 @@ def run(
     from factory_sim.report import folder
     from factory_sim.report.summary import show
 
+    share, wanted = _share_of(sample, precision)
     description = load(scenario, _overrides(overrides, seed), catalog=catalog)
     target = folder.default_base(description.name) if out is None else out
     count_up = out is None and not force
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
     _announce_compilation(description.kernel)
     with progress_bar(sys.stderr) as progress:
-        if sample is None:
-            result = simulate(description, progress=progress, workers=workers)
+        if sample is None and precision is None:
+            result = simulate(description, progress=progress, workers=workers, dask=dask)
         else:
             from factory_sim.experiments.sampling import sample as run_sample
 
-            result = run_sample(description, sample / 100, progress, workers=workers)
+            result = run_sample(
+                description,
+                **share,
+                progress=progress,
+                precision=wanted,
+                workers=workers,
+                dask=dask,
+            )
     if uncertainty:
         result = replace(result, summary={**result.summary, "uncertainty": _bands(result, workers)})
     with warnings_on_stderr():
@@ -108,6 +135,18 @@ def _announce_compilation(kernel: str) -> None:
 
         if not missing() and not is_kept():
             print("compiling the kernel: half a minute, this once", file=sys.stderr)
+
+
+def _share_of(sample: str | None, precision: float | None) -> tuple[dict[str, float], float | None]:
+    """Return the share to simulate, none where that is for the precision to say, and that."""
+    if sample in (None, "auto"):
+        return {}, (3.0 if precision is None else precision) / 100
+    try:
+        share = float(str(sample).removesuffix("%")) / 100
+    except ValueError:
+        said = f"must be a number of percent, such as 5, or 'auto', not '{sample}'"
+        raise InputError(Problem("sample", said)) from None
+    return {"share": share}, None if precision is None else precision / 100
 
 
 def _bands(result: Run, workers: int | None) -> dict[str, list[float]]:

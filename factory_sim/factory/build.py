@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from factory_sim.factory.engine.prefix_cache import WHOLE_SESSION
 from factory_sim.factory.failures.chance import check_failures
 from factory_sim.factory.fleets.fleet import Fleet, entrances, stage_shard
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.hands import HERE, Hands
 from factory_sim.factory.layout import Layout, fleets_of
 from factory_sim.factory.pools import StepTimes, open_pools
 from factory_sim.factory.prefixes import caching_pools
@@ -153,13 +154,17 @@ def _seeds(scenario: Scenario) -> list[np.random.SeedSequence]:
     return np.random.SeedSequence(scenario.seed).spawn(SUBSYSTEMS)
 
 
+def pool_seeds(scenario: Scenario, pools: int) -> list[np.random.SeedSequence]:
+    """Return the seed of the router, or of the pods, of each of so many pools."""
+    return _seeds(scenario)[1].spawn(pools)
+
+
 class Factory:
     """A factory ready to run: the SimPy timetable and everything that lives in it.
 
     layouts: of its sites, mostly one. step_time: makes the step-time model of a fleet at a clock,
     in place of the one that its deployment names. debug: recount requests, tokens and KV blocks at
-    every boundary. kernel: as in a scenario. workers: threads that serve pods by the compiled
-    kernel.
+    every boundary. kernel: as in a scenario. hands: who serves pods by the compiled kernel.
 
     beyond: of each pool, what of it the compiled kernel cannot do; empty where it serves it.
     """
@@ -170,7 +175,7 @@ class Factory:
         step_time: StepTimes = step_time_of,
         debug: bool = False,
         kernel: str = "simpy",
-        workers: int = 1,
+        hands: Hands = HERE,
     ) -> None:
         self.scenario = scenario = layouts[0].part.whole
         check_failures(layouts)
@@ -186,6 +191,8 @@ class Factory:
         }
         self.beyond = self._beyond(layouts, kernel, step_time, debug)
         compiled = {name for name, why in self.beyond.items() if not why}
+        if hands.elsewhere is not None:
+            _check_apart(fleets, self.beyond)
         pools = open_pools(
             env,
             layouts,
@@ -196,7 +203,7 @@ class Factory:
             [routers, drafts],
             debug,
             compiled,
-            workers,
+            hands,
         )
         self.gateways, self.fronts, self.links, self.fabrics, self.gaps = pools
         # All meters are read at the same times, so that their tables have the same rows.
@@ -212,7 +219,7 @@ class Factory:
         self.sessions = SessionBook() if drawn else None
         own = workload_seeds(scenario)
         self.doors = open_doors(env, scenario, fleets, self.fronts, self.links, own)
-        self.streams = _streams(
+        self.streams = open_streams(
             env, scenario, fleets, self.fronts, self.doors, self.caching, self.sessions
         )
 
@@ -238,6 +245,21 @@ class Factory:
         """Return the requests inside the factory, or on their way to it from a front door."""
         inside = sum(gateway.inside for gateway in self.gateways.values())
         return inside + sum(door.under_way for door in self.doors.values())
+
+
+def _check_apart(fleets: Sequence[Fleet], beyond: Mapping[str, str]) -> None:
+    """Raise InputError unless some pods are apart, so that others may serve them."""
+    podded = [fleet.name for fleet in fleets if len(fleet.pods) > 1]
+    if any(not beyond[name] for name in podded):
+        return
+    if podded:
+        whys = "; ".join(f"{name}: {beyond[name]}" for name in podded)
+        said = f"pods are sent to a cluster only where the compiled kernel serves them ({whys}); "
+        said += "say kernel: auto, or leave it out"
+    else:
+        said = "nothing in this run is independent of the rest; give a deployment pods, groups of "
+        said += "replicas that have a router each (router: {pods: 8}), or leave it out"
+    raise InputError(Problem("--dask", said))
 
 
 def told_apart(scenario: Scenario) -> bool:
@@ -271,7 +293,7 @@ def _tell_apart(
     )
 
 
-def _streams(
+def open_streams(
     env: Timetable,
     scenario: Scenario,
     fleets: Sequence[Fleet],
@@ -280,6 +302,10 @@ def _streams(
     caching: set[str],
     book: SessionBook | None,
 ) -> list[Stream]:
+    """Let the requests of every workload come to the gateways of deployments, or to doors.
+
+    caching: pools with a prefix cache. book: keeps sessions, if there are any.
+    """
     fronts = entrances(fleets)
     scales = {fleet.deployment: fleet.scale for fleet in fleets}
     # Who keeps all rows numbers requests as they come; else each deployment numbers its own, for

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,16 @@ ROW = np.dtype(
 )
 _PACK = struct.Struct("<qiiddddddiiiiiiiiiiiid").pack
 
-Counter = Callable[[np.ndarray], None]
-"""Counts the rows (dtype `ROW`) of requests that have left, and keeps what it likes of them."""
+
+class Counter(Protocol):
+    """Counts requests that have left, and keeps what it likes of them."""
+
+    def __call__(self, rows: np.ndarray, now_s: float) -> None:
+        """Count rows (dtype `ROW`), which the caller may then use again."""
+
+    def merge(self, other: Counter) -> None:
+        """Add what another of the same kind has counted."""
+
 
 OUTCOMES = ("completed", "timed_out", "rejected", "unfinished")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
@@ -113,7 +121,7 @@ class Gateway:
         if many >= least:
             rows, self.rows = self.rows, bytearray()
             self._handed += many
-            self._counter(np.frombuffer(rows, dtype=ROW))
+            self._counter(np.frombuffer(rows, dtype=ROW), self.env.now)
 
     def feed(self, stream: object, blocks: Iterator[Block]) -> bool:
         """Take in a whole stream of requests, if it can; here they come one by one."""

@@ -84,7 +84,7 @@ class Pods(Gateway):
         self.row_bytes = pods[0].row_bytes
         self.replicas = [replica for pod in pods for replica in pod.replicas]
         self._deal = Deal(sizes, seed)
-        self._pod_of = np.repeat(np.arange(len(pods)), sizes).tolist()
+        self._pod_of = np.repeat(np.arange(len(sizes)), sizes).tolist()
 
     @property
     def inside(self) -> int:  # type: ignore[override]

@@ -17,6 +17,7 @@ from factory_sim.factory.engine.pipeline import in_turns
 from factory_sim.factory.engine.ranks import in_lockstep
 from factory_sim.factory.fleets.fleet import ENCODE, PREFILL, Fleet, entrances
 from factory_sim.factory.gateway import Gateway
+from factory_sim.factory.hands import HERE, Branch, Hands, branches_of
 from factory_sim.factory.layerwise import LayerwiseGateway, LayerwiseReplica
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.linked_replica import LinkedReplica
@@ -56,13 +57,13 @@ def open_pools(
     seeds: Sequence[np.random.SeedSequence],
     debug: bool,
     compiled: Collection[str] = (),
-    workers: int = 1,
+    hands: Hands = HERE,
 ) -> Pools:
     """Open every pool of a factory.
 
     layouts: of its sites; all_fleets: of all these. caching: those with a prefix cache. reasoning:
     deployments with requests that reason. seeds: of the routers and of drafts. debug: recount at
-    every boundary. compiled: those that the compiled kernel serves, with so many workers.
+    every boundary. compiled: those that the compiled kernel serves, by whose hands.
     """
     network = layouts[0].part.whole.network
     wirings = {layout.part.name: layout.wiring() for layout in layouts}
@@ -73,7 +74,7 @@ def open_pools(
     }
     gaps = {fleet.name: GapHistogram() for fleet in all_fleets}
     opening = _Opening(
-        env, all_fleets, _Roads(links, fabrics), gaps, caching, step_time, debug, compiled, workers
+        env, all_fleets, _Roads(links, fabrics), gaps, caching, step_time, debug, compiled, hands
     )
     routing, drafting = (seed.spawn(len(all_fleets)) for seed in seeds)
     # A pool that computes prompts comes after the one that decodes, which it sends to, and after
@@ -116,14 +117,15 @@ class _Opening:
         step_time: StepTimes,
         debug: bool,
         compiled: Collection[str],
-        workers: int,
+        hands: Hands,
     ) -> None:
         self.gateways: dict[str, Gateway] = {}
         self.entered = entrances(fleets)
         self._env, self._roads, self._gaps, self._caching = env, roads, gaps, caching
         self._fleets = {fleet.name: fleet for fleet in fleets}
         self._step_time, self._debug = step_time, debug
-        self._compiled, self._workers = compiled, workers
+        self._compiled, self._workers = compiled, hands.workers
+        self._branches = branches_of(hands, [fleet for fleet in fleets if fleet.name in compiled])
 
     def open(
         self, fleet: Fleet, routed: np.random.SeedSequence, drafted: np.random.SeedSequence
@@ -131,8 +133,9 @@ class _Opening:
         """Open a pool. routed, drafted: seeds of its routers and of its drafts."""
         gaps = self._gaps[fleet.name]
         if fleet.name in self._compiled:
-            speed = _speeds(fleet, self._step_time)
-            gateway = _compiled(self._env, fleet, speed, gaps, routed, self._workers)
+            speed = speeds(fleet, self._step_time)
+            branches = self._branches.get(fleet.name)
+            gateway = _compiled(self._env, fleet, speed, gaps, routed, self._workers, branches)
         else:
             gateway = self._gateway(fleet, routed)
             if fleet.encodes:
@@ -222,7 +225,7 @@ def _staff(
     debug: bool,
 ) -> None:
     """Give a gateway its replicas."""
-    speed_at = _speeds(fleet, step_time)
+    speed_at = speeds(fleet, step_time)
     for number, gpus in enumerate(fleet.replicas):
         make = partial(batch_of, speed_at(1.0))
         stages = len(fleet.stages)
@@ -231,7 +234,7 @@ def _staff(
         gateway.adopt(kind(gateway.env, number, indices, batch, speed_at, gateway.leave, debug))
 
 
-def _speeds(fleet: Fleet, step_time: StepTimes) -> Callable[[float], Speed]:
+def speeds(fleet: Fleet, step_time: StepTimes) -> Callable[[float], Speed]:
     """Return what tells the speed of a fleet at a clock, each worked out once."""
     return cache(lambda clock: Speed(step_time(fleet, clock), fleet.power.at(clock)))
 
@@ -243,24 +246,21 @@ def _compiled(
     gaps: GapHistogram,
     seed: np.random.SeedSequence,
     workers: int,
+    branches: Mapping[range, Branch] | None,
 ) -> Gateway:
     # Here, since numba takes a second to import.
     from factory_sim.factory.kernel.desk import Desk
+    from factory_sim.factory.kernel.far import far_pods
     from factory_sim.factory.kernel.gateway import CompiledGateway
-    from factory_sim.factory.kernel.pods import CompiledPods
+    from factory_sim.factory.kernel.pods import compiled_pods
 
+    if len(fleet.pods) > 1:
+        if branches is not None:
+            return far_pods(env, fleet, gaps, seed, branches)
+        return compiled_pods(env, fleet, speed_at, gaps, seed, workers)
     gpus = [[gpu.index for gpu in each] for each in fleet.replicas]
-    sizes = fleet.pods
-    if len(sizes) == 1:
-        desk = Desk(env, fleet, len(gpus), speed_at, gaps, np.random.PCG64(seed))
-        return CompiledGateway(env, desk, gpus)
-    pods, first = [], 0
-    dealt, *routed = seed.spawn(1 + len(sizes))
-    for size, own in zip(sizes, routed, strict=True):
-        desk = Desk(env, fleet, size, speed_at, gaps, np.random.PCG64(own), first)
-        pods.append(CompiledGateway(env, desk, gpus[first : first + size], first))
-        first += size
-    return CompiledPods(env, pods, sizes, dealt, workers)
+    desk = Desk(env, fleet, len(gpus), speed_at, gaps, np.random.PCG64(seed))
+    return CompiledGateway(env, desk, gpus)
 
 
 def _pods(env: Timetable, fleet: Fleet, seed: np.random.SeedSequence) -> Gateway:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.build import Factory, step_time_of
+from factory_sim.factory.hands import Elsewhere, Hands
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.pools import StepTimes
 from factory_sim.factory.results.books import Premise
@@ -97,6 +98,7 @@ def simulate(
     step_time: StepTimes = step_time_of,
     debug: bool = False,
     workers: int | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> Run:
     """Run the factory that `scenario` describes and return what it recorded.
 
@@ -104,13 +106,13 @@ def simulate(
     fleet at a clock, in place of the one that its deployment names. debug: recount
     requests, tokens and KV blocks at every boundary. workers: threads that serve the pods of a
     deployment (`router.pods`) where the compiled kernel does, one for each core without; they
-    change no result.
+    change no result. elsewhere: has others serve them, far from here, with that same result.
     Raises InputError, before anything runs, for a scenario that cannot be built.
     """
     started = time.perf_counter()
     layouts, kernel = lay_out_sites(scenario), scenario.kernel
-    crew = workers or os.cpu_count() or 1
-    factory = Factory(*layouts, step_time=step_time, debug=debug, kernel=kernel, workers=crew)
+    hands = Hands(workers or os.cpu_count() or 1, elsewhere)
+    factory = Factory(*layouts, step_time=step_time, debug=debug, kernel=kernel, hands=hands)
     tiers = tiers_of(scenario)
     terms = _terms(factory, list(tiers.values()))
     recorder = None if scenario.recording.keep == "full" else Recorder(factory, terms)

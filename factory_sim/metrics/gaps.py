@@ -33,6 +33,7 @@ class GapHistogram:
 
     def __init__(self) -> None:
         self._pending = bytearray()
+        self._parts: list[GapHistogram] = []
         self.clear()
 
     def clear(self) -> None:
@@ -41,6 +42,24 @@ class GapHistogram:
         self._count = 0
         self._sum_s = self._sum_squares = 0.0
         self._bins = np.zeros(_bin(np.array([MOST_S]))[0] + 1, dtype=np.int64)
+        for part in self._parts:
+            part.clear()
+
+    def share(self, part: GapHistogram) -> GapHistogram:
+        """Have another count a part of the gaps, which are here once `gather` was called."""
+        self._parts.append(part)
+        return part
+
+    def gather(self) -> None:
+        """Add what the parts have counted, in their order, and let them go."""
+        for part in self._parts:
+            part.gather()
+            self.take(part)
+        self._parts.clear()
+
+    def take(self, other: GapHistogram) -> None:
+        """Take over the gaps that another has counted."""
+        self.add(other.count, other._sum_s, other._sum_squares, other._bins)
 
     def steps(self, sequences: int, steps: int, first_s: float, growth_s: float) -> None:
         """Count the gaps of `sequences` sequences over `steps` steps.

@@ -57,6 +57,7 @@ def blocks(planned: Planned) -> Iterator[Block]:
     untried = rows[rows["status"] == "not tried"]
     if len(untried):
         yield Entry("not tried", _untried(planned, untried, best))
+    yield Entry("not searched", _not_searched(rows))
     for _, row in rows[rows["status"] == "failed"].iterrows():
         yield Entry("failed", f"{row['candidate']}: {row['cause']}")
     yield Entry("rounds", _rounds(planned))
@@ -138,6 +139,13 @@ def _untried(planned: Planned, untried: pd.DataFrame, best: pd.Series[Any]) -> s
     return (
         f"{told}. To run more: --simulate {int(planned.table['rank'].notna().sum()) + len(untried)}"
     )
+
+
+def _not_searched(rows: pd.DataFrame) -> str:
+    """Tell of what a plan leaves as the scenario has it."""
+    pools = rows["prefill_share"].fillna(0.0) if "prefill_share" in rows else pd.Series([0.0])
+    apart = [] if (pools > 0.0).any() else ["pools for prompts and decode apart (--prefill)"]
+    return ", ".join([*apart, "engines, routers, drafts and caches: they are the scenario's"])
 
 
 def _rounds(planned: Planned) -> str:

@@ -20,6 +20,7 @@ _NAMES = {
     "energy_per_output_token_j": "per output token",
     "output_tokens_per_s_per_utility_mw": "output tokens/s per utility MW",
 }
+_BIASES = {"routing": "routing_bias", "failures": "failure_bias"}
 _UNITS = dict.fromkeys(_NAMES, "") | {
     "ttft_ms": "ms",
     "tpot_ms": "ms",
@@ -31,8 +32,8 @@ _UNITS = dict.fromkeys(_NAMES, "") | {
 def intervals(summary: Figures) -> Iterator[Block]:
     """Yield each headline figure and its interval, where a few replicas stand for many."""
     widths = summary.get("confidence", {}) if "represented_replicas" in summary else {}
-    bias = summary.get("routing_bias", {})
-    rows = [["", "value", "", "margin", *(["of it routing"] if bias else [])]]
+    biases = {name: summary[key] for name, key in _BIASES.items() if key in summary}
+    rows = [["", "value", "", "margin", *(f"of it {name}" for name in biases)]]
     for key in _NAMES:
         width = widths.get(key, {})
         parts = width if isinstance(width, Mapping) else {"": width}
@@ -43,13 +44,31 @@ def intervals(summary: Figures) -> Iterator[Block]:
                 row = _row(key, part, value, [parts[part]])
                 row[-1] = f"± {row[-1]}"
                 row.append(f"± {percent(parts[part] / value)}" if value else "")
-                routing = bias.get(key, {}).get(part)
-                if bias:
-                    row.append(f"± {percent(routing / value)}" if routing and value else "")
+                for bias in biases.values():
+                    of = bias.get(key, 0.0)
+                    off = of.get(part) if isinstance(of, Mapping) else of
+                    row.append(f"± {percent(off / value)}" if off and value else "")
                 rows.append(row)
     if len(rows) > 1:
         yield Table(rows)
         yield Entry("half as wide", "with four times the replicas simulated (--sample)")
+    yield from _sampled(summary)
+
+
+def _sampled(summary: Figures) -> Iterator[Block]:
+    """Yield how large a share it took, and what was left out."""
+    if "replicas_away" in summary:
+        away = summary["replicas_away"]
+        said = f"left out: {percent(away['mean'])} of the replicas away in the mean, in 95 % of "
+        yield Entry("failures", said + f"such runs at most {percent(away['p95'])}")
+    if "sample" in summary:
+        told = summary["sample"]
+        said = f"{percent(told['share'])} of the replicas"
+        if told["tried"]:
+            wide = f"± {percent(told['precision'])}"
+            small = ", ".join(percent(share) for share in told["tried"])
+            said += f"; {small} gave wider intervals than {wide}"
+        yield Entry("share it took", said)
 
 
 def bands(summary: Figures) -> Iterator[Block]:

@@ -31,7 +31,9 @@ class Engine:
         self.asked |= {"path": path, "overrides": list(overrides), "catalog": catalog}
         return self.run.scenario
 
-    def simulate(self, scenario: Any, progress: Any = None, workers: Any = None) -> synthetic.Run:
+    def simulate(
+        self, scenario: Any, progress: Any = None, workers: Any = None, dask: Any = None
+    ) -> synthetic.Run:
         assert scenario is self.run.scenario
         self.asked |= {"progress": progress, "workers": workers}
         if progress is not None:

@@ -12,7 +12,8 @@ import pytest
 import factory_sim as fs
 from factory_sim.cli import main
 from factory_sim.errors import InputError
-from factory_sim.experiments.sampling import REACH, sampled, with_bias
+from factory_sim.experiments.biases import REACH, Away, away, with_failures, with_routing
+from factory_sim.experiments.sampling import excess, sampled
 from factory_sim.factory.kernel.compiled import missing
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import simulate
@@ -92,7 +93,6 @@ def test_whole_racks_and_whole_pods_are_simulated(
             0.9,
             "sample: a rack, and two pods where there are pods, is the least",
         ),
-        (hall(PODS, failures={"chance": {}}), 0.2, "sample: a rack that stands for many cannot"),
         (scaled(), 0.2, "sample: deployments.chat: with 'autoscaling' every replica is simulated"),
     ],
 )
@@ -108,9 +108,83 @@ def test_what_half_the_replicas_change_is_part_of_what_is_not_known() -> None:
         "output_tokens_per_s": 900.0,
         "confidence": {"ttft_ms": {"mean": 1.0}, "output_tokens_per_s": 5.0},
     }
-    found = with_bias(one, {"ttft_ms": {"mean": 49.0, "p99": 139.0}, "output_tokens_per_s": 901.0})
+    found = with_routing(
+        one, {"ttft_ms": {"mean": 49.0, "p99": 139.0}, "output_tokens_per_s": 901.0}
+    )
     assert found["routing_bias"] == {"ttft_ms": {"mean": REACH}}
     assert found["confidence"] == {"ttft_ms": {"mean": 1.0 + REACH}, "output_tokens_per_s": 5.0}
+
+
+def test_failures_are_part_of_what_is_not_known() -> None:
+    one: dict[str, Any] = {
+        "ttft_ms": {"mean": 50.0, "p99": 140.0},
+        "output_tokens_per_s": 900.0,
+        "confidence": {"ttft_ms": {"mean": 1.0}, "output_tokens_per_s": 5.0},
+    }
+    gone = Away(0.001, 0.005, 100)
+    assert gone.load == 1.01  # as of one in a hundred
+    found = with_failures(one, {"ttft_ms": {"mean": 51.0, "p99": 150.0}}, gone)
+    # Half a percent of the load is half of what one percent does.
+    assert found["failure_bias"] == {
+        "ttft_ms": {"mean": pytest.approx(0.5)},
+        "output_tokens_per_s": pytest.approx(4.5),
+    }
+    assert found["confidence"]["ttft_ms"]["mean"] == pytest.approx(1.5)
+    assert found["confidence"]["output_tokens_per_s"] == pytest.approx(9.5)
+
+
+def failing(times: float, **spec: Any) -> Scenario:
+    return hall(PODS, failures={"chance": {"kinds": ["gpu"], "times": times}, **spec})
+
+
+def test_as_many_are_away_as_failures_and_repairs_leave() -> None:
+    scenario = failing(4000.0)
+    found = away(scenario)
+    assert found is not None and away(hall(PODS)) is None
+    # One replica a GPU, of which failures come as a Poisson process; few come back in 5 minutes.
+    # Measured from the first minute on: who failed before is away all the time, others half of it.
+    rate = scenario.facts.failure_rate("gpu").mtbf.value / 4000.0
+    assert found.mean == pytest.approx((60.0 + 120.0) / rate, rel=0.3)
+    assert found.mean < found.most < 0.02
+
+
+@pytest.mark.parametrize(
+    ("scenario", "why"),
+    [
+        (failing(40_000.0), "sample: failures keep up to .* % of the replicas away"),
+        (
+            failing(1.0, schedule=[{"at": "90 s", "what": "rack-0"}]),
+            "sample: a failure at a given time strikes one place",
+        ),
+    ],
+)
+def test_too_much_that_fails_is_no_sample(scenario: Scenario, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        fs.sample(scenario, 0.25)
+
+
+def test_a_share_is_too_small_until_every_interval_is_known_and_narrow() -> None:
+    known: dict[str, Any] = {
+        "ttft_ms": {"mean": 50.0, "p99": 100.0},
+        "output_tokens_per_s": 900.0,
+        "confidence": {"ttft_ms": {"mean": 1.5, "p99": 5.0}, "output_tokens_per_s": 9.0},
+    }
+    assert excess(known, 0.03) == pytest.approx(1.0)
+    assert excess(known, 0.01) == pytest.approx(3.0)
+    del known["confidence"]["ttft_ms"]["p99"]
+    assert excess(known, 0.1) == 2.0
+
+
+def test_a_share_grows_until_it_is_enough() -> None:
+    short = hall(PODS, rate=10.0, duration="60 s", warmup="10 s")
+    wide = fs.sample(short, 0.1, precision=0.9).summary
+    assert wide["sample"] == {"share": 0.25, "precision": 0.9, "tried": []}
+    told = fs.sample(short, 0.1, precision=1e-6).summary
+    assert told["sample"]["share"] == 1.0 and told["sample"]["tried"][0] == 0.25
+    assert sorted(told["sample"]["tried"]) == told["sample"]["tried"]
+    assert told["output_tokens_per_s"] == simulate(short).summary["output_tokens_per_s"]
+    with pytest.raises(InputError, match="precision: must be above 0 and below 100 %"):
+        fs.sample(short, 0.1, precision=3.0)
 
 
 def test_a_sample_of_one_router_is_run_twice_and_one_of_pods_once() -> None:
@@ -156,18 +230,21 @@ def figure(summary: dict[str, Any], path: str) -> float:
     return float(found[part or "mean"] if isinstance(found, dict) else found)
 
 
-def study(router: Any, share: float, seeds: int, means: float, tails: float) -> None:
+def study(
+    router: Any, share: float, seeds: int, means: float, tails: float, wholes: int = 4, **other: Any
+) -> None:
     """Hold the intervals of samples to full runs in turn; print how often they hold them."""
-    wholes = [simulate(hall(router, seed)).summary for seed in range(4)]
+    full = [simulate(hall(router, seed, **other)).summary for seed in range(wholes)]
     held: dict[str, list[bool]] = {}
     widths: dict[str, list[float]] = {}
     for seed in range(1000, 1000 + seeds):
-        summary, whole = fs.sample(hall(router, seed), share).summary, wholes[seed % 4]
+        summary = fs.sample(hall(router, seed, **other), share).summary
+        whole = full[seed % wholes]
         for path, width in relative_widths(summary).items():
             value = figure(summary, path)
             held.setdefault(path, []).append(abs(value - figure(whole, path)) <= width * value)
             widths.setdefault(path, []).append(width)
-    many = wholes[0]["requests_completed"]
+    many = full[0]["requests_completed"]
     print(f"\n{router}, {share:.0%} of {many:,} requests, {seeds} seeds")
     for path in held:
         print(f"  {path:28} {np.mean(held[path]):5.0%} held, ± {np.mean(widths[path]):.2%}")
@@ -187,3 +264,20 @@ def test_intervals_of_pods_hold_the_full_run_in_90_of_100_seeds() -> None:
 @pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
 def test_intervals_of_a_router_that_sees_few_include_what_that_changes() -> None:
     study("least-outstanding", 0.5, 12, means=0.05, tails=0.10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
+def test_intervals_include_what_fails_in_full_runs() -> None:
+    failures = {"chance": {"kinds": ["gpu"], "times": 4000.0}}
+    study(PODS, 0.25, 8, means=0.035, tails=0.10, wholes=2, failures=failures)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing()), reason="without numba it takes an hour")
+def test_one_router_is_known_as_closely_as_is_asked() -> None:
+    run = fs.sample(hall("least-outstanding", 1000, racks=16), 0.15, precision=0.03)
+    told = run.summary["sample"]
+    assert 0.15 < told["share"] < 1.0 and told["tried"]
+    for path, width in relative_widths(run.summary).items():
+        assert width <= (0.10 if path.endswith("p99") else 0.03), path

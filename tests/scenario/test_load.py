@@ -9,6 +9,8 @@ import pytest
 import factory_sim as fs
 from factory_sim.errors import InputError
 from factory_sim.scenario import built_in, to_yaml
+from factory_sim.scenario.load import plain, scenario_from
+from tests.factory.small import small_scenario
 
 
 def problems(*overrides: str) -> list[str]:
@@ -154,3 +156,10 @@ def test_files_in_overrides_start_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     scenario = fs.load(built_in("azure_chat"), ["workload.chat.arrivals.path=trace.csv"])
     assert scenario.workload["chat"].arrivals.path == str(tmp_path / "trace.csv")
+
+
+def test_a_rent_is_read_back_as_it_was_written_a_word_or_a_price() -> None:
+    for rent, kept in (("neocloud", "neocloud"), ("3.6 USD/h", "0.001 USD/s")):
+        given = plain(small_scenario()) | {"costs": {"rent": rent}}
+        assert plain(scenario_from(given))["costs"] == {"rent": kept}
+        assert scenario_from(plain(scenario_from(given))) == scenario_from(given)

@@ -59,14 +59,15 @@ class Candidate(NamedTuple):
 class Axes:
     """What is tried. None: by default all systems on sale; precisions PRECISIONS and the
     scenario's own; parallelism by the model; one batch, refined later; clocks, refined later.
-    prompts: shares of the replicas that only compute prompts (0: none; None: balanced)."""
+    prompts: shares of the replicas that only compute prompts (0: none; None: balanced), by default
+    both of these where the scenario has pools apart, else none."""
 
     systems: Sequence[str] | None = None
     precisions: Sequence[str] | None = None
     parallelism: Sequence[str] | None = None
     batches: Sequence[int] | None = None
     clocks: Sequence[float] | None = None
-    prompts: Sequence[float | None] = (0.0,)
+    prompts: Sequence[float | None] | None = None
 
 
 def candidates(given: Given, facts: Catalog, axes: Axes) -> Iterator[Candidate]:
@@ -81,11 +82,12 @@ def candidates(given: Given, facts: Catalog, axes: Axes) -> Iterator[Candidate]:
     for clock in axes.clocks or ():
         if not 0.0 < clock <= 1.0:
             raise InputError(Problem("--clocks", f"a share of the reference, not {clock:g}"))
-    for part in axes.prompts:
+    prompts = axes.prompts or ((0.0, None) if "prefill" in spec else (0.0,))
+    for part in prompts:
         if part is not None and not 0.0 <= part < 1.0:
             raise InputError(Problem("--prefill", f"a share of the replicas, not {part:g}"))
     batches, clocks = axes.batches or (None,), axes.clocks or (1.0,)
-    for each in product(systems, precisions, spreads, batches, clocks, axes.prompts):
+    for each in product(systems, precisions, spreads, batches, clocks, prompts):
         yield Candidate(*each)
 
 
@@ -107,6 +109,7 @@ def scenario_of(given: Given, candidate: Candidate, count: int | str = "fill") -
         found["racks"][0]["gpu_clock"] = candidate.clock
     spec = deployment_of(found)[1]
     spec.pop("system", None)
+    _join(found, spec)
     spec |= {"precision": candidate.precision, "replicas": "fill"}
     spec["parallelism"] = parallelism_of(candidate.spread)
     if candidate.batch is not None:
@@ -114,13 +117,31 @@ def scenario_of(given: Given, candidate: Candidate, count: int | str = "fill") -
     return found
 
 
-def apart(given: Given, prompts: int, decode: int) -> Given:
-    """Return a scenario with replicas that only compute prompts, and others that decode."""
+def _join(given: Given, spec: Given) -> None:
+    """Have the same replicas compute prompts and decode; what lay between them goes, too."""
+    pool, network = spec.pop("prefill", None), given.get("network")
+    if pool is None or network is None:
+        return
+    network.pop("fabric", None)
+    network.get("links", {}).pop(pool.get("kv_link"), None)
+    if not any(network.values()):
+        del given["network"]
+
+
+def apart(given: Given, prompts: int, decode: int, asked: Given) -> Given:
+    """Return a scenario with replicas that only compute prompts, and others that decode.
+
+    asked: the scenario that is planned, which may say what the first are like, and what lies
+    between; by default a fabric.
+    """
     found = copy.deepcopy(given)
     spec = deployment_of(found)[1]
-    spec |= {"replicas": decode, "prefill": {"replicas": prompts}}
-    network = dict(found.get("network") or {})
-    found["network"] = {**network, "fabric": network.get("fabric") or {}}
+    pool = deployment_of(asked)[1].get("prefill") or {}
+    spec |= {"replicas": decode, "prefill": {**pool, "replicas": prompts}}
+    network = copy.deepcopy(asked.get("network") or {})
+    if "kv_link" not in pool:
+        network["fabric"] = network.get("fabric") or {}
+    found["network"] = network
     return found
 
 
@@ -141,15 +162,21 @@ def deployment_of(given: Given) -> tuple[str, dict[str, Any]]:
     if given.get("sites") is not None or given.get("training") or len(deployments) != 1:
         said = "a plan is for one deployment at one site without training jobs; leave out others"
         raise InputError(Problem("deployments", said))
+    if given.get("failures") is not None:
+        said = "a plan is for a site where nothing fails; leave it out (--set failures=null)"
+        raise InputError(Problem("failures", said))
     if len(given["racks"]) != 1:
         rows = len(given["racks"])
         raise InputError(Problem("racks", f"a plan is for one row of racks, not {rows}; leave one"))
     ((name, spec),) = deployments.items()
-    for key in ("prefill", "encoder", "autoscaling", "partition"):
+    for key in ("encoder", "autoscaling", "partition"):
         if spec.get(key) is not None:
             said = "a plan chooses equal replicas itself; leave it out"
-            said += " (--prefill tries pools apart)" if key == "prefill" else ""
             raise InputError(Problem(f"deployments.{name}.{key}", said))
+    for key in ("system", "parallelism", "engine", "autoscaling"):
+        if (spec.get("prefill") or {}).get(key) is not None:
+            said = "a plan gives both pools the same; leave it out"
+            raise InputError(Problem(f"deployments.{name}.prefill.{key}", said))
     return name, spec
 
 

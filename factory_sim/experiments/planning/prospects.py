@@ -20,6 +20,7 @@ from factory_sim.experiments.planning.candidates import (
     Given,
     apart,
     deployment_of,
+    parallelism_of,
     scenario_of,
     shown_by_few,
     wider,
@@ -57,6 +58,11 @@ class Prospect:
     tokens_per_s_per_user: float
 
     @property
+    def ranked(self) -> bool:
+        """Tell whether attention is computed by ranks, in lockstep (data-parallel attention)."""
+        return parallelism_of(self.candidate.spread).get("dp", 1) > 1
+
+    @property
     def simulated_per_s(self) -> float:
         """Return the requests/s, at best, of those replicas that are simulated."""
         (spec,) = self.given["deployments"].values()
@@ -92,6 +98,7 @@ class Prospects:
 
     def __init__(self, given: Given) -> None:
         self._given = given
+        self._network: Given = given.get("network") or {}
         self._scenario = scenario_from(given)
         self._asked = asked_by_all(self._scenario)
         self._racks = cache(self._count_racks)
@@ -152,7 +159,10 @@ class Prospects:
         if not 2 <= replicas <= MOST_APART:
             said = f"pools apart need 2 to {MOST_APART} replicas, all of them simulated"
             raise InputError(Problem("prefill.replicas", f"{said}, and there are {replicas}"))
-        rack = _laid_out(apart(scenario_of(self._given, candidate, 1), 1, 1))
+        one = scenario_of(self._given, candidate, 1)
+        # What a fabric is like can only be said where something crosses it.
+        network = {key: own for key, own in self._network.items() if key != "fabric"}
+        rack = _laid_out(apart(one, 1, 1, {**self._given, "network": network}))
         rates = [self._rate(fleet, asked, candidate) for fleet in (rack.prompts, rack.fleet)]
 
         def rate(few: int) -> float:
@@ -162,7 +172,8 @@ class Prospects:
         if candidate.prompts is not None:
             few = min(max(round(candidate.prompts * replicas), 1), replicas - 1)
         own = candidate._replace(prompts=few / replicas)
-        given = apart(scenario_of(self._given, own), few, replicas - few)
+        given = apart(scenario_of(self._given, own), few, replicas - few, self._given)
+        _laid_out(given)
         return self._prospect(own, given, racks, replicas, rate(few), rack, asked)
 
     def _prospect(

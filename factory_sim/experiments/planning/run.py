@@ -151,7 +151,7 @@ def run_plan(
     if not found:
         raise InputError(Problem(each.candidate.name, each.why) for each in refused[:5])
     race = _Race(scenario, prospects, crew, store, objective, replications, precision, tell)
-    chosen = _first(found, simulate)
+    chosen = first_of(found, simulate)
     named = axes.systems is not None
     tried = race.run([Tried(each) for each in chosen], _faster(found), axes, named)
     ranked = sorted(
@@ -181,10 +181,15 @@ def _check(objective: str, simulate: int, replications: int, precision: float) -
         raise InputError(Problem("--precision", f"must be above 0 and at most 50 %: {precision}"))
 
 
-def _first(found: Sequence[Prospect], simulate: int) -> list[Prospect]:
-    """Return whom to run: the best of every system while there is room, then the best of all."""
+def first_of(found: Sequence[Prospect], simulate: int) -> list[Prospect]:
+    """Return whom to run while there is room: the best of every system, then of each the best with
+    and without data-parallel attention, then the best of all."""
     best = {each.candidate.system: each for each in reversed(found)}
-    leaders = sorted(best.values(), key=found.index)[:simulate]
+    # Bounds of attention in ranks are far above what is seen: they must not keep the others out.
+    kinds = {(each.candidate.system, each.ranked): each for each in reversed(found)}
+    leaders = sorted(best.values(), key=found.index)
+    leaders += sorted((each for each in kinds.values() if each not in leaders), key=found.index)
+    leaders = leaders[:simulate]
     rest = [each for each in found if each not in leaders]
     return [*leaders, *rest[: simulate - len(leaders)]]
 

@@ -46,7 +46,7 @@ def crew_of(workers: int | None = None, dask: Any = None) -> Iterator[Crew]:
     if dask is not None:
         if workers is not None:
             raise InputError(Problem("--workers", "a cluster has workers of its own; leave it out"))
-        with _client(dask) as client:
+        with client_of(dask) as client:
             yield Cluster(client)
         return
     workers = workers or os.cpu_count() or 1
@@ -191,10 +191,12 @@ def _settle() -> None:
 
 
 @contextlib.contextmanager
-def _client(dask: Any) -> Iterator[Any]:
+def client_of(dask: Any) -> Iterator[Any]:
     """Lend a client of a cluster; one that is given stays open."""
     try:
         from distributed import Client
+        from distributed.comm import parse_address
+        from distributed.comm.addressing import parse_host_port
     except ImportError:
         said = "needs distributed; install it with: pip install 'factory-sim[dask]'"
         raise InputError(Problem("--dask", said)) from None
@@ -202,6 +204,8 @@ def _client(dask: Any) -> Iterator[Any]:
         yield dask
         return
     try:
+        if isinstance(dask, str):  # a client would still try to end after it has said no
+            parse_host_port(parse_address(dask)[1])
         client = Client(dask, timeout=PATIENCE_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InputError(

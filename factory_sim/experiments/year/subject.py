@@ -17,10 +17,12 @@ from typing import Any
 from factory_sim.errors import InputError, Problem
 from factory_sim.experiments.sizing.loads import at_load
 from factory_sim.experiments.year.hours import Hours
+from factory_sim.factory.build import step_time_of
 from factory_sim.factory.check import asked_by_all, asked_of
 from factory_sim.factory.facility.building import Flow
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.layout import Layout, lay_out
+from factory_sim.factory.prefixes import caching_pools
 from factory_sim.factory.review.deployment import best
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics.psychrometrics import Ambient
@@ -39,6 +41,11 @@ Given = dict[str, Any]
 
 UNBOUND = "1e15 W"
 """A limit that nothing comes near."""
+
+CLEARER = 8
+"""Times as many replicas stand for a site as the scenario says, where the compiled kernel serves
+them: that takes no longer. Watts of few swing together as those of many do not, and a policy that
+keeps under a limit follows them; and routers deal among many more evenly than among few."""
 
 _NOT_YET = {
     "prefill": "leave it out, or look at single hours with `factory-sim run`",
@@ -95,6 +102,7 @@ class Subject:
         found.pop("provisioning", None)
         for row, own in zip(found["racks"], self.scenario.racks, strict=True):
             row["gpu_clock"] = min(clock, own.gpu_clock or 1.0)
+        self._clearer(found)
         return found
 
     def hour_at(self, hours: Hours, index: int, seed: int) -> Given:
@@ -129,6 +137,7 @@ class Subject:
         found.get("power", {}).pop("preference", None)  # it is in the limit
         if up < 1.0:
             self._fewer(found, up * self.fleet.represented)
+        self._clearer(found)
         return found
 
     def _loaded(self, factor: float) -> Given:
@@ -137,6 +146,30 @@ class Subject:
         for workload in found["workload"].values():
             workload["arrivals"].pop("shape", None)
         return at_load(found, factor)
+
+    @cached_property
+    def _slow(self) -> bool:
+        """Tell whether SimPy serves the replicas, since it is asked to or has to."""
+        if self.given.get("kernel") == "simpy":
+            return True
+        # Here, since numba takes a second to import.
+        from factory_sim.factory.kernel.choice import beyond
+
+        caching = caching_pools(self.scenario, [self.fleet])
+        return any(beyond([self.layout], "auto", caching, step_time_of, False).values())
+
+    def _clearer(self, found: Given) -> None:
+        """Have more replicas stand for all, where that takes no longer."""
+        if self._slow:
+            return
+        spec = found["deployments"][self.fleet.deployment]
+        told = spec.get("replicas")
+        if isinstance(told, Mapping):
+            whole = told.get("represent", "fill")
+            whole = self.fleet.represented if whole == "fill" else whole
+            many = CLEARER * int(told["simulate"])
+            spec["replicas"] = {**told, "simulate": many} if many < whole else whole
+            found.setdefault("kernel", "auto")
 
     def _fewer(self, found: Given, replicas: float) -> None:
         """Have fewer replicas, in whole racks where few stand for all: other GPUs are at rest."""

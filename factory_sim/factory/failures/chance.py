@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ def check_failures(layouts: Sequence[Layout]) -> None:
     problems: list[Problem] = []
     here: set[str] = set()
     for layout in layouts:
-        known = _domains(layout)
+        known = domains_of(layout)
         here |= {domain.kind for domain in known.values()}
         problems += map(layout.part.told, _misnamed(layout, known))
     spec = layouts[0].part.whole.failures
@@ -48,7 +48,7 @@ def check_failures(layouts: Sequence[Layout]) -> None:
         raise InputError(problems)
 
 
-def _domains(layout: Layout) -> dict[str, Domain]:
+def domains_of(layout: Layout) -> dict[str, Domain]:
     """Return everything that can fail at a site, by name."""
     cooling = layout.scenario.site.cooling
     return domains(layout, cooling.cdu_racks if cooling else 1)
@@ -83,9 +83,13 @@ def set_going(
     layout: Layout,
     spec: Failures,
     seed: np.random.SeedSequence,
+    known: Mapping[str, Domain] | None = None,
 ) -> None:
-    """Start every failure that a scenario asks for at a site; all that it names are there."""
-    known = _domains(layout)
+    """Start every failure that a scenario asks for at a site; all that it names are there.
+
+    known: everything that can fail there, by name, from who has asked `domains_of` already.
+    """
+    known = known or domains_of(layout)
     for when in spec.schedule:
         env.process(scheduled(env, outages, known[when.what], when))
     chance = spec.chance

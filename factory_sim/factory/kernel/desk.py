@@ -70,7 +70,7 @@ class Desk:
         first: int | None = None,
     ) -> None:
         self._env, self._fleet, self._speed_at = env, fleet, speed_at
-        self._gaps, self._words = gaps, words
+        self.gaps, self._words = gaps, words
         self._clocks: dict[float, int] = {}
         self._tables: list[np.ndarray] = []
         self.counter: Counter | None = None  # takes rows, which are then kept no longer
@@ -96,6 +96,16 @@ class Desk:
         """Return the record of a replica, as it is now."""
         self.catch_up()
         return self._arrays["replicas"][number]
+
+    def every_replica(self) -> np.ndarray:
+        """Return the records of all replicas, as they are now."""
+        self.catch_up()
+        return self._arrays["replicas"]
+
+    @property
+    def sent(self) -> list[int]:
+        """Return how many requests of each stream had come when somebody last looked."""
+        return [stream.sent for stream in self._streams]
 
     def loads(self) -> list[int]:
         """Return the requests outstanding at each replica."""
@@ -152,7 +162,7 @@ class Desk:
         desk, rows = self._record, self._arrays["rows"]
         many = int(desk["rows"])
         if self.counter is not None:
-            self.counter(rows[:many])
+            self.counter(rows[:many], float(self._env.now))
             self._handed += many
         elif many:
             self._tables.append(rows[:many])
@@ -299,7 +309,7 @@ class Desk:
         load[many] = np.iinfo(np.int64).max
         rank = np.full(many + 1, floor.PLAN)
         rank[many] += 1
-        bins = self._gaps.bins()
+        bins = self.gaps.bins()
         self._drawn = np.zeros((many, 3))
         self._put(
             replicas=replicas,
@@ -449,7 +459,7 @@ class Desk:
         self._settled = True
         desk = self._record
         if desk["gaps"]:
-            self._gaps.add(
+            self.gaps.add(
                 int(desk["gaps"]),
                 float(desk["gap_sum_s"]),
                 float(desk["gap_squares"]),

@@ -16,23 +16,38 @@ from factory_sim.metrics.tally import Tally
 class Counts:
     """What one gateway, or a part of it, has handed over: a tally, stays, and rows drawn.
 
-    A row is drawn by a hash of the seed and the request's number: the same ones whoever serves
-    them, and in whatever pieces they come.
+    lags_s: of the way in of each stream. A row is drawn by a hash of the seed and the request's
+    number: the same ones whoever serves them, and in whatever pieces they come.
     """
 
-    def __init__(self, deployment: str, terms: Terms, pod: int, share: float, seed: int) -> None:
-        self.deployment = deployment
+    def __init__(
+        self,
+        deployment: str,
+        terms: Terms,
+        pod: int,
+        share: float,
+        seed: int,
+        lags_s: np.ndarray,
+    ) -> None:
+        self.deployment, self._lags_s = deployment, lags_s
         self.tally, self.stays = Tally(terms, pod=pod), Stays()
         self.drawn = list[np.ndarray]()
         self._share, self._seed = share, np.uint64(seed)
 
-    def take(self, rows: np.ndarray, lags_s: np.ndarray, now_s: float) -> None:
+    def __call__(self, rows: np.ndarray, now_s: float) -> None:
         """Count rows (dtype `ROW`), which the caller may then use again."""
         self.tally.add(self.deployment, rows)
-        self.stays = self.stays.plus(stays_of(rows, lags_s, now_s))
+        self.stays = self.stays.plus(stays_of(rows, self._lags_s, now_s))
         if self._share:
             drawn = _hashed(rows["number"], self._seed) < self._share
             self.drawn.append(rows[drawn])
+
+    def merge(self, other: Counter) -> None:
+        """Add what another has counted of the same run."""
+        assert isinstance(other, Counts)
+        self.tally.merge(other.tally)
+        self.stays = self.stays.plus(other.stays)
+        self.drawn += other.drawn
 
 
 class Recorder:
@@ -80,10 +95,10 @@ class Recorder:
         place = list(self._factory.fronts).index(name)
         seed = sample_seed(scenario, place)
         pod = sum(counts.deployment == name for counts in self._counts)
-        counts = Counts(name, self._terms, pod, scenario.recording.sampled, seed)
+        share = scenario.recording.sampled
+        counts = Counts(name, self._terms, pod, share, seed, self._lags_s)
         self._counts.append(counts)
-        env, lags_s = self._factory.env, self._lags_s
-        return lambda rows: counts.take(rows, lags_s, env.now)
+        return counts
 
 
 def _hashed(numbers: np.ndarray, seed: np.uint64) -> np.ndarray:
