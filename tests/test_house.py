@@ -37,6 +37,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = (
     {"cli"},
+    {"app"},
     {"report"},
     {"experiments", "validation", "probe"},
     {"factory"},

@@ -23,6 +23,7 @@ from factory_sim.cli import (
     size,
     sweep,
     trace,
+    ui,
     validate,
     year,
 )
@@ -70,6 +71,7 @@ app.command()(plan.plan)
 app.command()(sweep.sweep)
 app.command()(year.year)
 app.command()(compare.compare)
+app.command()(ui.ui)
 app.command()(clocks.clocks)
 app.command()(claims.claims)
 app.command()(catalog.catalog)

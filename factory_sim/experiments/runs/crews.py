@@ -158,7 +158,7 @@ def _result(future: Any) -> Outcome:
 
 def _processes(workers: int) -> ProcessPoolExecutor:
     """Return a pool that has begun, before this process has more threads."""
-    pool = ProcessPoolExecutor(workers, _way(), initializer=_settle)
+    pool = ProcessPoolExecutor(workers, _way(), initializer=settle)
     pool.submit(int).result()
     return pool
 
@@ -177,7 +177,7 @@ def _way() -> BaseContext | None:
     return way
 
 
-def _settle() -> None:
+def settle() -> None:
     """Have this worker end with who started it, and without words on Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()

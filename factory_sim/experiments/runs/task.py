@@ -21,7 +21,7 @@ from factory_sim.scenario.load import files_of, plain, scenario_from
 Figures = dict[str, float | str]
 """A run's summary, flattened: by dotted key, a number (a yes is 1) or a text."""
 
-_APART = ("cli", "configs", "experiments", "probe", "report", "validation")
+_APART = ("app", "cli", "configs", "experiments", "probe", "report", "validation")
 """Rooms of the house that have no part in a run."""
 
 

@@ -24,7 +24,9 @@ class Perfect(NamedTuple):
 
     asked_per_s: None where clients wait for answers. replica_per_s: of one replica, by the roofline
     of its steps with the largest batch that its KV cache holds. replicas: how many there are.
-    slots: of a replica, for the queueing formula; None where it has nothing to say.
+    slots: of a replica, for the queueing formula; None where it has nothing to say. simulated: how
+    many of the replicas are simulated, where few stand for many; None where all are. output: tokens
+    of an answer, in the mean.
     """
 
     pool: str
@@ -32,6 +34,8 @@ class Perfect(NamedTuple):
     replica_per_s: float
     replicas: int
     slots: Slots | None = None
+    simulated: int | None = None
+    output: float = 0.0
 
     @property
     def needed(self) -> float | None:
@@ -88,7 +92,12 @@ def bounds(scenario: Scenario) -> Bounds:
         if mean is not None:
             rate = best(fleet, mean).requests_per_s * fleet.batches
             slots = slots_of(fleet, mean, _promise(scenario, fleet))
-            pools.append(Perfect(fleet.name, mean.per_s, rate, fleet.represented, slots))
+            few = len(fleet.replicas) if fleet.scale > 1.0 else None
+            pools.append(
+                Perfect(
+                    fleet.name, mean.per_s, rate, fleet.represented, slots, few, mean.output
+                )
+            )
     end_s = scenario.duration
     shares = (
         each.scenario.site.grid_limit.min_over(0.0, end_s) / each.peak.load_w for each in layouts

@@ -15,7 +15,7 @@ from factory_sim.report.summary import lowered
 from factory_sim.report.text import duration, megawatts
 
 # What each level adds to the one inside it.
-_LAYERS = (
+LAYERS = (
     ("gpu_power_mw", "GPUs", style.BLUE),
     ("server_power_mw", "rest of the servers", style.SKY),
     ("it_power_mw", "rest of IT", style.GREEN),
@@ -26,7 +26,7 @@ def draw(run: SavedRun) -> Figure:
     """Return power by level over time with the cap, and beneath it the clock of the GPUs."""
     figure = style.figure(12.0, 6.5)
     stack, clock = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    style.ask(figure, "Does the site stay under its power cap?", _answer(run))
+    style.ask(figure, "Does the site stay under its power cap?", answer(run))
     if not len(run.timeseries):
         style.nothing(stack, "nothing was recorded")
         style.nothing(clock, "nothing was recorded")
@@ -51,7 +51,7 @@ def _stack(axes: Axes, time: TimeAxis) -> None:
     # What came in is what the site used itself and what its battery took.
     came_in = meter + generated + out
     layers = [
-        *((time.mean(column), label, colour) for column, label, colour in _LAYERS),
+        *((time.mean(column), label, colour) for column, label, colour in LAYERS),
         (came_in - into, "cooling and losses", style.ORANGE),
         (came_in, "into the battery", style.PURPLE),
     ]
@@ -109,7 +109,8 @@ def _own(time: TimeAxis, column: str) -> Floats:
     return time.mean(column) if time.has(column) else np.zeros_like(time.time)
 
 
-def _answer(run: SavedRun) -> str:
+def answer(run: SavedRun) -> str:
+    """Say whether the site stays under its cap, and what it took."""
     summary = run.summary
     if "grid_power_mw" not in summary or "grid_limit_mw" not in summary:
         return ""

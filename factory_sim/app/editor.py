@@ -1,0 +1,162 @@
+"""The side of the page: where one starts from, what is changed, and what is taken along."""
+
+from __future__ import annotations
+
+import math
+
+import streamlit as st
+
+from factory_sim.app.draft import STARTS, Draft, shipped
+from factory_sim.app.fields import Field, beside, changed, paths, sections, slide
+from factory_sim.app.show import said
+from factory_sim.app.state import Session
+from factory_sim.catalog import load_catalog
+from factory_sim.errors import InputError, Problem
+
+LEFT_OUT = "(as the simulator has it)"
+
+
+def editor(session: Session, problems: list[Problem]) -> list[Problem]:
+    """Show what can be changed, each with what is wrong with it; return what is wrong elsewhere."""
+    parts = sections(session.draft, load_catalog())
+    by_field, others = beside(problems, paths(parts))
+    st.header("Scenario", anchor=False)
+    _start(session)
+    for index, section in enumerate(parts):
+        wrong = any(field.path in by_field for field in section.fields)
+        changed_ = sum(field.path in session.draft.changes for field in section.fields)
+        title = section.title + (f" ({changed_} changed)" if changed_ else "")
+        with st.expander(said(title), expanded=wrong or index == 0, key=_key(session, f"part {section.title}")):
+            for field in section.fields:
+                _field(session, field)
+                for message in by_field.get(field.path, ()):
+                    st.error(said(f"{field.path}: {message}"))
+    _take_along(session)
+    return others
+
+
+def _start(session: Session) -> None:
+    names = [*STARTS, *([session.mine.name] if session.mine else [])]
+    st.selectbox(
+        "Start from",
+        names,
+        index=names.index(session.draft.name) if session.draft.name in names else 0,
+        key=_key(session, "start"),
+        on_change=_begin,
+        args=(session,),
+        help="Scenarios that ship with factory_sim, and the one that you have sent.",
+    )
+
+
+def _begin(session: Session) -> None:
+    name = st.session_state[_key(session, "start")]
+    own = session.mine
+    session.begin(own if own is not None and own.name == name else shipped(name))
+
+
+def _field(session: Session, field: Field) -> None:
+    key, draft = _key(session, field.path), session.draft
+    if key not in st.session_state:
+        st.session_state[key] = draft.text(field.path)
+    if field.choices:
+        _choice(session, field, key)
+        return
+    st.text_input(
+        field.heading,
+        key=key,
+        help=field.hint.help or None,
+        placeholder="left out",
+        on_change=_change,
+        args=(session, field.path, key),
+    )
+    _slider(session, field)
+
+
+def _choice(session: Session, field: Field, key: str) -> None:
+    options = ["", *field.choices]
+    if st.session_state[key] not in options:
+        options.insert(1, st.session_state[key])
+    st.selectbox(
+        field.heading,
+        options,
+        key=key,
+        format_func=lambda word: word or LEFT_OUT,
+        help=field.hint.help or None,
+        on_change=_change,
+        args=(session, field.path, key),
+    )
+
+
+def _slider(session: Session, field: Field) -> None:
+    text, base = session.draft.text(field.path), session.draft.base_text(field.path)
+    found = slide(field, text, base)
+    if found is None:
+        return
+    low, high, number, unit = found
+    step = 10.0 ** math.floor(math.log10(high)) / 100.0
+    low, high = (round(round(end / step) * step, 9) for end in (low, high))
+    key = _key(session, f"slider {field.path}")
+    st.session_state[key] = number
+    st.slider(
+        f"{field.label}, slider",
+        low,
+        max(high, low + step),
+        step=step,
+        format=f"%g {unit}",
+        key=key,
+        label_visibility="collapsed",
+        on_change=_slid,
+        args=(session, field.path, key, unit),
+    )
+
+
+def _slid(session: Session, path: str, key: str, unit: str) -> None:
+    _changed(session, path, f"{st.session_state[key]:.6g} {unit}".strip())
+
+
+def _change(session: Session, path: str, key: str) -> None:
+    _changed(session, path, st.session_state[key] or "")
+
+
+def _changed(session: Session, path: str, text: str) -> None:
+    session.draft = changed(session.draft, path, text)
+    session.note = ""
+    refresh(session)
+
+
+def refresh(session: Session) -> None:
+    """Have every field show what the draft says, as one may have changed others."""
+    for path in paths(sections(session.draft, load_catalog())):
+        st.session_state[_key(session, path)] = session.draft.text(path)
+
+
+def _take_along(session: Session) -> None:
+    st.header("Take along", anchor=False)
+    text = _yaml(session.draft)
+    st.download_button(
+        "Download YAML",
+        text,
+        file_name=f"{session.draft.name}.yaml",
+        mime="application/yaml",
+        disabled=not text,
+        on_click="ignore",
+        help="The scenario with your changes, for `factory-sim run`.",
+    )
+    st.caption("The address of this page is a link to it, with your changes.")
+    st.button("Undo all changes", on_click=_undo, args=(session,), disabled=not session.draft.changes)
+
+
+def _undo(session: Session) -> None:
+    session.begin(Draft(session.draft.name, session.draft.base, {}, session.draft.sent))
+
+
+def _yaml(draft: Draft) -> str:
+    try:
+        return draft.yaml()
+    except InputError:
+        return ""
+
+
+def _key(session: Session, name: str) -> str:
+    """Return the key of a widget, which is of one draft begun and no other."""
+    return f"{session.count} {name}"

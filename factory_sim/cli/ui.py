@@ -1,0 +1,103 @@
+"""`factory-sim ui`: the whole simulator as a page in a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factory_sim.errors import InputError, Problem
+
+LOCAL = "127.0.0.1"
+
+
+def ui(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="To listen at; any other than this lets others in.")
+    ] = LOCAL,
+    port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N")] = 8501,
+    longest: Annotated[
+        str, typer.Option(metavar="TIME", help="The most simulated time of a run.")
+    ] = "24 h",
+    most_gpus: Annotated[
+        int, typer.Option(min=1, metavar="N", help="The most GPUs of a site.")
+    ] = 100_000,
+    upload: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="The largest file that may be sent.")
+    ] = 50,
+    patience: Annotated[
+        str, typer.Option(metavar="TIME", help="The most that a run may take; then it is ended.")
+    ] = "15 min",
+    memory: Annotated[
+        float, typer.Option(min=1.0, metavar="GB", help="The most memory of a run.")
+    ] = 8.0,
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Runs at the same time; others wait. By default one for each core.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Open the simulator as a page for a browser: change a site, run it, look into it, compare.
+
+    Needs pip install 'factory_sim[app]'. Nothing is fetched from the network or sent to it.
+    """
+    from factory_sim.units import parse
+
+    if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("plotly") is None:
+        said = "the page needs streamlit and plotly; install them with: pip install '.[app]'"
+        raise InputError(Problem("ui", said))
+    from factory_sim.app.settings import VARIABLE, Settings
+
+    root = tempfile.mkdtemp(prefix="factory-sim-ui-")
+    own = Settings(
+        root,
+        parse(longest, "s", "24 h"),
+        most_gpus,
+        upload,
+        parse(patience, "s", "15 min"),
+        memory,
+        at_once or os.cpu_count() or 1,
+    )
+    os.environ[VARIABLE] = own.told()
+    try:
+        _serve(own, host, port)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _serve(own: object, host: str, port: int) -> None:
+    from streamlit.web import bootstrap
+
+    import factory_sim.app
+    from factory_sim.app.jobs import warm_up
+
+    warm_up()
+    options = {
+        "server_address": host,
+        "server_port": port,
+        "server_headless": True,
+        "server_fileWatcherType": "none",
+        "server_maxUploadSize": own.upload_mb,
+        "browser_gatherUsageStats": False,
+        "browser_serverAddress": host,
+        "logger_hideWelcomeMessage": True,
+        "logger_level": "warning",
+        "client_toolbarMode": "minimal",
+        "client_showErrorDetails": "none",
+        "client_showErrorLinks": False,
+    }
+    script = str(Path(factory_sim.app.__file__).with_name("main.py"))
+    bootstrap.load_config_options(options)
+    print(f"http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    sys.stdout.flush()
+    bootstrap.run(script, False, [], options)
