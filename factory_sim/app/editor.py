@@ -6,8 +6,10 @@ import math
 
 import streamlit as st
 
-from factory_sim.app.draft import STARTS, Draft, shipped
-from factory_sim.app.fields import Field, beside, changed, paths, sections, slide
+from factory_sim.app import uploads
+from factory_sim.app.draft import STARTS, Draft, sent, shipped
+from factory_sim.app.fields import Field, beside, changed, paths, sections, slide, traced
+from factory_sim.app.settings import settings
 from factory_sim.app.show import said
 from factory_sim.app.state import Session
 from factory_sim.catalog import load_catalog
@@ -22,11 +24,14 @@ def editor(session: Session, problems: list[Problem]) -> list[Problem]:
     by_field, others = beside(problems, paths(parts))
     st.header("Scenario", anchor=False)
     _start(session)
+    _send(session)
     for index, section in enumerate(parts):
         wrong = any(field.path in by_field for field in section.fields)
         changed_ = sum(field.path in session.draft.changes for field in section.fields)
         title = section.title + (f" ({changed_} changed)" if changed_ else "")
-        with st.expander(said(title), expanded=wrong or index == 0, key=_key(session, f"part {section.title}")):
+        with st.expander(
+            said(title), expanded=wrong or index == 0, key=_key(session, f"part {section.title}")
+        ):
             for field in section.fields:
                 _field(session, field)
                 for message in by_field.get(field.path, ()):
@@ -46,6 +51,62 @@ def _start(session: Session) -> None:
         args=(session,),
         help="Scenarios that ship with factory_sim, and the one that you have sent.",
     )
+
+
+def _send(session: Session) -> None:
+    """Show where a scenario, and the files that it names, are sent."""
+    with st.expander("Send a scenario or a trace", key=_fixed("send")):
+        _uploader(session, "Scenario (YAML)", ["yaml", "yml"], "As for `factory-sim run`.")
+        endings = [ending.lstrip(".") for ending in uploads.ENDINGS]
+        about = "Requests as CSV or JSONL, a model's config.json, weather as EPW."
+        _uploader(session, "Trace or other file", endings, about)
+        names = uploads.names(session.home)
+        for name in names:
+            st.caption(said(f"{name} is here; a scenario may name it"))
+        rows = [name for name in names if name.endswith((".csv", ".jsonl"))]
+        workloads = session.draft.base.get("workload")
+        if rows and isinstance(workloads, dict):
+            own = st.selectbox("Workload", list(workloads), key=_key(session, "traced"))
+            name = st.selectbox("Has the requests of", rows, key=_key(session, "trace"))
+            st.button("Use this trace", on_click=_trace, args=(session, str(own), str(name)))
+
+
+def _uploader(session: Session, label: str, endings: list[str], about: str) -> None:
+    st.file_uploader(
+        label,
+        endings,
+        key=_fixed(label),
+        help=about,
+        max_upload_size=settings().upload_mb,
+        on_change=_sent,
+        args=(session, _fixed(label)),
+    )
+
+
+def _sent(session: Session, key: str) -> None:
+    """Take what was sent: a scenario is a new draft, another file is kept."""
+    file = st.session_state[key]
+    session.note = ""
+    if file is None:
+        return
+    try:
+        if file.name.lower().endswith((".yaml", ".yml")):
+            session.mine = sent(uploads.read_text(file.getvalue(), file.name[:80]))
+            session.begin(session.mine)
+        else:
+            uploads.keep(session.home, file.name, file.getvalue())
+            session.begin(session.draft)  # which may name it
+    except InputError as error:
+        session.note = str(error)
+
+
+def _trace(session: Session, workload: str, name: str) -> None:
+    session.begin(changed(session.draft, f"workload.{workload}.arrivals", traced(name)))
+
+
+def _fixed(name: str) -> str:
+    """Return the key of a widget that outlives a draft."""
+    return f"fixed {name}"
 
 
 def _begin(session: Session) -> None:
@@ -143,7 +204,9 @@ def _take_along(session: Session) -> None:
         help="The scenario with your changes, for `factory-sim run`.",
     )
     st.caption("The address of this page is a link to it, with your changes.")
-    st.button("Undo all changes", on_click=_undo, args=(session,), disabled=not session.draft.changes)
+    st.button(
+        "Undo all changes", on_click=_undo, args=(session,), disabled=not session.draft.changes
+    )
 
 
 def _undo(session: Session) -> None:

@@ -1,4 +1,4 @@
-"""What the page offers to change of a scenario: fields by section, with labels, and what they take."""
+"""What the page offers to change of a scenario: fields by section, with what they take."""
 
 from __future__ import annotations
 

@@ -73,12 +73,12 @@ class Job:
         if self.process is None:
             return State(False)
         if self.process.is_alive():
-            share, text = self._read(PROGRESS) or (0.0, "starting")
+            share, text = self.read(PROGRESS, (0.0, "starting"))
             return State(False, (), share, text)
         return State(True, self._problems(), 1.0, "done")
 
     def _problems(self) -> tuple[Problem, ...]:
-        told = self._read(PROBLEMS)
+        told = self.read(PROBLEMS, None)
         if told is not None:
             return tuple(Problem(*each) for each in told)
         code = self.process.exitcode if self.process is not None else 0
@@ -90,11 +90,12 @@ class Job:
         said = f"the process of the run died (exit code {code}): out of memory, or killed"
         return (Problem("", f"{said}; the page is fine, ask for something smaller"),)
 
-    def _read(self, name: str) -> Any:
+    def read(self, name: str, without: Any) -> Any:
+        """Return what a file of its home holds; `without` where it is not there yet."""
         try:
             return json.loads((self.home / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
+            return without
 
 
 class Desk:

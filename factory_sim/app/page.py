@@ -13,12 +13,29 @@ from factory_sim.app.results import Result, about
 from factory_sim.app.settings import settings
 from factory_sim.app.show import said
 from factory_sim.app.state import Checked, Session, checked, new_session
-from factory_sim.app.views import answer, power
+from factory_sim.app.views import (
+    answer,
+    batch,
+    compare,
+    latency,
+    money,
+    pareto,
+    power,
+    sweep,
+    time_lost,
+)
 from factory_sim.errors import InputError
 
 VIEWS: dict[str, Callable[[Session, Checked, Result | None], None]] = {
     "Answer": answer.show,
+    "Latency": latency.show,
     "Power": power.show,
+    "Time lost": time_lost.show,
+    "Money": money.show,
+    "Compare": compare.show,
+    "Sweep": sweep.show,
+    "Pareto": pareto.show,
+    "Batch": batch.show,
 }
 """What there is to look at, in the order of a planner's questions."""
 

@@ -1,4 +1,4 @@
-"""What is there of a scenario: the whole run, or the sample of the quick answer, or bounds alone."""
+"""What is there of a scenario: the whole run, or the sample of a quick answer, or bounds alone."""
 
 from __future__ import annotations
 
@@ -64,6 +64,15 @@ def bounds_of(result: Result) -> list[list[str]]:
         said = "" if asked is None else number(asked)
         rows.append([pool["pool"], f"{pool['replicas']:,}", said, number(best), share])
     return [["", "replicas", "asked, requests/s", "at best, requests/s", "load"], *rows]
+
+
+def at_most(result: Result) -> float:
+    """Return output tokens/s of a perfect system that is asked the same."""
+    found = 0.0
+    for pool in result.told.get("bounds", {}).get("pools", []):
+        rate = min(pool["best_per_s"], pool.get("asked_per_s", pool["best_per_s"]))
+        found = max(found, rate * pool["output_tokens"])
+    return found
 
 
 def _read(path: Path) -> SavedRun | None:

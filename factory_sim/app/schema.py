@@ -55,12 +55,14 @@ def hint(path: str) -> Hint:
     schemas = [s for m in marks if isinstance(s := getattr(m, "json_schema", None), dict)]
     unit = next((str(s["x-unit"]) for s in schemas if "x-unit" in s), "")
     examples = next((s["examples"] for s in schemas if s.get("examples")), [""])
-    ends = {}
+    ends: dict[str, float] = {}
     for mark in marks:
         for end in _ENDS:
             if getattr(mark, end, None) is not None:
                 ends.setdefault(end, getattr(mark, end))
-    limits = " and ".join(text.format(f"{ends[end]:g}") for end, text in _ENDS.items() if end in ends)
+    limits = " and ".join(
+        text.format(f"{ends[end]:g}") for end, text in _ENDS.items() if end in ends
+    )
     words = tuple(dict.fromkeys(word for f in found for word in _words(f[2].annotation)))
     return Hint(unit, str(examples[0]), limits, words, _about(model, name))
 
@@ -78,7 +80,13 @@ def _fields(model: Any, path: list[str]) -> Iterator[tuple[type[BaseModel], str,
                         yield kind, first, field
             continue
         origin, parts = typing.get_origin(kind), typing.get_args(kind)
-        inner = parts[-1] if origin in (dict, Mapping) else parts[0] if origin in (tuple, list) else None
+        inner = (
+            parts[-1]
+            if origin in (dict, Mapping)
+            else parts[0]
+            if origin in (tuple, list)
+            else None
+        )
         if inner is not None and rest:
             yield from _fields(inner, rest)
 
@@ -117,7 +125,7 @@ def _words(annotation: Any) -> Iterator[str]:
 
 
 def _about(model: type[BaseModel], name: str) -> str:
-    """Return what a model's docstring says of a field: `name: so and so.`; nothing if it does not."""
+    """Return what a model's docstring says of a field, as `name: so and so.`, if it does."""
     text = " ".join((model.__doc__ or "").split()).replace("`", "")
     found = re.search(rf"(?:^|[.;:] ){re.escape(name)}: (.+?)(?=[.;] [\w, ]+: |\.$|$)", text)
     return found[1] if found else ""

@@ -15,7 +15,8 @@ VARIABLE = "FACTORY_SIM_UI"
 class Settings:
     """root: the folder of the server, private and gone with it. longest_s: simulated time of a run.
     most_gpus: of a site. upload_mb: of a file. patience_s: for which a job may take. memory_gb: of
-    a job. at_once: jobs that run at the same time; others wait. kept: runs that are kept on disk.
+    a job. at_once: jobs that run at the same time; others wait.
+    kept: runs that are kept on disk. most_points: of a sweep.
     """
 
     root: str
@@ -26,6 +27,7 @@ class Settings:
     memory_gb: float = 8.0
     at_once: int = 2
     kept: int = 100
+    most_points: int = 64
 
     @property
     def runs(self) -> Path:

@@ -49,9 +49,10 @@ def table(rows: Sequence[Sequence[str]], headed: bool = True, alt: str | None = 
     st.table(frame.set_index(columns[0]), hide_header=not headed, border="horizontal", alt=alt)
 
 
-def chart(figure: go.Figure, words: str, key: str) -> None:
-    """Show a chart with what it says in words beneath it."""
-    st.plotly_chart(figure, key=key, alt=words, config={"displaylogo": False})
+def chart(figure: go.Figure, words: str, key: str, alt: str = "") -> None:
+    """Show a chart with what it says in words beneath it. alt: words for those who cannot see it,
+    where they are not to stand on the page."""
+    st.plotly_chart(figure, key=key, alt=alt or words, config={"displaylogo": False})
     if words:
         st.caption(said(words))
 

@@ -65,11 +65,16 @@ def safe(text: str, name: str) -> Any:
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if isinstance(event, yaml.AliasEvent):
                 raise InputError(
-                    Problem(name, "refers to a part of itself (*name), which may grow without end; "
-                            "write the part out")
+                    Problem(
+                        name,
+                        "refers to a part of itself (*name), which may grow without end; "
+                        "write the part out",
+                    )
                 )
             if depth > MOST_DEPTH or parts > MOST_PARTS:
-                said = f"is nested deeper than {MOST_DEPTH}" if depth > MOST_DEPTH else "is too long"
+                said = (
+                    f"is nested deeper than {MOST_DEPTH}" if depth > MOST_DEPTH else "is too long"
+                )
                 raise InputError(Problem(name, f"{said}; no scenario needs that"))
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

@@ -20,15 +20,18 @@ from typing import Any
 from factory_sim.app.settings import Settings
 from factory_sim.atomic import write
 from factory_sim.errors import InputError, Problem
-from factory_sim.experiments.quick import quick
-from factory_sim.experiments.runs.crews import settle
+from factory_sim.experiments.pace import run_pace
+from factory_sim.experiments.quick import MOST, quick, sample_of
+from factory_sim.experiments.runs.crews import crew_of, settle
 from factory_sim.experiments.runs.task import task_of
-from factory_sim.experiments.sizing.bounds import Bounds
+from factory_sim.experiments.sizing.bounds import Bounds, bounds
+from factory_sim.experiments.sweep.run import run_sweep
+from factory_sim.experiments.sweep.spec import read_sweep
 from factory_sim.factory.layout import lay_out_sites
 from factory_sim.factory.run import Progress, Run, simulate
 from factory_sim.report import folder
 from factory_sim.report.text import duration
-from factory_sim.scenario.load import scenario_from
+from factory_sim.scenario.load import plain, scenario_from
 from factory_sim.scenario.scenario import Scenario
 
 PROGRESS, PROBLEMS = "progress.json", "problems.json"
@@ -37,6 +40,9 @@ FULL, QUICK, TOLD = "full", "quick", "quick.json"
 
 BEAT_S = 0.2
 """The least time between two words of how far it is."""
+
+KEPT, POINTS, FAILURES = "kept", "points.parquet", "failures.json"
+"""Of many runs: the folder of their store, a row for each point, and how many failed of what."""
 
 Given = Mapping[str, Any]
 Tell = Callable[[float, str], None]
@@ -164,5 +170,44 @@ def _keep(path: Path, content: Any) -> None:
     write(path, json.dumps(content).encode(), durable=False)
 
 
-KINDS: dict[str, Callable[[Given, Path, Settings, Tell], None]] = {"run": run}
+def sweep(ask: Given, home: Path, settings: Settings, tell: Tell) -> None:
+    """Run a scenario over one or two fields: ask {scenario, axes, full}."""
+    base = dict(ask["scenario"])
+    scenario = scenario_from(base)
+    check_size(scenario, settings)
+    tell(0.0, "checking every point")
+    if not ask["full"]:
+        base = plain(sample_of(scenario, bounds(scenario)).scenario)
+    described = read_sweep({"name": "sweep", "scenario": base, "axes": ask["axes"]})
+    if described.sweep.runs > settings.most_points:
+        said = f"{described.sweep.runs} points are over the {settings.most_points} of this server"
+        raise InputError(Problem("sweep", f"{said}; take fewer steps"))
+    with crew_of(settings.at_once) as crew:
+        swept = run_sweep(described, crew, home / KEPT, _counted(tell, "points"))
+    swept.points.to_parquet(home / POINTS)
+    _keep(home / FAILURES, swept.failures)
+
+
+def pace(ask: Given, home: Path, settings: Settings, tell: Tell) -> None:
+    """Run scenarios at several loads: ask {scenarios, full}."""
+    for given in ask["scenarios"].values():
+        check_size(scenario_from(dict(given)), settings)
+    tell(0.0, "looking for the best that each could do")
+    most = 1e12 if ask["full"] else MOST
+    with crew_of(settings.at_once) as crew:
+        points = run_pace(
+            ask["scenarios"], crew, home / KEPT, most=most, progress=_counted(tell, "runs")
+        )
+    points.to_parquet(home / POINTS)
+
+
+def _counted(tell: Tell, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: tell(done / total, f"{done} of {total} {what}")
+
+
+KINDS: dict[str, Callable[[Given, Path, Settings, Tell], None]] = {
+    "run": run,
+    "sweep": sweep,
+    "pace": pace,
+}
 """What jobs there are, by name."""

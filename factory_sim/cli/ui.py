@@ -5,21 +5,27 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from factory_sim.errors import InputError, Problem
 
+if TYPE_CHECKING:
+    from factory_sim.app.settings import Settings
+
 LOCAL = "127.0.0.1"
+
+ACCENT = "#0072B2"
+"""The blue of the report's plots."""
 
 
 def ui(
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="To listen at; any other than this lets others in.")
+        str,
+        typer.Option(metavar="ADDRESS", help="To listen at; any other than this lets others in."),
     ] = LOCAL,
     port: Annotated[int, typer.Option(min=1, max=65_535, metavar="N")] = 8501,
     longest: Annotated[
@@ -75,7 +81,7 @@ def ui(
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serve(own: object, host: str, port: int) -> None:
+def _serve(own: Settings, host: str, port: int) -> None:
     from streamlit.web import bootstrap
 
     import factory_sim.app
@@ -92,6 +98,7 @@ def _serve(own: object, host: str, port: int) -> None:
         "browser_serverAddress": host,
         "logger_hideWelcomeMessage": True,
         "logger_level": "warning",
+        "theme_primaryColor": ACCENT,
         "client_toolbarMode": "minimal",
         "client_showErrorDetails": "none",
         "client_showErrorLinks": False,
@@ -99,5 +106,4 @@ def _serve(own: object, host: str, port: int) -> None:
     script = str(Path(factory_sim.app.__file__).with_name("main.py"))
     bootstrap.load_config_options(options)
     print(f"http://{host}:{port} (Ctrl-C ends it)", flush=True)
-    sys.stdout.flush()
     bootstrap.run(script, False, [], options)

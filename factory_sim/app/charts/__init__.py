@@ -1,1 +1,1 @@
-"""Charts of the page: those of the report, to be looked into. Same names, same colours, no browser."""
+"""Charts of the page: those of the report, in the same colours, to be looked into. No browser."""

@@ -25,15 +25,26 @@ def levels(run: SavedRun, dark: bool = False) -> go.Figure:
         level = np.maximum(time.mean(column), below)
         if np.any(level > below):
             figure.add_scatter(
-                x=time.time, y=(level - below) / scale, name=label, stackgroup="power",
-                mode="lines", line={"width": 0, "color": colour}, fillcolor=colour,
+                x=time.time,
+                y=(level - below) / scale,
+                name=label,
+                stackgroup="power",
+                mode="lines",
+                line={"width": 0, "color": colour},
+                fillcolor=colour,
                 hovertemplate="%{y:.3g} " + unit,
             )
         below = level
     del meter
-    for values, label, dash in ((highest, "meter, highest", "solid"), (limit, "cap at the meter", "dash")):
+    for values, label, dash in (
+        (highest, "meter, highest", "solid"),
+        (limit, "cap at the meter", "dash"),
+    ):
         figure.add_scatter(
-            x=time.time, y=values / scale, name=label, mode="lines",
+            x=time.time,
+            y=values / scale,
+            name=label,
+            mode="lines",
             line={"color": ink(dark), "dash": dash, "width": 1.5, "shape": "hv"},
             hovertemplate="%{y:.3g} " + unit,
         )

@@ -1,1 +1,1 @@
-"""What there is to look at: one module for each view. Figures are those of reports; nothing is computed."""
+"""What there is to look at, a module for each view. Figures are those of reports."""

@@ -94,9 +94,7 @@ def bounds(scenario: Scenario) -> Bounds:
             slots = slots_of(fleet, mean, _promise(scenario, fleet))
             few = len(fleet.replicas) if fleet.scale > 1.0 else None
             pools.append(
-                Perfect(
-                    fleet.name, mean.per_s, rate, fleet.represented, slots, few, mean.output
-                )
+                Perfect(fleet.name, mean.per_s, rate, fleet.represented, slots, few, mean.output)
             )
     end_s = scenario.duration
     shares = (

@@ -59,9 +59,9 @@ def draw(run: SavedRun) -> Figure:
         style.nothing(figure.subplots(), "this run kept no account of them")
         return figure
     power = mean_mw(run.summary)
-    site = _site(power, mean_mw(run.summary, "energy_use_mwh"))
+    site = site_of(run)
     sources = _sources(run.summary, power)
-    style.ask(figure, question, _answer(site))
+    style.ask(figure, question, answer(site))
     if len(sources) == 1:
         site, sources = Node(sources[0].name, site.size, site.colour, site.parts), ()
     columns = _COLUMNS_WITH_SOURCES if sources else _COLUMNS
@@ -73,6 +73,11 @@ def draw(run: SavedRun) -> Figure:
         lambda node: f"{megawatts(node.size)}, {percent(node.size / site.size)}",
     )
     return figure
+
+
+def site_of(run: SavedRun) -> Node:
+    """Return a site as a tree of mean megawatts: what it took in, split into where that ended."""
+    return _site(mean_mw(run.summary), mean_mw(run.summary, "energy_use_mwh"))
 
 
 def _site(power: Mapping[str, float], uses: Mapping[str, float]) -> Node:
@@ -116,7 +121,8 @@ def _sources(summary: Mapping[str, Any], power: Mapping[str, float]) -> tuple[No
     return tuple(Node(name, mw, colour) for name, (mw, colour) in given.items() if mw > 0.0)
 
 
-def _answer(site: Node) -> str:
+def answer(site: Node) -> str:
+    """Say how much of what came in reaches the work of GPUs, and where the rest went."""
     sizes = {node.name: node.size for node in sankey.walk(site)}
     gpus, it = sizes.get("GPUs", 0.0), sizes["IT"]
     worked = sum(sizes.get(use, 0.0) for use in WORK)

@@ -50,13 +50,13 @@ def draw(run: SavedRun) -> Figure:
         promise = promises.get(name)
         for (key, title), axes in zip(LATENCIES.items(), row, strict=True):
             axes.set_title(f"{name}: {title.lower()}" if len(busiest) > 1 else title)
-            _histogram(axes, _finite(own[f"{key}_ms"]), _limit(promise, key))
+            _histogram(axes, finite(own[f"{key}_ms"]), limit_of(promise, key))
         row[0].set_ylabel("share of requests" + (f" ({share} sampled)" if share else ""))
-    style.ask(figure, "Do requests meet the promise?", _answer(promises))
+    style.ask(figure, "Do requests meet the promise?", answer(promises))
     return figure
 
 
-class _Limit(NamedTuple):
+class Limit(NamedTuple):
     """What was promised of a latency, and the percentile it came to (None: never answered)."""
 
     limit_ms: float
@@ -64,25 +64,24 @@ class _Limit(NamedTuple):
     value_ms: float | None
 
 
-def _limit(promise: Mapping[str, Any] | None, key: str) -> _Limit | None:
+def limit_of(promise: Mapping[str, Any] | None, key: str) -> Limit | None:
     if promise is None or key not in promise:
         return None
     part = promise[key]
-    return _Limit(part["limit_ms"], promise["percentile"], part.get("value_ms"))
+    return Limit(part["limit_ms"], promise["percentile"], part.get("value_ms"))
 
 
-def _finite(column: pd.Series[float]) -> Floats:
+def finite(column: pd.Series[float]) -> Floats:
     values = np.asarray(column, dtype=np.float64)
     return values[np.isfinite(values)]
 
 
-def _histogram(axes: Axes, values: Floats, promise: _Limit | None) -> None:
+def _histogram(axes: Axes, values: Floats, promise: Limit | None) -> None:
     if not len(values):
         style.nothing(axes, "no request has one")
         return
     limit = None if promise is None else promise.limit_ms
-    edges, logarithmic = _edges(values, limit)
-    shares = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)
+    edges, shares, logarithmic = histogram(values, limit)
     colours = [
         style.BAD if limit is not None and left >= limit else style.GOOD for left in edges[:-1]
     ]
@@ -97,6 +96,13 @@ def _histogram(axes: Axes, values: Floats, promise: _Limit | None) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="x", visible=False)
     _marks(axes, float(shares.max()), values, promise)
+
+
+def histogram(values: Floats, limit: float | None) -> tuple[Floats, Floats, bool]:
+    """Return the edges of bins, the share of `values` in each, and whether the bins are log."""
+    edges, logarithmic = _edges(values, limit)
+    found = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
+    return edges, found / len(values), logarithmic
 
 
 def _share(share: float, _: int) -> str:
@@ -130,7 +136,7 @@ def _logarithmic(axes: Axes, edges: Floats) -> None:
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
 
 
-def _marks(axes: Axes, highest: float, values: Floats, promise: _Limit | None) -> None:
+def _marks(axes: Axes, highest: float, values: Floats, promise: Limit | None) -> None:
     """Draw the median, the tail and the limit, their labels stacked above the bars."""
     marks = [_at(50.0, float(np.percentile(values, 50.0)))]
     if promise is None:
@@ -176,7 +182,7 @@ def _mark(axes: Axes, label: str, value: float, level: float, colour: str, line:
     )
 
 
-def _answer(promises: Mapping[str, Mapping[str, Any]]) -> str:
+def answer(promises: Mapping[str, Mapping[str, Any]]) -> str:
     broken: list[str] = []
     kept: list[str] = []
     for name, promise in promises.items():

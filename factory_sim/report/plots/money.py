@@ -9,7 +9,7 @@ from factory_sim.report.plots import style
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import number, percent
 
-_COLOURS = {"electricity": style.ORANGE, "demand": style.ORANGE}
+COLOURS = {"electricity": style.ORANGE, "demand": style.ORANGE}
 
 
 def applies(run: SavedRun) -> bool:
@@ -25,15 +25,14 @@ def draw(run: SavedRun) -> Figure:
         style.ask(figure, question)
         style.nothing(figure.subplots(), "this run has no costs")
         return figure
-    whole, each = summary["cost_usd"], summary["usd_per_million_output_tokens"]
-    parts = {name: usd / whole * each for name, usd in summary["costs_usd"].items() if usd}
-    names = sorted(parts, key=lambda name: -parts[name])
+    each, parts = summary["usd_per_million_output_tokens"], parts_of(run)
+    names = list(parts)
     figure = style.figure(12.0, 1.9 + 0.55 * max(len(names), 4))
     axes = figure.subplots()
     bars = axes.barh(
         [COMPONENTS[name] for name in names],
         [parts[name] for name in names],
-        color=[_COLOURS.get(name, style.BLUE) for name in names],
+        color=[COLOURS.get(name, style.BLUE) for name in names],
     )
     axes.bar_label(
         bars,
@@ -45,11 +44,18 @@ def draw(run: SavedRun) -> Figure:
     axes.set_xlim(1.15 * low, 1.18 * high)
     axes.set_xlabel("USD per million output tokens, prompts included in the cost of the answer")
     axes.grid(axis="y", visible=False)
-    style.ask(figure, question, _answer(run))
+    style.ask(figure, question, answer(run))
     return figure
 
 
-def _answer(run: SavedRun) -> str:
+def parts_of(run: SavedRun) -> dict[str, float]:
+    """Return USD per million output tokens by component, the dearest first."""
+    whole, each = run.summary["cost_usd"], run.summary["usd_per_million_output_tokens"]
+    parts = {name: usd / whole * each for name, usd in run.summary["costs_usd"].items() if usd}
+    return dict(sorted(parts.items(), key=lambda part: -part[1]))
+
+
+def answer(run: SavedRun) -> str:
     summary = run.summary
     each = number(summary["usd_per_million_output_tokens"])
     text = f"{each} USD by the output token"

@@ -18,7 +18,7 @@ from factory_sim.report.plots.time_axis import window_of
 from factory_sim.report.saved import SavedRun
 from factory_sim.report.text import number, percent
 
-_COLOURS = {
+COLOURS = {
     "without demand": style.PALE,
     "availability": style.PURPLE,
     "performance": style.ORANGE,
@@ -46,6 +46,14 @@ def draw_hours(run: SavedRun) -> Figure:
     question = "Where did the GPU-hours go?"
     if not hours_apply(run):
         return _empty(question)
+    steps, useful = hours_of(run)
+    return _draw(
+        question, hours_answer(run), "all GPU-hours", steps, useful, "GPU-hours of the window"
+    )
+
+
+def hours_of(run: SavedRun) -> tuple[list[Step], float]:
+    """Return what each loss took of all GPU-hours, and what made useful tokens."""
     shares, gpu_h = run.summary["oee_losses"], _gpu_hours(run)
     steps = [
         Step(LOSSES[name], gpu_h * shares[name], group)
@@ -53,12 +61,16 @@ def draw_hours(run: SavedRun) -> Figure:
         for name in BRANCHES[group]
         if name in shares
     ]
-    useful = gpu_h * shares.get("useful", 0.0)
-    left = percent(shares.get("useful", 0.0))
+    return steps, gpu_h * shares.get("useful", 0.0)
+
+
+def hours_answer(run: SavedRun) -> str:
+    """Say how much of all GPU-hours made useful tokens."""
+    left = percent(run.summary["oee_losses"].get("useful", 0.0))
     text = f"{left} made useful tokens at the best pace"
     if "oee" in run.summary:
         text += f"; OEE, without time without demand, is {percent(run.summary['oee']['oee'])}"
-    return _draw(question, text, "all GPU-hours", steps, useful, "GPU-hours of the window")
+    return text
 
 
 def _gpu_hours(run: SavedRun) -> float:
@@ -121,7 +133,7 @@ def _draw(
     right = whole
     for step in steps:
         right -= step.amount
-        rows.append((step.name, right, step.amount, _COLOURS[step.group]))
+        rows.append((step.name, right, step.amount, COLOURS[step.group]))
     rows.append(("useful tokens", 0.0, useful, style.BLUE))
     figure = style.figure(12.0, 1.8 + 0.45 * max(len(rows), 6))
     axes = figure.subplots()
