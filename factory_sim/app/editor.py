@@ -116,52 +116,52 @@ def _begin(session: Session) -> None:
 
 
 def _field(session: Session, field: Field) -> None:
-    key, draft = _key(session, field.path), session.draft
-    if key not in st.session_state:
-        st.session_state[key] = draft.text(field.path)
+    """Show a field. It begins with what the draft says, and is made anew where others change that.
+
+    What a field shows is not set from outside: a page that is slow to appear would send back what
+    it had before, as if that had been typed.
+    """
+    key, text = _versioned(session, field.path), session.draft.text(field.path)
     if field.choices:
-        _choice(session, field, key)
+        options = ["", *field.choices]
+        if text not in options:
+            options.insert(1, text)
+        st.selectbox(
+            field.heading,
+            options,
+            index=options.index(text),
+            key=key,
+            format_func=lambda word: word or LEFT_OUT,
+            help=field.hint.help or None,
+            on_change=_change,
+            args=(session, field.path, key),
+        )
         return
     st.text_input(
         field.heading,
+        text,
         key=key,
         help=field.hint.help or None,
         placeholder="left out",
         on_change=_change,
         args=(session, field.path, key),
     )
-    _slider(session, field)
+    _slider(session, field, text)
 
 
-def _choice(session: Session, field: Field, key: str) -> None:
-    options = ["", *field.choices]
-    if st.session_state[key] not in options:
-        options.insert(1, st.session_state[key])
-    st.selectbox(
-        field.heading,
-        options,
-        key=key,
-        format_func=lambda word: word or LEFT_OUT,
-        help=field.hint.help or None,
-        on_change=_change,
-        args=(session, field.path, key),
-    )
-
-
-def _slider(session: Session, field: Field) -> None:
-    text, base = session.draft.text(field.path), session.draft.base_text(field.path)
-    found = slide(field, text, base)
+def _slider(session: Session, field: Field, text: str) -> None:
+    found = slide(field, text, session.draft.base_text(field.path))
     if found is None:
         return
     low, high, number, unit = found
     step = 10.0 ** math.floor(math.log10(high)) / 100.0
     low, high = (round(round(end / step) * step, 9) for end in (low, high))
-    key = _key(session, f"slider {field.path}")
-    st.session_state[key] = number
+    key = _versioned(session, _slider_of(field.path))
     st.slider(
         f"{field.label}, slider",
-        low,
-        max(high, low + step),
+        min(low, number),
+        max(high, number, low + step),
+        number,
         step=step,
         format=f"%g {unit}",
         key=key,
@@ -172,23 +172,30 @@ def _slider(session: Session, field: Field) -> None:
 
 
 def _slid(session: Session, path: str, key: str, unit: str) -> None:
-    _changed(session, path, f"{st.session_state[key]:.6g} {unit}".strip())
+    text = f"{st.session_state[key]:.6g} {unit}".strip()
+    _changed(session, path, text, _slider_of(path))
 
 
 def _change(session: Session, path: str, key: str) -> None:
-    _changed(session, path, st.session_state[key] or "")
+    _changed(session, path, st.session_state[key] or "", path)
 
 
-def _changed(session: Session, path: str, text: str) -> None:
-    session.draft = changed(session.draft, path, text)
+def _changed(session: Session, path: str, text: str, by: str) -> None:
+    """Change a field; by: the widget that did, which alone needs no new one."""
+    before, session.draft = session.draft, changed(session.draft, path, text)
     session.note = ""
-    refresh(session)
+    for other in paths(sections(session.draft, load_catalog())):
+        if before.text(other) != session.draft.text(other):
+            for widget in (other, _slider_of(other)):
+                session.versions[widget] += widget != by
 
 
-def refresh(session: Session) -> None:
-    """Have every field show what the draft says, as one may have changed others."""
-    for path in paths(sections(session.draft, load_catalog())):
-        st.session_state[_key(session, path)] = session.draft.text(path)
+def _slider_of(path: str) -> str:
+    return f"slider {path}"
+
+
+def _versioned(session: Session, widget: str) -> str:
+    return _key(session, f"{widget} {session.versions[widget]}")
 
 
 def _take_along(session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ class Variant(NamedTuple):
 class Session:
     """One user's page. home: the folder of files sent. count: of drafts begun, which tells the
     fields of one from those of the next. work: jobs by view. failed: why scenarios would not run,
-    by their hash."""
+    by their hash. versions: of widgets, which are made anew when others change what they show."""
 
     home: Path
     draft: Draft
@@ -40,6 +41,7 @@ class Session:
     work: dict[str, Job] = field(default_factory=dict)
     failed: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
+    versions: Counter[str] = field(default_factory=Counter)
     note: str = ""
 
     def begin(self, draft: Draft) -> None:

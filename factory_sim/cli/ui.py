@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,7 +88,7 @@ def _serve(own: Settings, host: str, port: int) -> None:
     import factory_sim.app
     from factory_sim.app.jobs import warm_up
 
-    warm_up()
+    threading.Thread(target=warm_up, daemon=True).start()
     options = {
         "server_address": host,
         "server_port": port,
