@@ -40,9 +40,14 @@ VIEWS: dict[str, Callable[[Session, Checked, Result | None], None]] = {
 """What there is to look at, in the order of a planner's questions."""
 
 
+_CLOSER = "<style>[data-testid=stMainBlockContainer] {padding-top: 3rem}</style>"
+"""Less room above the title than Streamlit leaves, so that the answer is seen at once."""
+
+
 def page() -> None:
     """Show the page of this session."""
     st.set_page_config(page_title="What if? factory_sim", layout="wide")
+    st.html(_CLOSER)
     session = _session()
     found = checked(session.draft, session.home)
     problems = [*found.problems, *session.failed.get(found.key, ())]

@@ -40,6 +40,8 @@ def about(result: Result) -> str:
     if result.full:
         return "Full run: every request of the scenario was played."
     told = result.told
+    if not told["done"]:
+        return "Bounds alone, of a system whose batches are always full; a sample is on its way."
     if result.run is None:
         return "Quick answer from bounds alone: a sample would have taken too long. Run it in full."
     parts = []

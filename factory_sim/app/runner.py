@@ -30,7 +30,8 @@ def bar(session: Session, found: Checked, wrong: bool) -> Result | None:
     if job is not None and job.ask["scenario"] != found.given:
         stop(session, MAIN)  # of a draft that is no longer
         job = None
-    if job is None and result is None and found.key and not wrong:
+    known = result is not None and (result.full or result.told["done"])
+    if job is None and not known and found.key and not wrong:
         job = start(session, MAIN, "run", {"scenario": found.given, "full": False})
     if job is None:
         whole = result is not None and result.full
@@ -49,7 +50,7 @@ def bar(session: Session, found: Checked, wrong: bool) -> Result | None:
         if state.problems:
             session.failed[found.key] = state.problems
         st.rerun()
-    watch(session, MAIN)
+    watch(session, MAIN, found.key if result is None else "")
     return result
 
 
@@ -98,17 +99,20 @@ def stop(session: Session, place: str) -> None:
         job.kill()
 
 
-def watch(session: Session, place: str) -> None:
-    """Show how far a job is, again and again, until it has ended; then the page is shown anew."""
-    st.fragment(_watch, run_every=BEAT_S)(session, place)
+def watch(session: Session, place: str, key: str = "") -> None:
+    """Show how far a job is, again and again, until it has ended; then the page is shown anew.
+
+    key: of a scenario of which nothing is known yet; then as soon as something is.
+    """
+    st.fragment(_watch, run_every=BEAT_S)(session, place, key)
 
 
-def _watch(session: Session, place: str) -> None:
+def _watch(session: Session, place: str, key: str) -> None:
     job = session.work.get(place)
     if job is None:
         st.rerun()
     state = desk().look(job)
-    if state.ended:
+    if state.ended or (key and result_of(key, settings()) is not None):
         st.rerun()
     st.progress(state.share, text=said(state.text))
     st.button("Cancel", on_click=job.kill, key=f"cancel {place}")

@@ -29,7 +29,7 @@ def blocks(found: Iterable[Block]) -> None:
         _entries(entries)
         entries = []
         if isinstance(block, Table):
-            table(block.rows, headed=block.headed)
+            table(_without_bars(block.rows), headed=block.headed)
         else:
             st.markdown(said(block))
     _entries(entries)
@@ -39,6 +39,12 @@ def _entries(entries: Sequence[Entry]) -> None:
     if entries:
         lines = (f"**{said(entry.label)}:** {said(entry.text)}" for entry in entries)
         st.markdown("  \n".join(lines))
+
+
+def _without_bars(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return rows without a last column of bars made of letters, which a terminal needs."""
+    bars = bool(rows) and all(not row[-1].strip("#") and row[-1] for row in rows)
+    return [list(row[:-1] if bars else row) for row in rows]
 
 
 def table(rows: Sequence[Sequence[str]], headed: bool = True, alt: str | None = None) -> None:

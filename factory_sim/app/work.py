@@ -88,7 +88,7 @@ def run(ask: Given, home: Path, settings: Settings, tell: Tell) -> None:
     tell(0.0, "bounds and a sample")
     check_size(scenario, settings)
     target.mkdir(parents=True, exist_ok=True)
-    if not (target / TOLD).exists():
+    if not _done(target):
         _answer(scenario, target)
     if ask["full"] and not (target / FULL).exists():
         found = simulate(scenario, lambda reached: tell(*_reached(reached)))
@@ -108,16 +108,28 @@ def check_size(scenario: Scenario, settings: Settings) -> None:
         raise InputError(Problem("racks", said))
 
 
+def _done(target: Path) -> bool:
+    """Tell whether there is a quick answer already, with its sample."""
+    try:
+        return bool(json.loads((target / TOLD).read_text(encoding="utf-8"))["done"])
+    except (OSError, ValueError):
+        return False
+
+
 def _answer(scenario: Scenario, target: Path) -> None:
-    found = quick(scenario)
-    if found.run is not None:
-        _save(found.run, target / QUICK)
-    told = {
-        "share": found.share,
-        "seconds": found.seconds,
+    """Keep what bounds say as soon as it is known, then the run of a sample."""
+    found = bounds(scenario)
+    told: dict[str, Any] = {"bounds": _plain(found), "done": False}
+    _keep(target / TOLD, told)
+    sample = quick(scenario, found)
+    if sample.run is not None:
+        _save(sample.run, target / QUICK)
+    told |= {
+        "share": sample.share,
+        "seconds": sample.seconds,
         "of_seconds": scenario.duration,
-        "without": list(found.without),
-        "bounds": _plain(found.bounds),
+        "without": list(sample.without),
+        "done": True,
     }
     _keep(target / TOLD, told)
 

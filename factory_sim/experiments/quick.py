@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from factory_sim.errors import InputError
 from factory_sim.experiments.sampling import sampled
-from factory_sim.experiments.sizing.bounds import Bounds, Perfect, bounds
+from factory_sim.experiments.sizing.bounds import Bounds, Perfect
 from factory_sim.factory.fleets.fleet import deployment_of
 from factory_sim.factory.run import Progress, Run, simulate
 from factory_sim.scenario.deployment import Represented
@@ -21,21 +21,17 @@ from factory_sim.scenario.scenario import Scenario
 MOST = 12_000
 """Requests of a sample: half a second of one core."""
 
-PATIENCE_S = 2.3
-"""For which all of it may take; where a sample would take longer, bounds are what there is."""
-
-HEAD_START = 0.6
-"""Share of the patience, beyond which no sample is begun."""
+PATIENCE_S = 10.0
+"""For which a sample may take; beyond it bounds are what there is to say."""
 
 WARM = 0.25
 """Of a sample's time, which its warm-up may take."""
 
 
 class Quick(NamedTuple):
-    """bounds: of a perfect system. run: of the sample, None where it took too long. share: of the
-    replicas that are simulated. seconds: of simulated time. without: what the sample leaves out."""
+    """run: of the sample, None where it took too long. share: of the replicas that are simulated.
+    seconds: of simulated time. without: what the sample leaves out."""
 
-    bounds: Bounds
     run: Run | None
     share: float
     seconds: float
@@ -54,15 +50,15 @@ class _TooSlow(Exception):
     """A sample that takes longer than anybody waits."""
 
 
-def quick(scenario: Scenario, patience_s: float = PATIENCE_S) -> Quick:
-    """Return bounds of a scenario and a run of a sample. Raises InputError as `simulate` does."""
-    start = time.perf_counter()
-    found = bounds(scenario)
-    if time.perf_counter() > start + HEAD_START * patience_s:
-        return Quick(found, None, 0.0, 0.0, ())
+def quick(scenario: Scenario, found: Bounds, patience_s: float = PATIENCE_S) -> Quick:
+    """Return the run of a sample of a scenario. found: its bounds, which are known sooner.
+
+    Raises InputError as `simulate` does.
+    """
+    end = time.perf_counter() + patience_s
     sample = sample_of(scenario, found)
-    run = _until(start + patience_s, sample.scenario)
-    return Quick(found, run, sample.share, sample.scenario.duration, sample.without)
+    run = _until(end, sample.scenario)
+    return Quick(run, sample.share, sample.scenario.duration, sample.without)
 
 
 def sample_of(scenario: Scenario, found: Bounds, most: float = MOST) -> Sample:

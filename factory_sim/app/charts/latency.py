@@ -26,6 +26,9 @@ def distribution(run: SavedRun, deployment: str, key: str, dark: bool = False) -
     promise = limit_of(promises_of(run.summary).get(deployment), key)
     limit = None if promise is None else promise.limit_ms
     edges, shares, logarithmic = histogram(values, limit)
+    if logarithmic:
+        ends = np.log10(edges[[0, -1]]).tolist()
+        figure.update_xaxes(type="log", range=ends)
     middles = np.sqrt(edges[:-1] * edges[1:]) if logarithmic else (edges[:-1] + edges[1:]) / 2.0
     spans = [f"{duration(a / 1e3)} to {duration(b / 1e3)}" for a, b in pairwise(edges.tolist())]
     figure.add_bar(
@@ -46,8 +49,6 @@ def distribution(run: SavedRun, deployment: str, key: str, dark: bool = False) -
         _mark(figure, at, f"{label} {duration(at / 1e3)}", style.GREY, "solid", 0.99)
     if limit is not None and edges[0] <= limit <= edges[-1]:
         _mark(figure, limit, f"limit {duration(limit / 1e3)}", ink(dark), "dash", 0.86)
-    if logarithmic:
-        figure.update_xaxes(type="log")
     ticks = _ticks(edges, logarithmic)
     figure.update_xaxes(tickvals=ticks, ticktext=[duration(ms / 1e3) for ms in ticks])
     figure.update_yaxes(tickformat=".0%", title="share of requests")

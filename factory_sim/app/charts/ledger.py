@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import plotly.graph_objects as go
 
-from factory_sim.app.charts.base import paper
+from factory_sim.app.charts.base import ink, paper
 from factory_sim.report.plots.sankey import Node
 from factory_sim.report.text import megawatts, percent
 
 
-def flow(site: Node) -> go.Figure:
+def flow(site: Node, dark: bool = False) -> go.Figure:
     """Return the flow of mean power from the meter to where it ends."""
     labels: list[str] = []
     colours: list[str] = []
@@ -31,6 +31,7 @@ def flow(site: Node) -> go.Figure:
     add(site)
     figure = paper("Where do the megawatts go?", 460)
     figure.add_sankey(
+        textfont={"color": ink(dark), "shadow": "none", "size": 12},
         node={
             "label": labels,
             "color": colours,

@@ -53,9 +53,9 @@ def headline(summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             "For each utility MW that is provisioned.",
         ),
         (
-            "USD per million output tokens",
+            "USD per Mtoken",
             number(summary[cost]) if cost in summary else "no costs",
-            "All costs of the site; give costs under Money.",
+            "All costs of the site for a million output tokens; give costs under Money.",
         ),
         ("Promises", verdict(summary), "Whether every promise (SLO) is kept."),
     ]

@@ -28,7 +28,7 @@ def show(session: Session, found: Checked, result: Result | None) -> None:
     chart(charts.levels(run, dark()), answer(run), "power")
     if energy.applies(run):
         site = energy.site_of(run)
-        chart(ledger.flow(site), energy.answer(site), "ledger")
+        chart(ledger.flow(site, dark()), energy.answer(site), "ledger")
     for heading, body in sections(result.run.summary, result.run.record).items():
         if heading.startswith(CHAPTERS):
             st.subheader(said(heading), anchor=False)
