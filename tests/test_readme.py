@@ -223,7 +223,7 @@ def test_your_own_hardware_runs(tmp_path: Path) -> None:
 
 def test_the_plots_are_there_and_small() -> None:
     paths = re.findall(r"!\[[^]]+\]\((\S+)\)", README)
-    assert len(paths) == 3
+    assert len(paths) == 4
     for path in paths:
         assert (ROOT / path).stat().st_size < 120_000
 

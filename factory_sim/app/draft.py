@@ -109,7 +109,8 @@ def shipped(name: str) -> Draft:
 
 def sent(given: Mapping[str, Any]) -> Draft:
     """Return a draft of a scenario that a user has sent."""
-    return Draft(str(given.get("name", "scenario"))[:80], spread(given), {}, True)
+    name = str(given.get("name", "scenario"))[:80]
+    return Draft(f"{name} (sent)" if name in STARTS else name, spread(given), {}, True)
 
 
 def linked(query: Mapping[str, str], known: Draft | None = None) -> Draft:

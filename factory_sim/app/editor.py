@@ -14,6 +14,7 @@ from factory_sim.app.show import said
 from factory_sim.app.state import Session
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError, Problem
+from factory_sim.report.folder import default_base
 
 LEFT_OUT = "(as the simulator has it)"
 
@@ -204,7 +205,7 @@ def _take_along(session: Session) -> None:
     st.download_button(
         "Download YAML",
         text,
-        file_name=f"{session.draft.name}.yaml",
+        file_name=default_base(session.draft.name).name + ".yaml",
         mime="application/yaml",
         disabled=not text,
         on_click="ignore",

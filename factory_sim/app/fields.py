@@ -161,7 +161,10 @@ def _given(draft: Draft) -> Any:
 
 def _names(given: Any, key: str) -> list[str]:
     found = found_at(given, key)
-    return [name for name in found if isinstance(name, str)] if isinstance(found, dict) else []
+    if not isinstance(found, dict):
+        return []
+    # A path that goes through a name with a dot cannot be told from another.
+    return [name for name in found if isinstance(name, str) and name and "." not in name]
 
 
 def _sites(given: Any) -> Iterator[tuple[str, dict[str, str]]]:

@@ -84,7 +84,7 @@ def _read(path: Path) -> SavedRun | None:
         return None  # dropped in the meantime
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def _kept(path: Path) -> SavedRun:
     return read(path)
 

@@ -82,6 +82,8 @@ def safe(text: str, name: str) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or "is malformed"
         raise InputError(Problem(f"{name}{line}", f"is not valid YAML: {what}")) from None
+    except InputError:
+        raise
     except (ValueError, OverflowError, RecursionError):
         raise InputError(Problem(name, "holds a number or a date that cannot be read")) from None
 

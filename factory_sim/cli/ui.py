@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 LOCAL = "127.0.0.1"
 
 ACCENT = "#0072B2"
-"""The blue of the report's plots."""
+ACCENT_IN_THE_DARK = "#56B4E9"
+"""The blues of the report's plots."""
 
 
 def ui(
@@ -58,20 +60,22 @@ def ui(
 
     Needs pip install 'factory_sim[app]'. Nothing is fetched from the network or sent to it.
     """
-    from factory_sim.units import parse
-
     if importlib.util.find_spec("streamlit") is None or importlib.util.find_spec("plotly") is None:
         said = "the page needs streamlit and plotly; install them with: pip install '.[app]'"
         raise InputError(Problem("ui", said))
+    if os.name != "posix":
+        raise InputError(Problem("ui", "the page needs Linux or macOS; take WSL on Windows"))
     from factory_sim.app.settings import VARIABLE, Settings
 
+    _check_free(host, port)
+    times = _seconds("--longest", longest), _seconds("--patience", patience)
     root = tempfile.mkdtemp(prefix="factory-sim-ui-")
     own = Settings(
         root,
-        parse(longest, "s", "24 h"),
+        times[0],
         most_gpus,
         upload,
-        parse(patience, "s", "15 min"),
+        times[1],
         memory,
         at_once or os.cpu_count() or 1,
     )
@@ -80,6 +84,31 @@ def ui(
         _serve(own, host, port)
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _seconds(option: str, text: str) -> float:
+    from factory_sim.units import parse
+
+    try:
+        found = parse(text, "s", "15 min")
+    except ValueError as error:
+        raise InputError(Problem(option, str(error))) from None
+    if found <= 0.0:
+        raise InputError(Problem(option, "must be above 0 s"))
+    return found
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise InputError unless somebody may listen there."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((host, port))
+    except OSError as error:
+        why = error.strerror or str(error)
+        said = f"cannot listen at {host}, port {port}: {why}; take another --port, or --host"
+        raise InputError(Problem("--port", said)) from None
 
 
 def _serve(own: Settings, host: str, port: int) -> None:
@@ -99,7 +128,8 @@ def _serve(own: Settings, host: str, port: int) -> None:
         "browser_serverAddress": host,
         "logger_hideWelcomeMessage": True,
         "logger_level": "warning",
-        "theme_primaryColor": ACCENT,
+        "theme_light_primaryColor": ACCENT,
+        "theme_dark_primaryColor": ACCENT_IN_THE_DARK,
         "client_toolbarMode": "minimal",
         "client_showErrorDetails": "none",
         "client_showErrorLinks": False,

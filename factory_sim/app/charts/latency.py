@@ -45,10 +45,24 @@ def distribution(run: SavedRun, deployment: str, key: str, dark: bool = False) -
         },
         hovertemplate="%{customdata}: %{y:.2%} of requests<extra></extra>",
     )
-    for at, label in ((float(np.percentile(values, 50.0)), "p50"), *_tail(promise, values)):
-        _mark(figure, at, f"{label} {duration(at / 1e3)}", style.GREY, "solid", 0.99)
-    if limit is not None and edges[0] <= limit <= edges[-1]:
-        _mark(figure, limit, f"limit {duration(limit / 1e3)}", ink(dark), "dash", 0.86)
+    marks = [(float(np.percentile(values, 50.0)), "p50", style.GREY, "solid")]
+    marks += [(at, label, style.GREY, "solid") for at, label in _tail(promise, values)]
+    if limit is not None:
+        marks.append((limit, "limit", ink(dark), "dash"))
+    middle = float(np.sqrt(edges[0] * edges[-1]) if logarithmic else edges[[0, -1]].mean())
+    for level, (at, label, colour, dash) in enumerate(marks):
+        if edges[0] <= at <= edges[-1]:
+            figure.add_vline(x=at, line={"color": colour, "dash": dash, "width": 1.5})
+            figure.add_annotation(
+                x=np.log10(at) if logarithmic else at,
+                y=1.0 - 0.1 * level,
+                yref="paper",
+                text=f"{label} {duration(at / 1e3)}",
+                showarrow=False,
+                xanchor="right" if at > middle else "left",
+                xshift=-4 if at > middle else 4,
+                font={"color": colour if colour != style.GREY or not dark else style.PALE},
+            )
     ticks = _ticks(edges, logarithmic)
     figure.update_xaxes(tickvals=ticks, ticktext=[duration(ms / 1e3) for ms in ticks])
     figure.update_yaxes(tickformat=".0%", title="share of requests")
@@ -61,20 +75,6 @@ def _tail(promise: object, values: np.ndarray) -> list[tuple[float, str]]:
     if value is not None:
         return [(value, f"p{getattr(promise, 'percentile', 99):g}")]
     return [(float(np.percentile(values, 99.0)), "p99")]
-
-
-def _mark(figure: go.Figure, at: float, label: str, colour: str, dash: str, level: float) -> None:
-    figure.add_vline(x=at, line={"color": colour, "dash": dash, "width": 1.5})
-    figure.add_annotation(
-        x=np.log10(at) if figure.layout.xaxis.type == "log" else at,
-        y=level,
-        yref="paper",
-        text=label,
-        showarrow=False,
-        xanchor="left",
-        xshift=4,
-        font={"color": colour},
-    )
 
 
 def _ticks(edges: np.ndarray, logarithmic: bool) -> list[float]:

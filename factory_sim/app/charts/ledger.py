@@ -12,6 +12,7 @@ from factory_sim.report.text import megawatts, percent
 def flow(site: Node, dark: bool = False) -> go.Figure:
     """Return the flow of mean power from the meter to where it ends."""
     labels: list[str] = []
+    sizes: list[str] = []
     colours: list[str] = []
     sources: list[int] = []
     targets: list[int] = []
@@ -19,7 +20,8 @@ def flow(site: Node, dark: bool = False) -> go.Figure:
 
     def add(node: Node) -> int:
         own = len(labels)
-        labels.append(f"{node.name} {megawatts(node.size)}, {percent(node.size / site.size)}")
+        labels.append(f"{node.name} {percent(node.size / site.size)}")
+        sizes.append(megawatts(node.size))
         colours.append(node.colour)
         for part in node.parts:
             child = add(part)
@@ -37,7 +39,8 @@ def flow(site: Node, dark: bool = False) -> go.Figure:
             "color": colours,
             "pad": 14,
             "thickness": 14,
-            "hovertemplate": "%{label}<extra></extra>",
+            "customdata": sizes,
+            "hovertemplate": "%{label}, %{customdata}<extra></extra>",
         },
         link={
             "source": sources,

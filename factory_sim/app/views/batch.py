@@ -39,4 +39,4 @@ def show(session: Session, found: Checked, result: Result | None) -> None:
     except InputError as error:
         st.warning(said(str(error)))
         return
-    st.iframe(page, height=640, alt="A film of the batch, with its own buttons to play and step")
+    st.iframe(page, height=780, alt="A film of the batch, with its own buttons to play and step")
