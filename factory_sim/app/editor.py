@@ -49,7 +49,7 @@ def _start(session: Session) -> None:
         index=names.index(session.draft.name) if session.draft.name in names else 0,
         key=_key(session, "start"),
         on_change=_begin,
-        args=(session,),
+        args=(session, _key(session, "start")),
         help="Scenarios that ship with factory_sim, and the one that you have sent.",
     )
 
@@ -110,8 +110,10 @@ def _fixed(name: str) -> str:
     return f"fixed {name}"
 
 
-def _begin(session: Session) -> None:
-    name = st.session_state[_key(session, "start")]
+def _begin(session: Session, key: str) -> None:
+    if key != _key(session, "start") or key not in st.session_state:
+        return  # of a draft before
+    name = st.session_state[key]
     own = session.mine
     session.begin(own if own is not None and own.name == name else shipped(name))
 
@@ -119,10 +121,12 @@ def _begin(session: Session) -> None:
 def _field(session: Session, field: Field) -> None:
     """Show a field. It begins with what the draft says, and is made anew where others change that.
 
-    What a field shows is not set from outside: a page that is slow to appear would send back what
-    it had before, as if that had been typed.
+    What a widget begins with stays the same as long as it lives: by that Streamlit knows it. It is
+    not set from outside either, or a page that is slow to appear would send back what it had
+    before, as if that had been typed.
     """
-    key, text = _versioned(session, field.path), session.draft.text(field.path)
+    key = _versioned(session, field.path)
+    text = session.begun.setdefault(key, session.draft.text(field.path))
     if field.choices:
         options = ["", *field.choices]
         if text not in options:
@@ -147,17 +151,20 @@ def _field(session: Session, field: Field) -> None:
         on_change=_change,
         args=(session, field.path, key),
     )
-    _slider(session, field, text)
+    _slider(session, field)
 
 
-def _slider(session: Session, field: Field, text: str) -> None:
-    found = slide(field, text, session.draft.base_text(field.path))
+def _slider(session: Session, field: Field) -> None:
+    text, base = session.draft.text(field.path), session.draft.base_text(field.path)
+    if slide(field, text, base) is None:
+        return
+    key = _versioned(session, _slider_of(field.path))
+    found = slide(field, session.begun.setdefault(key, text), base)
     if found is None:
         return
     low, high, number, unit = found
     step = 10.0 ** math.floor(math.log10(high)) / 100.0
     low, high = (round(round(end / step) * step, 9) for end in (low, high))
-    key = _versioned(session, _slider_of(field.path))
     st.slider(
         f"{field.label}, slider",
         min(low, number),
@@ -173,12 +180,14 @@ def _slider(session: Session, field: Field, text: str) -> None:
 
 
 def _slid(session: Session, path: str, key: str, unit: str) -> None:
-    text = f"{st.session_state[key]:.6g} {unit}".strip()
-    _changed(session, path, text, _slider_of(path))
+    if _alive(session, _slider_of(path), key):
+        text = f"{st.session_state[key]:.6g} {unit}".strip()
+        _changed(session, path, text, _slider_of(path))
 
 
 def _change(session: Session, path: str, key: str) -> None:
-    _changed(session, path, st.session_state[key] or "", path)
+    if _alive(session, path, key):
+        _changed(session, path, st.session_state[key] or "", path)
 
 
 def _changed(session: Session, path: str, text: str, by: str) -> None:
@@ -189,6 +198,11 @@ def _changed(session: Session, path: str, text: str, by: str) -> None:
         if before.text(other) != session.draft.text(other):
             for widget in (other, _slider_of(other)):
                 session.versions[widget] += widget != by
+
+
+def _alive(session: Session, widget: str, key: str) -> bool:
+    """Tell whether a widget is the one that is shown: a slow page still tells of those before."""
+    return key == _versioned(session, widget) and key in st.session_state
 
 
 def _slider_of(path: str) -> str:

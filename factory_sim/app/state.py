@@ -30,9 +30,11 @@ class Variant(NamedTuple):
 
 @dataclass
 class Session:
-    """One user's page. home: the folder of files sent. count: of drafts begun, which tells the
-    fields of one from those of the next. work: jobs by view. failed: why scenarios would not run,
-    by their hash. versions: of widgets, which are made anew when others change what they show."""
+    """One user's page. home: the folder of files sent. mine: the scenario sent last. count: of
+    drafts begun, which tells the fields of one from those of the next. work: jobs by place. failed:
+    why scenarios would not run, by their hash. versions: of widgets, which are made anew when
+    others change what they show; begun: what each began with. note: what went wrong elsewhere.
+    """
 
     home: Path
     draft: Draft
@@ -42,6 +44,7 @@ class Session:
     failed: dict[str, tuple[Problem, ...]] = field(default_factory=dict)
     variants: dict[str, Variant] = field(default_factory=dict)
     versions: Counter[str] = field(default_factory=Counter)
+    begun: dict[str, str] = field(default_factory=dict)
     note: str = ""
 
     def begin(self, draft: Draft) -> None:
