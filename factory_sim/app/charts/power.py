@@ -6,8 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from factory_sim.app.charts.base import ink, paper
-from factory_sim.report.plots import style
-from factory_sim.report.plots.power import LAYERS
+from factory_sim.report.plots.power import layers_of
 from factory_sim.report.plots.scale import power_scale
 from factory_sim.report.plots.time_axis import TimeAxis
 from factory_sim.report.saved import SavedRun
@@ -17,12 +16,12 @@ def levels(run: SavedRun, dark: bool = False) -> go.Figure:
     """Return the stack of power by level, its highest values, and the cap."""
     figure = paper("Does the site stay under its power cap?", 420)
     time = TimeAxis(run.timeseries)
-    meter, limit = time.mean("grid_power_mw"), time.mean("grid_limit_mw")
-    highest = time.highest("grid_power_mw")
-    scale, unit = power_scale(float(max(highest.max(), limit.max())))
+    limit, highest = time.mean("grid_limit_mw"), time.highest("grid_power_mw")
+    layers = layers_of(time)
+    scale, unit = power_scale(float(max(layers[-1].level.max(), highest.max(), limit.max())))
+    said = "%{y:.3g} " + unit
     below = np.zeros_like(time.time)
-    for column, label, colour in (*LAYERS, ("grid_power_mw", "cooling and losses", style.ORANGE)):
-        level = np.maximum(time.mean(column), below)
+    for level, label, colour in layers:
         if np.any(level > below):
             figure.add_scatter(
                 x=time.time,
@@ -32,10 +31,9 @@ def levels(run: SavedRun, dark: bool = False) -> go.Figure:
                 mode="lines",
                 line={"width": 0, "color": colour},
                 fillcolor=colour,
-                hovertemplate="%{y:.3g} " + unit,
+                hovertemplate=said,
             )
         below = level
-    del meter
     for values, label, dash in (
         (highest, "meter, highest", "solid"),
         (limit, "cap at the meter", "dash"),
@@ -46,7 +44,7 @@ def levels(run: SavedRun, dark: bool = False) -> go.Figure:
             name=label,
             mode="lines",
             line={"color": ink(dark), "dash": dash, "width": 1.5, "shape": "hv"},
-            hovertemplate="%{y:.3g} " + unit,
+            hovertemplate=said,
         )
     figure.update_layout(hovermode="x unified")
     figure.update_xaxes(title=time.unit)

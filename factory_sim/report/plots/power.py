@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from factory_sim.report.summary import lowered
 from factory_sim.report.text import duration, megawatts
 
 # What each level adds to the one inside it.
-LAYERS = (
+_LAYERS = (
     ("gpu_power_mw", "GPUs", style.BLUE),
     ("server_power_mw", "rest of the servers", style.SKY),
     ("it_power_mw", "rest of IT", style.GREEN),
@@ -46,16 +48,9 @@ def draw(run: SavedRun) -> Figure:
 def _stack(axes: Axes, time: TimeAxis) -> None:
     meter, peak = time.mean("grid_power_mw"), time.highest("grid_power_mw")
     limit = time.mean("grid_limit_mw")
-    generated, battery = _own(time, "generation_mw"), _own(time, "battery_mw")
-    into, out = np.maximum(battery, 0.0), np.maximum(-battery, 0.0)
-    # What came in is what the site used itself and what its battery took.
-    came_in = meter + generated + out
-    layers = [
-        *((time.mean(column), label, colour) for column, label, colour in LAYERS),
-        (came_in - into, "cooling and losses", style.ORANGE),
-        (came_in, "into the battery", style.PURPLE),
-    ]
-    top = float(max(came_in.max(), peak.max(), limit.max()))
+    generated, out = _own(time, "generation_mw"), np.maximum(-_own(time, "battery_mw"), 0.0)
+    layers = layers_of(time)
+    top = float(max(layers[-1].level.max(), peak.max(), limit.max()))
     scale, unit = power_scale(top)
     below = np.zeros_like(time.time)
     for level, label, colour in layers:
@@ -102,6 +97,27 @@ def _stack(axes: Axes, time: TimeAxis) -> None:
     handles, labels = axes.get_legend_handles_labels()
     # Listed from top to bottom as they lie in the picture.
     axes.legend(handles[::-1], labels[::-1], loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+class Layer(NamedTuple):
+    """level: megawatts up to the top of a layer, over time."""
+
+    level: Floats
+    label: str
+    colour: str
+
+
+def layers_of(time: TimeAxis) -> list[Layer]:
+    """Return the layers of the power that came in, each with all that is inside it."""
+    battery = _own(time, "battery_mw")
+    into, out = np.maximum(battery, 0.0), np.maximum(-battery, 0.0)
+    # What came in is what the site used itself and what its battery took.
+    came_in = time.mean("grid_power_mw") + _own(time, "generation_mw") + out
+    return [
+        *(Layer(time.mean(column), label, colour) for column, label, colour in _LAYERS),
+        Layer(came_in - into, "cooling and losses", style.ORANGE),
+        Layer(came_in, "into the battery", style.PURPLE),
+    ]
 
 
 def _own(time: TimeAxis, column: str) -> Floats:
