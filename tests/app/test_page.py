@@ -148,6 +148,7 @@ def test_four_variants_are_compared_and_names_are_plain() -> None:
     assert list(pressed(page, "Remove v1").table[0].value.columns) == ["v0", "v2", "v3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "label"), [("Sweep", "Run the sweep"), ("Pareto", "Run at several loads")]
 )
