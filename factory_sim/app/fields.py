@@ -58,8 +58,9 @@ class Section(NamedTuple):
 def sections(draft: Draft, facts: Catalog) -> list[Section]:
     """Return what can be changed of a draft."""
     given = _given(draft)
-    found = [*_sites(given), *_racks(given), *_deployments(given), *_workloads(given)]
+    found = [*_sites(given), *_racks(given), *_deployments(given), *_classes(given)]
     found += [
+        *_workloads(given),
         ("Money", {**_money(given), "costs": "Costs of the site", "prices": "Prices of tokens"}),
         ("Run", {"duration": "Simulated time", "warmup": "Warm-up", "seed": "Seed"}),
     ]
@@ -228,14 +229,22 @@ def _deployments(given: Any) -> Iterator[tuple[str, dict[str, str]]]:
                 f"{at}.engine.max_num_batched_tokens": "Tokens of a step",
             },
         )
-        yield (
-            f"Promises (SLO){of}",
-            {
-                f"{at}.slo.ttft": "Time to first token",
-                f"{at}.slo.tpot": "Time per output token",
-                f"{at}.slo.percentile": "Percentile that keeps them",
-            },
-        )
+        yield (f"Promises (SLO){of}", _promises(at))
+
+
+def _classes(given: Any) -> Iterator[tuple[str, dict[str, str]]]:
+    for name in _names(given, "classes"):
+        at = f"classes.{name}"
+        yield (f"Class {name}", {f"{at}.priority": "Priority, 0 first", **_promises(at)})
+
+
+def _promises(at: str) -> dict[str, str]:
+    return {
+        f"{at}.slo.ttft": "Time to first token",
+        f"{at}.slo.tpot": "Time per output token",
+        f"{at}.slo.e2e": "End to end",
+        f"{at}.slo.percentile": "Percentile that keeps them",
+    }
 
 
 def _workloads(given: Any) -> Iterator[tuple[str, dict[str, str]]]:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from factory_sim.experiments.runs.task import Task, execute
 from factory_sim.experiments.sweep.run import Swept, run_sweep
 from factory_sim.experiments.sweep.spec import read_sweep
 from factory_sim.scenario.load import override, scenario_from
+from tests.cores import bare_seconds
 from tests.experiments.sweeps import (
     RATE,
     REPLICAS,
@@ -455,16 +455,3 @@ def test_two_workers_do_a_thousand_runs_in_little_more_than_half_the_time(tmp_pa
     print(f"\n100 runs, median of ten: {alone:.2f} s by one worker, {both:.2f} s by two")
     print(f"{ratio:.2f} times as fast; processes that only count, here and now: {most:.2f}")
     assert ratio > 0.8 * min(most, 2.0)
-
-
-def bare_seconds(workers: int) -> float:
-    """Return the seconds that so many processes take for some counting, each begun before."""
-    with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(count, [1] * workers))
-        started = time.perf_counter()
-        list(pool.map(count, [400_000] * 40))
-        return time.perf_counter() - started
-
-
-def count(many: int) -> int:
-    return sum(number * number for number in range(many))
