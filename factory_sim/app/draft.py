@@ -29,8 +29,23 @@ STARTS = (
     "agents",
     "classes",
     "two_sites",
+    "autoscaling",
+    "cascade",
+    "cdu_loss",
+    "cotenant",
+    "drafts",
+    "encoder",
+    "fabric",
+    "images",
+    "long_context",
+    "partitions",
+    "regions",
+    "scaled_pools",
+    "together",
+    "uploads",
+    "whole_5mw",
 )
-"""Scenarios that ship and that a page can start from: one deployment or a few, no file needed."""
+"""Scenarios that ship and that a page can start from: without a file, answered within seconds."""
 
 BASE = "from"
 """The key of a link that names the scenario which its changes are to."""

@@ -50,7 +50,11 @@ def _without_bars(rows: Sequence[Sequence[str]]) -> list[list[str]]:
 def table(rows: Sequence[Sequence[str]], headed: bool = True, alt: str | None = None) -> None:
     """Show rows of cells as a table that a screen reader can read."""
     head, *body = rows if headed else [[""] * len(rows[0]), *rows]
-    columns = [said(name) or "\N{NO-BREAK SPACE}" * (index + 1) for index, name in enumerate(head)]
+    # Columns must have names that are not alike: some have spaces after them, which do not show.
+    columns = [
+        said(name) + "\N{NO-BREAK SPACE}" * head[: index + (not name)].count(name)
+        for index, name in enumerate(head)
+    ]
     frame = pd.DataFrame([[said(cell) for cell in row] for row in body], columns=columns)
     st.table(frame.set_index(columns[0]), hide_header=not headed, border="horizontal", alt=alt)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import factory_sim.app
+from factory_sim.app.draft import STARTS
 from factory_sim.app.page import VIEWS
+from factory_sim.app.settings import VARIABLE, Settings
 from factory_sim.app.views.answer import ELSEWHERE
 from factory_sim.scenario.load import load
 from tests.app.conftest import SMALL
@@ -66,6 +69,42 @@ def test_it_opens_with_an_answer_and_every_view_shows_something() -> None:
     for name in VIEWS:
         assert view(page, name).main.children, name
         assert not page.error, name
+
+
+def test_headings_of_a_table_may_be_alike() -> None:
+    def script() -> None:
+        from factory_sim.app.show import table
+
+        table([["", "TTFT", "server", "", "server"], ["far away", "1", "2", "3", "4"]])
+
+    page = AppTest.from_function(script).run()
+    assert not page.exception
+    (found,) = page.table
+    assert [name.strip() for name in found.value.columns] == ["TTFT", "server", "", "server"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STARTS)
+def test_whatever_ships_opens_in_every_view(
+    name: str, own: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = replace(own, longest_s=86_400.0, most_gpus=100_000)
+    monkeypatch.setenv(VARIABLE, large.told())
+    page = AppTest.from_file(str(SCRIPT), default_timeout=60)
+    page.query_params["from"] = name
+    settled(page)
+    assert figure(page, "Output tokens/s") > 0
+    for each in VIEWS:
+        view(page, each)
+        assert not page.error, each
+
+
+def test_a_class_has_its_own_promises() -> None:
+    page = opened(**{"from": "classes", "classes.interactive.slo.ttft": "1 ms"})
+    (class_,) = [each for each in page.expander if "Class interactive" in each.label]
+    labels = {each.label for each in class_.text_input}
+    assert {"Priority, 0 first", "Time to first token (s)", "Time per output token (s)"} <= labels
+    assert {metric.value for metric in page.metric if metric.label == "Promises"} != {"kept"}
 
 
 def test_more_power_or_less_is_another_answer_and_the_address_says_so() -> None:
