@@ -70,7 +70,7 @@ def hint(path: str) -> Hint:
 def _fields(model: Any, path: list[str]) -> Iterator[tuple[type[BaseModel], str, FieldInfo]]:
     """Yield the fields at a path, one for each arm of a union that has it."""
     first, *rest = path
-    for kind in _kinds(model):
+    for kind in kinds_of(model):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             for name, field in kind.model_fields.items():
                 if (field.alias or name) == first:
@@ -91,14 +91,14 @@ def _fields(model: Any, path: list[str]) -> Iterator[tuple[type[BaseModel], str,
             yield from _fields(inner, rest)
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
+def kinds_of(annotation: Any) -> Iterator[Any]:
     """Yield the members of a union, and what an annotation is about."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        yield from _kinds(typing.get_args(annotation)[0])
+        yield from kinds_of(typing.get_args(annotation)[0])
     elif origin in (typing.Union, types.UnionType):
         for each in typing.get_args(annotation):
-            yield from _kinds(each)
+            yield from kinds_of(each)
     elif annotation is not type(None):
         yield annotation
 
@@ -119,7 +119,7 @@ def _marks(annotation: Any) -> Iterator[Any]:
 
 
 def _words(annotation: Any) -> Iterator[str]:
-    for kind in _kinds(annotation):
+    for kind in kinds_of(annotation):
         if typing.get_origin(kind) is Literal:
             yield from map(str, typing.get_args(kind))
 

@@ -6,13 +6,13 @@ own, `services.*[cascade]`, and their fields follow, `services.*[cascade].escala
 
 from __future__ import annotations
 
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
+from factory_sim.app.schema import kinds_of
 from factory_sim.scenario import Scenario
 
 ONCE = {
@@ -59,7 +59,7 @@ def _fields(model: type[BaseModel], path: str, told: set[str]) -> Iterator[Optio
         if name == _tag(model):
             continue  # the arm says it
         here = f"{path}.{field.alias or name}".lstrip(".")
-        kinds = list(_kinds(field.annotation))
+        kinds = list(kinds_of(field.annotation))
         yield Option(
             here,
             model,
@@ -75,7 +75,7 @@ def _fields(model: type[BaseModel], path: str, told: set[str]) -> Iterator[Optio
 def _below(annotation: Any, path: str, told: set[str]) -> Iterator[Option]:
     if path in ALIKE:
         return
-    for kind in _kinds(annotation):
+    for kind in kinds_of(annotation):
         inner = _element(kind)
         if inner is not None:
             yield from _below(inner, f"{path}.*", told)
@@ -95,25 +95,13 @@ def _below(annotation: Any, path: str, told: set[str]) -> Iterator[Option]:
                 yield from _fields(kind, path, told)
 
 
-def _kinds(annotation: Any) -> Iterator[Any]:
-    """Yield the members of a union, and what an annotation is about."""
-    origin = typing.get_origin(annotation)
-    if origin is typing.Annotated:
-        yield from _kinds(typing.get_args(annotation)[0])
-    elif origin in (typing.Union, types.UnionType):
-        for each in typing.get_args(annotation):
-            yield from _kinds(each)
-    elif annotation is not type(None):
-        yield annotation
-
-
 def _element(kind: Any) -> Any:
     """Return what a list or a mapping holds, if it holds models."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin not in (list, tuple, dict, Mapping):
         return None
     inner = parts[1] if origin in (dict, Mapping) else parts[0]
-    return inner if all(_is_model(k) for k in _kinds(inner)) else None
+    return inner if all(_is_model(k) for k in kinds_of(inner)) else None
 
 
 def _is_model(kind: Any) -> bool:

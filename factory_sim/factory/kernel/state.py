@@ -64,7 +64,8 @@ REQUEST = np.dtype(
     + [(name, "<i2") for name in ("stream", "archetype", "retries", "runs")],
     align=True,
 )
-"""Two lines of a processor's cache: each costs time where replicas are many and requests far."""
+"""Two lines of a processor's cache: each costs time where replicas are many and requests far. The
+short ones hold up to 32,767 workloads, archetypes, and losses of one request with its replica."""
 
 CLOCK = np.dtype(
     [
