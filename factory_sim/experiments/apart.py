@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.experiments.runs.crews import client_of
+from factory_sim.experiments.runs.crews import as_they_end, client_of
 from factory_sim.experiments.runs.task import release
 from factory_sim.factory.build import step_time_of
 from factory_sim.factory.hands import Answers, Call, Elsewhere, Wire
@@ -77,11 +77,19 @@ def _cluster(client: Any, scenario: Scenario, step_time: StepTimes) -> Iterator[
         shares = dealt(pods, len(addresses))
         made.extend(
             client.submit(
-                Workshop, scenario, mine, step_time, release(), actor=True, pure=False, workers=[at]
+                Workshop,
+                scenario,
+                mine,
+                step_time,
+                release(),
+                actor=True,
+                pure=False,
+                workers=[at],
+                allow_other_workers=True,  # it may be gone by now
             )
             for mine, at in zip(shares, addresses, strict=False)
         )
-        return [(mine, _wire(future)) for mine, future in zip(shares, made, strict=True)]
+        return [(mine, _wire(client, future)) for mine, future in zip(shares, made, strict=True)]
 
     try:
         yield elsewhere
@@ -99,13 +107,13 @@ def dealt(pods: Mapping[str, int], workers: int) -> list[dict[str, range]]:
     return [share for share in shares if share]
 
 
-def _wire(future: Any) -> Wire:
+def _wire(client: Any, future: Any) -> Wire:
     """Return what leads to a workshop that is being made."""
     workshop: list[Any] = []
 
     def send(calls: Sequence[Call]) -> Answers:
         if not workshop:
-            workshop.append(_waited(future))
+            workshop.extend(_waited(made) for made in as_they_end(client, [future]))
         answer = workshop[0].converse(list(calls))
         return lambda: _waited(answer)
 

@@ -292,6 +292,18 @@ class TestCrews:
         with pytest.raises(InputError, match="--dask: no scheduler answers at tcp:"):
             fs.sweep(small_sweep(), dask="tcp://127.0.0.1:1")
 
+    def test_a_cluster_that_lost_its_workers_is_said(
+        self, client: Any, tmp_path: Path, monkeypatch: Any
+    ) -> None:
+        client.cluster.scale(0)
+        while client.nthreads():
+            time.sleep(0.01)
+        seen = iter([{"a worker": 1}])
+        monkeypatch.setattr(client, "nthreads", lambda: next(seen, {}))
+        monkeypatch.setattr(crews, "DESERTED_S", 0.5)
+        with pytest.raises(InputError, match="--dask: the cluster lost its last worker and had"):
+            swept(tmp_path, Cluster(client))
+
 
 @pytest.fixture
 def client() -> Iterator[Any]:
@@ -422,7 +434,11 @@ def test_a_cluster_of_processes_makes_the_same_table(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_that_kills_its_worker_fails_alone_on_a_cluster(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
+    import dask
+
     with (
+        # Workers are killed again before the cluster looks whether they have come back.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
         Pool(2, dying_always) as pool,
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=":0"

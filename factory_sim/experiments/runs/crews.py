@@ -6,10 +6,12 @@ Outcomes come in any order, each with the place of its task, and are the same fr
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
@@ -25,6 +27,9 @@ Do = Callable[[Task], Outcome]
 
 PATIENCE_S = 10.0
 """How long a scheduler may take to answer."""
+
+DESERTED_S = 300.0
+"""How long a cluster that had workers may be without any."""
 
 
 class Crew(Protocol):
@@ -127,21 +132,50 @@ class Cluster:
         self._do = do
 
     def outcomes(self, tasks: Sequence[Task]) -> Iterator[tuple[int, Outcome]]:
-        """Yield the place of each task and its outcome, as they end."""
-        from distributed import as_completed
+        """Yield the place of each task and its outcome, as they end.
 
+        Raises InputError where the cluster has lost its workers for good.
+        """
         places = {self._submit(task): place for place, task in enumerate(tasks)}
         suspects = []
-        for future in as_completed(list(places), loop=self._client.loop):
+        for future in as_they_end(self._client, list(places)):
             place, outcome = places.pop(future), _result(future)
             if outcome == Failed(DIED):
                 suspects.append(place)
             else:
                 yield place, outcome
-        yield from ((place, _result(self._submit(tasks[place]))) for place in sorted(suspects))
+        for place in sorted(suspects):
+            for future in as_they_end(self._client, [self._submit(tasks[place])]):
+                yield place, _result(future)
 
     def _submit(self, task: Task) -> Any:
         return self._client.submit(self._do, task, pure=False)
+
+
+def as_they_end(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
+    """Yield futures of a cluster as they end.
+
+    Workers may come late, but those who leave must come again: a cluster of `distributed` gives up
+    workers that died and are not there 15 s later, and tasks would wait for others for ever.
+    Raises InputError after `DESERTED_S` without any.
+    """
+    from distributed import as_completed
+
+    ended = as_completed(futures, loop=client.loop)
+    looked, manned = -math.inf, math.inf
+    while not ended.is_empty():
+        if batch := ended.next_batch(block=False):
+            yield from batch
+            continue
+        time.sleep(0.02)
+        if (now := time.monotonic()) > looked + 1.0:
+            looked = now
+            if client.nthreads():
+                manned = now
+            elif now > manned + DESERTED_S:
+                said = f"the cluster lost its last worker and had no other for {DESERTED_S:.0f} s; "
+                said += "start some and give the command again: what has ended is kept"
+                raise InputError(Problem("--dask", said))
 
 
 def _result(future: Any) -> Outcome:
