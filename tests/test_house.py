@@ -45,7 +45,7 @@ FLOORS = (
     {"workload", "physics"},
     {"scenario"},
     {"catalog"},
-    {"units", "errors", "frozen", "atomic"},
+    {"units", "errors", "frozen", "atomic", "yaml_text"},
 )
 """The rooms from the roof to the ground. Imports go down only, or stay in the room."""
 

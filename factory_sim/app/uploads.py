@@ -15,6 +15,8 @@ import yaml
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.load import anchored, files_of
+from factory_sim.yaml_text import Loader, explained
+from factory_sim.yaml_text import parse as parse_yaml
 
 MOST_BYTES = 256_000
 """Of a scenario's text."""
@@ -26,11 +28,6 @@ ENDINGS = (".csv", ".jsonl", ".json", ".epw")
 """Of the files that a scenario may name: traces, models, weather."""
 
 _NAME = re.compile(r"[A-Za-z0-9][\w. +-]{0,99}")
-
-if hasattr(yaml, "CSafeLoader"):
-    _Loader: Any = yaml.CSafeLoader
-else:
-    _Loader = yaml.SafeLoader
 
 
 def read_text(content: bytes, name: str) -> dict[str, Any]:
@@ -57,9 +54,9 @@ def read_text(content: bytes, name: str) -> dict[str, Any]:
 
 def safe(text: str, name: str) -> Any:
     """Return what a YAML text says. InputError for what is no YAML, or grows when it is read."""
-    try:
+    with explained(name):
         depth = parts = 0
-        for event in yaml.parse(text, Loader=_Loader):
+        for event in yaml.parse(text, Loader=Loader):
             parts += isinstance(event, yaml.NodeEvent)
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -76,16 +73,7 @@ def safe(text: str, name: str) -> Any:
                     f"is nested deeper than {MOST_DEPTH}" if depth > MOST_DEPTH else "is too long"
                 )
                 raise InputError(Problem(name, f"{said}; no scenario needs that"))
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or "is malformed"
-        raise InputError(Problem(f"{name}{line}", f"is not valid YAML: {what}")) from None
-    except InputError:
-        raise
-    except (ValueError, OverflowError, RecursionError):
-        raise InputError(Problem(name, "holds a number or a date that cannot be read")) from None
+    return parse_yaml(text, name)
 
 
 def file_name(name: str) -> str:

@@ -6,17 +6,10 @@ from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import yaml
+from typing import Any
 
 from factory_sim.errors import InputError, Problem
-
-if TYPE_CHECKING:
-    from yaml import SafeLoader
-else:
-    # libyaml's parser where it is there: the catalogue loads in half the time.
-    SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from factory_sim.yaml_text import read as read_yaml
 
 SECTIONS = (
     "accelerators",
@@ -38,19 +31,6 @@ SECTIONS = (
 
 Fields = dict[str, Any]
 Section = dict[str, Fields]
-
-
-class _Loader(SafeLoader):
-    """Safe YAML that refuses a repeated key, where plain YAML keeps the last one in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' is given twice", node.start_mark
-                )
-        return super().construct_mapping(node, deep)
 
 
 @cache
@@ -82,16 +62,7 @@ def user_folder(folder: Path) -> dict[str, Section]:
 
 def single_file(path: Path) -> Section:
     """Return the entries of one file on disk, or raise InputError naming it."""
-    try:
-        return _entries(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(Problem(str(path), "there is no such file")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error}")) from None
-    except yaml.YAMLError as error:
-        raise InputError(Problem(str(path), f"is not readable YAML: {error}")) from None
-    except ValueError as error:
-        raise InputError(Problem(str(path), str(error))) from None
+    return _entries(read_yaml(path), str(path))
 
 
 def _sections(folder: Traversable | Path, shown: str) -> dict[str, Section]:
@@ -103,23 +74,22 @@ def _sections(folder: Traversable | Path, shown: str) -> dict[str, Section]:
             continue
         path = f"{shown}/{section}.yaml"
         try:
-            sections[section] = _entries(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            problems.append(Problem(path, f"is not readable YAML: {error}"))
-        except ValueError as error:
-            problems.append(Problem(path, str(error)))
+            sections[section] = _entries(read_yaml(file, path), path)
+        except InputError as error:
+            problems += error.problems
     if problems:
         raise InputError(problems)
     return sections
 
 
-def _entries(text: str) -> Section:
-    given = yaml.load(text, Loader=_Loader)
+def _entries(given: Any, path: str) -> Section:
     if given is None:
         return {}
     if not isinstance(given, dict):
-        raise ValueError("must be a mapping of names to entries, such as 'h100-sxm: {...}'")
+        said = "must be a mapping of names to entries, such as 'h100-sxm: {...}'"
+        raise InputError(Problem(path, said))
     for name, fields in given.items():
         if not isinstance(name, str) or not isinstance(fields, dict):
-            raise ValueError(f"entry {name!r} must be a mapping of fields, as '{{title: ...}}'")
+            said = f"entry {name!r} must be a mapping of fields, as '{{title: ...}}'"
+            raise InputError(Problem(path, said))
     return given

@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
 from pydantic import AfterValidator, Field, model_validator
 
 from factory_sim.errors import InputError, Problem
@@ -24,6 +23,7 @@ from factory_sim.factory.run import simulate
 from factory_sim.frozen import Frozen, validate
 from factory_sim.metrics.summary import Summary
 from factory_sim.scenario.load import override, scenario_from
+from factory_sim.yaml_text import read as read_yaml
 
 
 def _is_formula(text: str) -> str:
@@ -183,12 +183,7 @@ def built_in_claims() -> list[Path]:
 
 def read_claim(path: Path) -> Claim:
     """Return the claim in a file; InputError, which names it, for one that is none."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error}")) from None
-    except yaml.YAMLError as error:
-        raise InputError(Problem(str(path), f"is not valid YAML: {error}")) from None
+    given = read_yaml(path)
     if not isinstance(given, dict):
         raise InputError(Problem(str(path), "must hold the fields of a claim, such as 'title'"))
     try:

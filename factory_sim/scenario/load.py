@@ -16,6 +16,8 @@ from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import plain_problems
 from factory_sim.scenario.moment import moment
 from factory_sim.scenario.scenario import Scenario
+from factory_sim.yaml_text import parse as parse_yaml
+from factory_sim.yaml_text import read as read_yaml
 
 _FILES = ("path", "csv", "catalog", "epw")
 """Keys whose values name files: a relative one starts from the scenario's own folder."""
@@ -113,19 +115,7 @@ def json_schema() -> dict[str, Any]:
 
 def read_mapping(source: Path) -> dict[str, Any]:
     """Return the keys and values of a YAML file; InputError, which names it, for anything else."""
-    try:
-        text = source.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(Problem(str(source), "there is no such file")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(source), f"cannot be read: {error}")) from None
-    try:
-        given = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        what = getattr(error, "problem", None) or "is malformed"
-        raise InputError(Problem(f"{source}{line}", f"is not valid YAML: {what}")) from None
+    given = read_yaml(source)
     if not isinstance(given, dict):
         raise InputError(Problem(str(source), "must hold keys and values, such as 'name: my-site'"))
     return given
@@ -169,10 +159,7 @@ def _override(given: dict[str, Any], text: str) -> None:
     path, equals, written = text.partition("=")
     if not equals or not path:
         raise InputError(Problem("--set", f"write it as path.to.field=value, not {text!r}"))
-    try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError:
-        raise InputError(Problem(f"--set {path}", f"{written!r} is not valid YAML")) from None
+    value = parse_yaml(written, f"--set {text}")
     override(given, path, anchor(path.rpartition(".")[2], value, Path.cwd()), text)
 
 

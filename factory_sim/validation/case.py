@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, model_validator
 
 from factory_sim.catalog import Catalog, Precision, System
@@ -20,6 +19,7 @@ from factory_sim.scenario.deployment import EngineSpec
 from factory_sim.scenario.load import scenario_from
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.units import BytesPerSecond, PositiveWatts
+from factory_sim.yaml_text import read as read_yaml
 
 Metric = Literal[
     "ttft_mean_ms",
@@ -174,16 +174,7 @@ _OF_THE_CASE = ("kind", "arrivals", "timeout", "steady", "batch", "round_trip")
 
 def read_cases(path: Path) -> list[Case]:
     """Return the cases of a YAML file; InputError with every problem of every case."""
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(Problem(str(path), "there is no such file")) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(Problem(str(path), f"cannot be read: {error}")) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(Problem(f"{path}{line}", "is not valid YAML")) from None
+    given = read_yaml(path)
     if not isinstance(given, list) or not given:
         raise InputError(Problem(str(path), "must be a list of cases, each with '- id: ...'"))
     return cases_from(given, str(path), path.resolve().parent)

@@ -28,4 +28,4 @@ def test_shows_each_figure_and_writes_the_files(factory_sim_command, tmp_path):
 def test_a_file_that_is_not_there_is_named(factory_sim_command, tmp_path):
     code, out, err = factory_sim_command("claims", str(tmp_path / "none.yaml"))
     assert (code, out) == (2, "")
-    assert "none.yaml: cannot be read" in err
+    assert "none.yaml: there is no such file" in err

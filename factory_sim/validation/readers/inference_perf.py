@@ -23,13 +23,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from factory_sim.errors import InputError, Problem
 from factory_sim.validation.readers.conditions import conditions, model_stated
 from factory_sim.validation.readers.document import Document, read_json, read_text
 from factory_sim.validation.readers.lengths import Spread, lengths, of_percentiles
 from factory_sim.validation.readers.readings import measured, note, on_schedule
+from factory_sim.yaml_text import parse as parse_yaml
 
 STAGE = re.compile(r"(.*)stage_(\d+)_lifecycle_metrics\.json")
 SUMMARY = re.compile(r"(.*)summary_lifecycle_metrics\.json")
@@ -97,10 +96,7 @@ def _config(path: Path) -> Document:
     beside = path.with_name(f"{found[1] if found else ''}config.yaml")
     if not beside.exists():
         return Document(str(beside), {})
-    try:
-        return Document(str(beside), yaml.safe_load(read_text(beside)))
-    except yaml.YAMLError:
-        raise InputError(Problem(str(beside), "is not valid YAML")) from None
+    return Document(str(beside), parse_yaml(read_text(beside), str(beside)))
 
 
 def _load(stage: Document, config: Document, requests: int) -> tuple[dict[str, Any], list[str]]:
