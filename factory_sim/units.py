@@ -15,14 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import pint
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
-_NUMBER_THEN_UNIT = re.compile(r"([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*)")
+_NUMBER = r"[-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+# Names, exponents and signs, and no second number: '1,200 MW' and '1 200 MW' are not 200 MW.
+_UNIT = r"(?:1(?=\s*/))?(?:[^\W\d]\w*+|(?:\*\*|\^)\s*-?\d|[^\w,.:;'+-])*+"
+_NUMBER_THEN_UNIT = re.compile(rf"({_NUMBER})\s*({_UNIT})")
 
 
 @cache
 def registry() -> pint.UnitRegistry[Any]:
     """The one pint registry, with the units of this trade added."""
-    ureg: pint.UnitRegistry[Any] = pint.UnitRegistry()
+    ureg: pint.UnitRegistry[Any] = pint.UnitRegistry(on_redefinition="ignore")
     for definition in ("USD = [currency]", "token = []", "request = []", "flop = []"):
+        ureg.define(definition)
+    # Who serves requests means these by rps and rpm; pint means turns, 6.28 radians each.
+    for definition in ("rps = request / second = qps", "rpm = request / minute"):
         ureg.define(definition)
     return ureg
 
@@ -37,7 +43,8 @@ def parse(text: str, unit: str, example: str) -> float:
     hint = f"write for example '{example}'"
     match = _NUMBER_THEN_UNIT.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is not a number with a unit; {hint}")
+        parted = ", and 1200.5 for 1,200.5" * bool(re.search(r"\d[,.' ]+\d", text))
+        raise ValueError(f"{text!r} is not a number with a unit; {hint}{parted}")
     number, written = float(match[1]), match[2]
     if not written:
         raise ValueError(f"{text!r} has no unit; {hint}")
