@@ -19,9 +19,10 @@ from factory_sim.units import (
     Efficiency,
     FlopPerSecond,
     Fraction,
+    NonNegativeWatts,
+    PositiveWatts,
     Seconds,
     Share,
-    Watts,
 )
 
 Precision = Literal["fp32", "bf16", "fp8", "int8", "int4", "nvfp4", "mxfp4"]
@@ -29,6 +30,7 @@ Kind = Literal["measured", "datasheet", "calibrated", "estimate"]
 PositiveInt = Annotated[int, Field(gt=0)]
 NaturalInt = Annotated[int, Field(ge=0)]
 Number = Annotated[float, Field(ge=0)]
+Bandwidth = Annotated[BytesPerSecond, Field(gt=0)]
 
 T = TypeVar("T")
 
@@ -95,16 +97,16 @@ class Accelerator(Frozen):
     vendor: str
     family: str
     announced: bool = False
-    flops: dict[Precision, Fact[FlopPerSecond]]
-    hbm: Fact[Bytes]
-    hbm_bandwidth: Fact[BytesPerSecond]
+    flops: dict[Precision, Fact[Annotated[FlopPerSecond, Field(gt=0)]]]
+    hbm: Fact[Annotated[Bytes, Field(gt=0)]]
+    hbm_bandwidth: Fact[Bandwidth]
     scaleup_link: ScaleupLink = "scaleup"
-    scaleup_bandwidth: Fact[BytesPerSecond] | None = None
+    scaleup_bandwidth: Fact[Bandwidth] | None = None
     scaleup_gpus: Fact[PositiveInt] | None = None
-    scaleout_bandwidth: Fact[BytesPerSecond] | None = None
-    host_bandwidth: Fact[BytesPerSecond] | None = None
-    tdp: Fact[Watts] | None = None
-    idle: Fact[Watts] | None = None
+    scaleout_bandwidth: Fact[Bandwidth] | None = None
+    host_bandwidth: Fact[Bandwidth] | None = None
+    tdp: Fact[PositiveWatts] | None = None
+    idle: Fact[NonNegativeWatts] | None = None
     partitions: dict[str, Fact[Partition]] = Field(default_factory=dict)
 
     def arithmetic(self, weights: Precision) -> Precision:
@@ -175,14 +177,14 @@ class System(Frozen):
     gpus_per_server: PositiveInt
     servers_per_rack: PositiveInt
     scaleup_gpus: PositiveInt
-    nameplate: Fact[Watts]
-    host_idle: Fact[Watts]
-    host_load: Fact[Watts]
+    nameplate: Fact[PositiveWatts]
+    host_idle: Fact[NonNegativeWatts]
+    host_load: Fact[NonNegativeWatts]
     fan_share: Fact[Fraction]
     psu_efficiency: Fact[Efficiency]
-    rack_overhead: Fact[Watts]
+    rack_overhead: Fact[NonNegativeWatts]
     nvme: Fact[Bytes] | None = None
-    nvme_bandwidth: Fact[BytesPerSecond] | None = None
+    nvme_bandwidth: Fact[Bandwidth] | None = None
 
 
 class FabricKind(Frozen):

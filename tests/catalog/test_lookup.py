@@ -190,6 +190,21 @@ class TestUsersFolder:
             "-0.9",
         ]
 
+    def test_watts_and_bytes_below_nothing_are_refused(self, tmp_path: Path) -> None:
+        figure = "{value: %s, kind: estimate, source: x}"
+        (tmp_path / "systems.yaml").write_text(
+            f"ours: {{like: dgx-h100, nameplate: {figure % '-12 kW'}, "
+            f"host_load: {figure % '-1 W'}, nvme_bandwidth: {figure % '0 GB/s'}}}\n"
+        )
+        with pytest.raises(InputError) as error:
+            load_catalog(tmp_path)
+        where = f"{tmp_path}/systems.yaml: ours"
+        assert message(error).splitlines() == [
+            f"{where}.nameplate.value: must be greater than 0, not '-12 kW'",
+            f"{where}.host_load.value: must be greater than or equal to 0, not '-1 W'",
+            f"{where}.nvme_bandwidth.value: must be greater than 0, not '0 GB/s'",
+        ]
+
     def test_like_must_name_a_complete_entry(self, tmp_path: Path) -> None:
         (tmp_path / "power.yaml").write_text("ours: {like: ampere}\n")
         with pytest.raises(InputError, match=r"power.yaml: ours.like: must name a complete entry"):
