@@ -18,6 +18,9 @@ from factory_sim.workload.csvs import Record, Rows, open_csv
 
 QUESTION = ("human", "user", "system", "tool")
 ANSWER = ("gpt", "assistant", "chatgpt", "bing", "bard")
+_GZIP = b"\x1f\x8b"
+"""How a gzipped file begins, whatever it is called."""
+
 TOKEN_COUNTS = ("tokens", "num_tokens", "n_tokens", "token_count")
 
 
@@ -33,7 +36,7 @@ class Records(NamedTuple):
 def open_records(
     path: Path, name: str, columns: Columns | None, known: Mapping[str, Columns]
 ) -> Records:
-    """Open `path`, gzipped where its name ends in .gz, as format `name` (or `auto`).
+    """Open `path`, gzipped or not, as format `name` (or `auto`).
 
     known: the columns of each known format, by which `auto` tells them apart. Raises ValueError
     for an empty file or one of no known format, OSError and others as reading does.
@@ -64,6 +67,12 @@ def _recognised(head: list[str], known: Mapping[str, Columns], path: Path) -> st
     for name, columns in known.items():
         if {columns.prompt, columns.output} <= set(head):
             return name
+    if any("\0" in column or "\ufffd" in column for column in head):
+        raise ValueError(
+            f"{path} is no text in UTF-8; give it as CSV or JSON lines, gzipped or not"
+        )
+    if len(head) == 1 and (parted := next((mark for mark in ";\t|" if mark in head[0]), "")):
+        raise ValueError(f"{path} has its fields parted by {parted!r}; part them by commas")
     raise ValueError(
         f"{path} is in no known format ({', '.join(known)}); name its columns, for example "
         "{arrival: time, prompt: input_tokens, output: output_tokens, time_unit: ms}. "
@@ -72,7 +81,9 @@ def _recognised(head: list[str], known: Mapping[str, Columns], path: Path) -> st
 
 
 def _bytes(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
+    with path.open("rb") as file:
+        gzipped = file.read(len(_GZIP)) == _GZIP
+    return cast(BinaryIO, gzip.open(path) if gzipped else path.open("rb"))
 
 
 def _text(path: Path) -> TextIO:

@@ -304,6 +304,16 @@ def test_bad_rows_stop_the_run_and_say_what_would_work(tmp_path: Path) -> None:
             {},
             "trace.csv has the column input_toks twice",
         ),
+        (
+            "arrival_s;input_toks;output_toks\n1;2;3\n",
+            {},
+            "trace.csv has its fields parted by ';'; part them by commas",
+        ),
+        (
+            "a\0r\0r\0i\0v\0a\0l\0\n",
+            {},
+            "trace.csv is no text; give it as CSV or JSON lines in UTF-8",
+        ),
         ("[1, 2", {}, "trace.csv is not JSON: Expecting ',' delimiter: line 1 column 6 (char 5)"),
     ],
 )
@@ -329,11 +339,15 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 
 
 def test_a_broken_gzip_is_named(tmp_path: Path) -> None:
-    whole = gzip.compress(AZURE.encode() * 50)
-    for content in (b"no gzip at all", whole[:60]):
-        (tmp_path / "t.csv.gz").write_bytes(content)
-        with pytest.raises(InputError, match="cannot read"):
-            read_trace(TraceFile(path="t.csv.gz"), tmp_path, WHERE)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(AZURE.encode() * 50)[:60])
+    with pytest.raises(InputError, match="cannot read"):
+        read_trace(TraceFile(path="t.csv.gz"), tmp_path, WHERE)
+
+
+def test_a_gzip_is_told_by_what_is_in_it(tmp_path: Path) -> None:
+    for path, content in (("t.csv", gzip.compress(AZURE.encode())), ("t.csv.gz", AZURE.encode())):
+        (tmp_path / path).write_bytes(content)
+        assert read_trace(TraceFile(path=path), tmp_path, WHERE)[1].format == "azure"
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
