@@ -79,6 +79,9 @@ def read(path: Path | Traversable, name: str = "") -> Any:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(Problem(name, "there is no such file")) from None
+    except IsADirectoryError:
+        said = f"is a folder; name a YAML file, such as {name}/scenario.yaml of a run's folder"
+        raise InputError(Problem(name, said)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(Problem(name, f"cannot be read: {error}")) from None
     return parse(text, name)

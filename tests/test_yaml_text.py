@@ -47,3 +47,10 @@ def test_an_override_is_read_as_a_file_is() -> None:
         load(overrides=["starts_at=2024-02-30"])
     with pytest.raises(InputError, match="the key 'pue' is given twice"):
         load(overrides=["site={pue: 1.2, pue: 1.3}"])
+
+
+def test_a_run_folder_is_told_which_file_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path)
+    said = f"is a folder; name a YAML file, such as {tmp_path}/scenario.yaml of a run's folder"
+    assert str(error.value) == f"{tmp_path}: {said}"

@@ -68,9 +68,7 @@ def _recognised(head: list[str], known: Mapping[str, Columns], path: Path) -> st
         if {columns.prompt, columns.output} <= set(head):
             return name
     if any("\0" in column or "\ufffd" in column for column in head):
-        raise ValueError(
-            f"{path} is no text in UTF-8; give it as CSV or JSON lines, gzipped or not"
-        )
+        raise ValueError(f"{path} is no text; give it as CSV or JSON lines in UTF-8")
     if len(head) == 1 and (parted := next((mark for mark in ";\t|" if mark in head[0]), "")):
         raise ValueError(f"{path} has its fields parted by {parted!r}; part them by commas")
     raise ValueError(
