@@ -100,6 +100,17 @@ def test_the_page_answers_first_and_shows_every_plot(told: Document, run: SavedR
     assert all(label.strip() for label in page.labels)
 
 
+def test_one_mean_queue_is_told(told: Document) -> None:
+    (flow,) = (
+        picture
+        for part in told.runs[0].chapters
+        for picture in part.pictures
+        if picture.name == "flow"
+    )
+    assert "at most" in flow.answer  # samples have no mean beside that of the stations
+    assert "in the mean" not in flow.answer
+
+
 def test_every_heading_of_the_summary_is_in_a_chapter(told: Document) -> None:
     assert "More" not in [part.heading for part in told.runs[0].chapters]
 

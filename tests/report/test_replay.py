@@ -105,6 +105,7 @@ def test_a_trace_says_when_each_waited_prefilled_and_decoded() -> None:
 def test_a_film_has_the_requests_of_its_replica_and_no_words_of_users() -> None:
     run = run_of([(0.0, 0.0, 0.5, 1.5, 0), (1.0, 2.0, 0.25, 0.0, 7)])
     page = film(replace(run, scenario={"name": "</script><b>"}), None, 7, 0.0)
+    assert "full at the most that this film sees in it" in page
     found = re.search(r"const film = (\{.*\});", page)
     assert found is not None
     told = json.loads(found[1])

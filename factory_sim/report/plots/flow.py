@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, StrMethodFormatter
 from factory_sim.report.plots import style
 from factory_sim.report.plots.time_axis import TimeAxis, window_of
 from factory_sim.report.saved import SavedRun
-from factory_sim.report.text import number
 
 _PANELS = ("tokens/s", "waiting\nrequests", "running\nrequests", "KV cache\nin use")
 
@@ -63,7 +62,5 @@ def _answer(run: SavedRun) -> str:
     if not len(series):
         return ""
     queue = series["queue_requests"]
-    return (
-        f"Waiting: {number(float(queue.mean()))} requests in the mean, "
-        f"{queue.max():,.0f} at most, {queue.iloc[-1]:,.0f} at the end"
-    )
+    # No mean: of moments it would be another than that of all time, which the stations tell.
+    return f"Waiting: {queue.max():,.0f} requests at most, {queue.iloc[-1]:,.0f} at the end"
