@@ -32,6 +32,8 @@ def blocks(sized: Sized) -> Iterator[Block]:
     yield Entry("answer", _answer(sized))
     if sized.answer is not None:
         yield Entry("promises", "; ".join(map(_promise, sized.answer.promises)))
+        if over := _over(sized.answer):
+            yield Entry("over the cap", over)
     yield Entry("perfect system", _perfect(sized))
     queued = _queued(sized)
     if queued:
@@ -105,6 +107,15 @@ def _answer(sized: Sized) -> str:
             each = ", ".join(f"{pool} {count:,}" for pool, count in pools.items())
             gpus = f"{each}; {gpus}"
     return f"{_size(sized, looked)}, {gpus}; {carried}; {watts}"
+
+
+def _over(looked: Looked) -> str:
+    """Return for how long an answer's runs are over the cap, which breaks no promise."""
+    longest = max(looked.runs, key=lambda run: float(run.get("cap_overshoot_s", 0.0)))
+    if float(longest.get("cap_overshoot_s", 0.0)) == 0.0:
+        return ""
+    highest = megawatts(float(longest["cap_overshoot_max_mw"]))
+    return f"for {duration(float(longest['cap_overshoot_s']))} of a run, by {highest} at most"
 
 
 def _size(sized: Sized, looked: Looked) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from factory_sim.experiments.sizing.promises import PRESETS, kept
 from factory_sim.experiments.sizing.questions import counted_replicas
 from factory_sim.experiments.sizing.search import threshold
 from factory_sim.experiments.sizing.size import Sized, kernel_of, run_size
+from factory_sim.report.layout import Entry
+from factory_sim.report.sizing import blocks
 from factory_sim.report.sizing import lines as report_lines
 from factory_sim.scenario.load import override, scenario_from
 from factory_sim.scenario.scenario import Scenario
@@ -221,6 +224,15 @@ class TestCap:
             carried.append(found.answer.size if found.answer is not None else 0.0)
         assert carried == sorted(carried)
         assert carried[0] < carried[-1]
+
+    def test_of_an_answer_that_is_over_the_cap_says_for_how_long(self, tmp_path: Path) -> None:
+        found = sized("cap", tmp_path, given=scenario(deployments__d__replicas=3), precision=0.2)
+        assert found.answer is not None
+        for over_s, told in ((0.0, []), (3.0, ["for 3 s of a run, by 2.30 kW at most"])):
+            over = {"cap_overshoot_s": over_s, "cap_overshoot_max_mw": 0.0023}
+            answer = found.answer._replace(runs=[run | over for run in found.answer.runs])
+            entries = [e for e in blocks(replace(found, answer=answer)) if isinstance(e, Entry)]
+            assert [entry.text for entry in entries if entry.label == "over the cap"] == told
 
     def test_refuses_a_batch(self, tmp_path: Path) -> None:
         batch = scenario(workload__w__arrivals={"process": "offline", "requests": 10})

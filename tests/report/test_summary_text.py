@@ -34,6 +34,13 @@ def test_it_fits_80_columns_and_is_plain_in_a_pipe(run):
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
+def test_goodput_above_output_says_how(run):
+    late = run.summary | {"goodput_output_tokens_per_s": 1.1 * run.summary["output_tokens_per_s"]}
+    for summary, said in ((run.summary, False), (late, True)):
+        text = " ".join(" ".join(lines("synthetic", summary, run.record)).split())
+        assert ("tokens made after the window are among them" in text) == said
+
+
 @pytest.mark.parametrize("factor", [1.0, 3.4, 3.6, 40.0, 1e3])
 def test_latencies_of_any_length_fit_80_columns(factor):
     summary = copy.deepcopy(synthetic.run(200).summary)
