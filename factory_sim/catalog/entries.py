@@ -451,8 +451,10 @@ class PowerCurve(Frozen):
     """How a GPU family's power follows its work and its clock (equation: physics/power.py).
 
     active_weight: of kernels that run at all; compute_weight and memory_weight: of arithmetic
-    and of bytes on their way, each of the busy share. narrow_factor: times memory_weight where
-    weights have fewer than 16 bits, which must be unpacked. Dynamic watts go with
+    and of bytes on their way, each of the busy share. Times memory_weight: narrow_factor for
+    weights of fewer than 16 bits, which must be unpacked; expert_factor for those of routed
+    experts, which small products gather; cache_factor for keys and values that decoding attends
+    to, in tiles that are mostly padding. Dynamic watts go with
     clock ** clock_exponent down to voltage_floor, the share of the reference clock below which
     voltage falls no further; clock_floor: the lowest useful clock, a share of the same.
     memory_clock: the share of time bound by memory that follows the core clock.
@@ -463,6 +465,8 @@ class PowerCurve(Frozen):
     compute_weight: Fact[Number]
     memory_weight: Fact[Number]
     narrow_factor: Fact[Number]
+    expert_factor: Fact[Number]
+    cache_factor: Fact[Number]
     clock_exponent: Fact[Number]
     clock_floor: Fact[Share]
     voltage_floor: Fact[Share]

@@ -19,6 +19,8 @@ class Chip:
     adds to it; the all-reduce costs its latency plus bytes over link * network. memory_clock: the
     share of time bound by memory that follows the core clock: caches and address units do.
     operand_bytes: of a number as weights are multiplied here, unpacked if need be.
+    narrow_draw, expert_draw, cache_draw: what moving a byte draws over one of plain 16-bit weights:
+    of narrower weights, of routed experts (times the former), of the KV cache in decoding.
     domain: GPUs that share the link, where a replica has more; between such domains each sends over
     its NIC (scaleout), and a hop takes hop_s.
     """
@@ -43,6 +45,9 @@ class Chip:
     domain: int = maxsize
     scaleout: float = inf
     hop_s: float = 0.0
+    narrow_draw: float = 1.0
+    expert_draw: float = 1.0
+    cache_draw: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

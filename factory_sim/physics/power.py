@@ -3,7 +3,8 @@
     power = idle + (tdp - idle) * clock_factor(f) * (1 - exp(-(a + C u_c + M u_m)))
 
 u_c is the share of the step in which compute alone would be busy, u_m that in which bytes move,
-to memory or over links; a stands for kernels that run at all. The exponential saturates: the
+to memory or over links, each counted for what it draws over one of plain weights (`Chip`); a stands
+for kernels that run at all. The exponential saturates: the
 busiest step comes near the board's limit and never passes it, so no watts are ever cut off.
 Dynamic power goes with f V(f)^2: about f^2.4 while the voltage can fall, linear in f below its
 floor.

@@ -36,7 +36,8 @@ class Cost(NamedTuple):
     duration_s is at the clock in force. The next four are at the reference clock and add up
     to the duration there: operators bound by compute, by memory, collectives, host. The two
     busy times say how long arithmetic would take alone, and how long bytes are on their way, to
-    memory or over links (they overlap): power needs them.
+    memory or over links (they overlap): power needs them, and so bytes that draw more than others
+    count for more (`Chip.narrow_draw` and its like).
     """
 
     duration_s: float
@@ -271,8 +272,13 @@ class Roofline:
             parts.append(Cost._make(n * term for term in self._state))
         return Cost._make(map(sum, zip(*parts, strict=True)))
 
-    def _operator(self, compute_s: Array | float, memory_s: Array | float) -> list[Array]:
-        """Return the Cost terms, as arrays, of operators that need these times alone."""
+    def _operator(
+        self, compute_s: Array | float, memory_s: Array | float, draw: float = 1.0
+    ) -> list[Array]:
+        """Return the Cost terms, as arrays, of operators that need these times alone.
+
+        draw: power of moving these bytes over that of others.
+        """
         compute, memory = np.broadcast_arrays(
             np.asarray(compute_s, dtype=float), np.asarray(memory_s, dtype=float)
         )
@@ -285,7 +291,7 @@ class Roofline:
             nothing,
             nothing,
             compute.copy(),
-            memory.copy(),
+            memory * draw,
         ]
 
     def _gemm(
@@ -297,7 +303,12 @@ class Roofline:
         return self._operator(
             2.0 * tokens * gemm.weights / (flops * chip.gemm_compute),
             np.where(tokens > 0, moved, 0.0) / (chip.bandwidth * chip.gemm_memory),
+            self._draw(weight_bytes),
         )
+
+    def _draw(self, weight_bytes: float) -> float:
+        """Return what moving weights of so many bytes each draws over what plain ones draw."""
+        return self._chip.narrow_draw if weight_bytes < work.BYTES_PER_WEIGHT["bf16"] else 1.0
 
     def _experts(self, routed: work.Experts, tokens: Array) -> list[Array]:
         chip, shard = self._chip, self._shard
@@ -308,6 +319,7 @@ class Roofline:
         return self._operator(
             2.0 * pairs * routed.weights_each / (chip.flops * chip.expert_compute),
             moved / (chip.bandwidth * chip.gemm_memory),
+            chip.expert_draw * self._draw(shard.bytes_per_weight),
         )
 
     def _per_token(self, tokens: Array) -> list[Array]:
@@ -425,6 +437,7 @@ class Roofline:
         terms = self._operator(
             np.array([flops / (chip.flops_bf16 * chip.attention_compute)]),
             np.array([moved / (chip.bandwidth * chip.kv_memory)]),
+            chip.cache_draw,
         )
         return Cost._make(float(term[0]) for term in terms)
 

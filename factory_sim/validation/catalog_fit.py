@@ -22,7 +22,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from factory_sim.catalog import Catalog, load_catalog
-from factory_sim.catalog.calibration import write
+from factory_sim.catalog.calibration import EVERY, parts, write
 from factory_sim.catalog.catalog import uncalibrated
 from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
@@ -87,6 +87,11 @@ ENGINES = {
 """Fields of an engine that are fitted. One that is zero is so by definition: TensorRT-LLM is
 taken to be the leanest, and only the sum of its launches and the family's shows in data."""
 
+KINDRED = {"families": 2.0, "engines": 1.0}
+"""What parameters of one kin are misjudged by together, over what each is by itself: precisions of
+a GPU family share most of their kernels, engines the work of a host. Of one that few rows speak of,
+its kin says more than what was guessed before any fit."""
+
 POWERED = ("hopper", "blackwell")
 POWER = {
     "active_weight": (0.7, 0.0, math.inf),
@@ -96,6 +101,12 @@ POWER = {
 }
 """Fields of a family's power curve, fitted to board watts once the step times are: they do not
 change when a step ends."""
+
+POWER_OF_BYTES = {
+    "expert_factor": (0.7, 0.5, math.inf),
+    "cache_factor": (0.7, 0.5, math.inf),
+}
+"""Fields that all families share: each alone has too few models with experts, or long contexts."""
 
 ALONE = "vllm-0.2"
 """The engine whose own parameters, and those of what only it ran on, are fitted once more with all
@@ -144,7 +155,8 @@ def fit_all(
         stages = [steps, *settled, _stage(pooled, knobs, facts, pool, families)]
         progress("power")
         watched = power_targets(targets)
-        knobs = [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
+        knobs = _knobs("power.*", POWER_OF_BYTES)
+        knobs += [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
         stages.append(_stage(watched, knobs, facts, pool, found))
     return stages
 
@@ -296,11 +308,27 @@ def pooled_targets(targets: list[Target]) -> list[Target]:
 
 def _knobs(entry: str, fields: dict[str, tuple[float, float, float]]) -> list[Knob]:
     before = uncalibrated()
-    knobs = [
-        Knob(name, float(fact_of(before, name).value), *bounds)
-        for name, bounds in ((f"{entry}.{field}", bounds) for field, bounds in fields.items())
-    ]
-    return [knob for knob in knobs if knob.value > 0.0]
+    knobs = []
+    for field, (spread, low, high) in fields.items():
+        name = f"{entry}.{field}"
+        together = KINDRED.get(name.partition(".")[0], 0.0) * spread
+        value = float(fact_of(before, name).value)
+        if value > 0.0:
+            knobs.append(Knob(name, value, spread, low, high, _kin(name, before), together))
+    return knobs
+
+
+def _kin(name: str, facts: Catalog) -> str:
+    """Return what a parameter is one of: of all precisions of a GPU family, or of all engines.
+
+    An engine that launches kernels one by one is no kin of those that replay graphs.
+    """
+    section, entry, field = parts(name)
+    if section == "engines" and not facts.engine(entry).launches_ahead:
+        return f"engines.{field}"
+    if section == "families" and entry != EVERY:
+        return f"families.{entry.rpartition('-')[0]}.{field}"
+    return ""
 
 
 def _with_profile(target: Target, profile: str) -> Target:

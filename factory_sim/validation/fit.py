@@ -35,13 +35,19 @@ ROBUST = 0.1
 
 @dataclass(frozen=True)
 class Knob:
-    """A parameter to fit: its name, what it was before, and how sure that is (log spread)."""
+    """A parameter to fit: its name, what it was before, and how sure that is (log spread).
+
+    kin: a name that it shares with others of which the same was misjudged, if anything was: their
+    priors may be off together, by a log spread of `together`. Without a name: each by itself.
+    """
 
     name: str
     value: float
     spread: float
     low: float = 0.0
     high: float = math.inf
+    kin: str = ""
+    together: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,9 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
             (routed or field not in OF_EXPERTS) and (narrow or field != "quantise_per_layer")
         )
     if section == "power":
-        return family == entry and bool({"gpu_power_w", "server_power_w"} & set(case.measured))
+        watched = bool({"gpu_power_w", "server_power_w"} & set(case.measured))
+        routed = facts.model(case.model).moe is not None
+        return watched and entry in (family, EVERY) and (routed or field != "expert_factor")
     if field in OF_EXPERTS and facts.model(case.model).moe is None:
         return False
     if entry == EVERY:
@@ -168,18 +176,23 @@ class _Problem:
         ]
         self.rows = [(n, metric) for n, t in enumerate(targets) for metric in t.weights]
         self._weights = np.array([targets[n].weights[metric] for n, metric in self.rows])
+        self._prior = prior_of(knobs)
         self._seen: dict[bytes, list[Outcome]] = {}
+        self._slopes: dict[bytes, Array] = {}
 
     def residuals(self, x: Array) -> Array:
         """Return weighted log residuals of every row, then the distance of x from the prior."""
         outcomes = self._run(x)
         logs = [_log_error(outcomes[n], metric) for n, metric in self.rows]
-        prior = x / np.array([k.spread for k in self.knobs])
-        # A spread of one is a residual of ROBUST: prior and data in the same coin.
-        return np.concatenate([np.array(logs) * self._weights, prior * ROBUST])
+        return np.concatenate([np.array(logs) * self._weights, self._prior @ x])
 
     def jacobian(self, x: Array) -> Array:
         """Return the derivatives of `residuals` by forward differences."""
+        if (key := x.tobytes()) not in self._slopes:
+            self._slopes = {key: self._differences(x)}
+        return self._slopes[key]
+
+    def _differences(self, x: Array) -> Array:
         base = self._run(x)
         tasks, places = [], []
         for column, numbers in enumerate(self.touching):
@@ -197,8 +210,7 @@ class _Problem:
             for row, metric in row_of.get(n, []):
                 change = _log_error(outcome, metric) - _log_error(base[n], metric)
                 jacobian[row, column] = self._weights[row] * change / STEP
-        for column, knob in enumerate(self.knobs):
-            jacobian[len(self.rows) + column, column] = ROBUST / knob.spread
+        jacobian[len(self.rows) :] = self._prior
         return jacobian
 
     def loss(self, z: Array) -> Array:
@@ -222,6 +234,19 @@ class _Problem:
             tasks = [Task(target.case, values, self.folder) for target in self.targets]
             self._seen = {key: run_tasks(tasks, self.pool)}
         return self._seen[key]
+
+
+def prior_of(knobs: Sequence[Knob]) -> Array:
+    """Return the matrix that turns log parameters, over their priors, into as many residuals.
+
+    They are independent, and one of ROBUST is a spread: prior and data in the same coin.
+    """
+    spread = np.array([knob.spread for knob in knobs])
+    kin = [knob.kin for knob in knobs]
+    same = np.array([[a == b != "" for b in kin] for a in kin])
+    shared = np.array([knob.together for knob in knobs]) * (same.sum(axis=0, initial=0) > 1)
+    covariance = np.diag(spread**2) + np.outer(shared, shared) * same
+    return ROBUST * np.asarray(np.linalg.cholesky(np.linalg.inv(covariance)).T)
 
 
 def _log_error(outcome: Outcome, metric: str) -> float:

@@ -6,6 +6,7 @@ from functools import cache
 
 from factory_sim.catalog import Precision, load_catalog
 from factory_sim.catalog.catalog import uncalibrated
+from factory_sim.catalog.parameters import with_values
 from factory_sim.factory.fleets.make import chip_of
 from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
 from factory_sim.physics.hardware import Host, Shard
@@ -29,11 +30,15 @@ def roofline(
     clock: float = 1.0,
     host: Host = NO_HOST,
     most: int = 256,
+    draw: tuple[tuple[str, float], ...] = (),
 ) -> Roofline:
+    """Return the step time of a shard. draw: figures of the GPU's power curve, otherwise."""
     facts = FACTS
     accelerator = facts.accelerator(gpu)
     arithmetic = accelerator.arithmetic(precision)
     efficiency = facts.efficiency(accelerator.family, arithmetic)
-    engine, curve = facts.engine("ideal"), facts.power_curve(accelerator.family)
+    family = accelerator.family
+    facts = with_values(facts, {f"power.{family}.{name}": value for name, value in draw})
+    engine, curve = facts.engine("ideal"), facts.power_curve(family)
     chip = chip_of(accelerator, arithmetic, efficiency, efficiency, engine, curve, tp)
     return Roofline(chip, shard(model, precision, tp, ep), host, clock, most, 512)

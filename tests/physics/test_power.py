@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_sim.catalog import load_catalog
+from factory_sim.catalog import Precision, load_catalog
 from factory_sim.factory.fleets.make import power_of
 from factory_sim.physics.power import PowerModel
 from factory_sim.physics.step_time import Chunk
@@ -17,10 +17,10 @@ from tests.physics.machines import roofline
 shares = st.floats(0.0, 1.0)
 
 
-def power(gpu: str = "h100-sxm", bytes_per_weight: float = 2.0) -> PowerModel:
+def power(gpu: str = "h100-sxm") -> PowerModel:
     facts = load_catalog()
     accelerator = facts.accelerator(gpu)
-    return power_of(accelerator, facts.power_curve(accelerator.family), bytes_per_weight)
+    return power_of(accelerator, facts.power_curve(accelerator.family))
 
 
 @given(st.sampled_from(["h100-sxm", "b200-sxm", "mi300x"]), shares, shares, st.floats(1e-4, 10.0))
@@ -37,10 +37,35 @@ def test_busier_draws_no_less(compute: float, memory: float, more: float, also: 
     assert busier >= step.energy_j(1.0, compute, memory) * (1 - 1e-12)
 
 
-def test_unpacking_narrow_weights_draws_more_where_memory_is_busy() -> None:
-    wide, narrow = power(bytes_per_weight=2.0).at(1.0), power(bytes_per_weight=0.53).at(1.0)
-    assert narrow.energy_j(1.0, 0.1, 0.6) > wide.energy_j(1.0, 0.1, 0.6)
-    assert narrow.energy_j(1.0, 0.1, 0.0) == wide.energy_j(1.0, 0.1, 0.0)
+@pytest.mark.parametrize(
+    ("factor", "model", "precision", "felt"),
+    [
+        ("narrow_factor", "llama-3.1-8b", "fp8", True),
+        ("narrow_factor", "llama-3.1-8b", "bf16", False),
+        ("narrow_factor", "qwen3-30b-a3b", "fp8", True),
+        ("expert_factor", "qwen3-30b-a3b", "bf16", True),
+        ("expert_factor", "llama-3.1-8b", "bf16", False),
+    ],
+)
+def test_bytes_of_weights_draw_more_and_take_no_longer(
+    factor: str, model: str, precision: Precision, felt: bool
+) -> None:
+    plain, dear = (
+        roofline(model, precision=precision, draw=((factor, value),)).decode(8)
+        for value in (1.0, 2.0)
+    )
+    assert dear.duration_s == plain.duration_s and dear.memory_s == plain.memory_s
+    assert (dear.busy_memory_s > plain.busy_memory_s) == felt
+    assert dear.busy_memory_s <= 2.0 * plain.busy_memory_s
+
+
+def test_bytes_of_the_cache_draw_as_much_more_as_said() -> None:
+    plain, dear = (
+        roofline("llama-3.1-8b", draw=(("cache_factor", value),)).per_context
+        for value in (1.0, 2.5)
+    )
+    assert dear.busy_memory_s == pytest.approx(2.5 * plain.busy_memory_s)
+    assert dear[:6] == plain[:6]
 
 
 def test_watts_by_hand() -> None:

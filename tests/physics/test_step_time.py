@@ -20,6 +20,9 @@ from tests.physics.machines import NO_HOST, roofline
 SEVENTY = load_catalog().model("llama-3.1-70b")
 
 TABLE = Path(__file__).parents[3] / "shared/data/step_times_aiconfigurator.csv.gz"
+ALIKE = tuple((f"{bytes_of}_factor", 1.0) for bytes_of in ("narrow", "expert", "cache"))
+"""Every byte draws as much as any other: busy times are shares of the step."""
+
 MODELS = (
     *("llama-3.1-8b", "llama-3.1-70b", "gpt-oss-20b", "deepseek-v3", "qwen3-30b-a3b"),
     *("qwen3.5-35b-a3b", "nemotron-nano-9b-v2"),
@@ -51,7 +54,7 @@ def test_a_step_without_chunks_is_a_decode_step(model: str, tp: int) -> None:
 def test_causes_add_up_to_the_step_at_the_reference_clock(
     model: str, n: int, chunks: list[tuple[int, int]]
 ) -> None:
-    step = roofline(model, tp=8, host=Host(1e-3, 7e-5, 0.0))
+    step = roofline(model, tp=8, host=Host(1e-3, 7e-5, 0.0), draw=ALIKE)
     pieces = [Chunk(*chunk) for chunk in chunks]
     cost = step.mixed(n, 800 * n, 128 * n if step.window else 0, pieces, n)
     assert causes(cost) == pytest.approx(cost.duration_s, rel=1e-12)

@@ -13,7 +13,7 @@ from factory_sim.catalog import load_catalog
 from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case, cases_from
 from factory_sim.validation.catalog_fit import ENGINES, ROWS, SPREADS
-from factory_sim.validation.fit import Fit, Knob, Target, fit, touches, without
+from factory_sim.validation.fit import ROBUST, Fit, Knob, Target, fit, prior_of, touches, without
 from factory_sim.validation.runner import run_cases
 
 TRUTH = {"engines.vllm.per_step": 2e-3, "engines.vllm.per_sequence": 60e-6}
@@ -72,6 +72,27 @@ def test_leaving_a_model_out_changes_little_where_all_agree(
             assert values[name] == pytest.approx(value, rel=0.05)
 
 
+def test_a_prior_is_a_distance_in_spreads_and_kin_may_move_together() -> None:
+    alone = [Knob("a", 1.0, 0.5), Knob("b", 1.0, 0.2)]
+    assert prior_of(alone) == pytest.approx(ROBUST * np.diag([2.0, 5.0]))
+    kin = [Knob(name, 1.0, 0.5, kin="same", together=1.0) for name in "abc"]
+    residuals = prior_of([*kin, Knob("d", 1.0, 0.5, kin="other", together=1.0)])
+    assert np.linalg.inv(residuals.T @ residuals) * ROBUST**2 == pytest.approx(
+        np.diag([0.25] * 4) + np.pad(np.ones((3, 3)), (0, 1))
+    )
+    far = np.linalg.norm(residuals @ [1.0, -1.0, 0.0, 0.0])
+    assert far > 2.0 * np.linalg.norm(residuals @ [1.0, 1.0, 1.0, 0.0])
+
+
+def test_who_has_no_rows_goes_with_its_kin() -> None:
+    """A parameter that nothing was measured of moves as its kin's mean does, less what is known."""
+    prior = prior_of([Knob(name, 1.0, 0.5, kin="same", together=1.0) for name in "ab"])
+    seen = np.array([[100.0, 0.0]])  # the first is known to be off by 0.3
+    slope, miss = np.vstack([seen, prior]), np.array([30.0, 0.0, 0.0])
+    found, *_ = np.linalg.lstsq(slope, miss, rcond=None)
+    assert found == pytest.approx([0.3, 0.3 * 1.0 / 1.25], rel=1e-3)
+
+
 def test_a_parameter_touches_only_the_cases_it_is_part_of() -> None:
     facts = load_catalog()
     (case,) = cases_from([closed("llama-3.1-8b", 4)], "made", Path())
@@ -85,6 +106,13 @@ def test_a_parameter_touches_only_the_cases_it_is_part_of() -> None:
     routed = case.model_copy(update={"model": "qwen3-30b-a3b"})
     for name in ("families.*.expert_spread", "engines.vllm.launch_per_moe_layer"):
         assert (touches(case, name, facts), touches(routed, name, facts)) == (False, True)
+    watched = {
+        name: one.model_copy(update={"measured": {"gpu_power_w": 500.0}})
+        for name, one in (("dense", case), ("routed", routed))
+    }
+    for name, felt in (("cache_factor", {"dense", "routed"}), ("expert_factor", {"routed"})):
+        touched = {key for key, one in watched.items() if touches(one, f"power.*.{name}", facts)}
+        assert touched == felt and not touches(case, f"power.*.{name}", facts)
     narrow = case.model_copy(update={"precision": "fp8"})
     assert touches(narrow, "engines.vllm.quantise_per_layer", facts)
     assert not touches(case, "engines.vllm.quantise_per_layer", facts)

@@ -8,7 +8,6 @@ from factory_sim.factory.fleets.make import chip_of, power_of
 from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.fleets.seeing import eyes_of, images_of
 from factory_sim.factory.site import Gpu
-from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Host
 from factory_sim.physics.memory import kv_memory
 from factory_sim.physics.pipeline import stages_of
@@ -86,7 +85,7 @@ def make_encoders(
         host=Host(
             engine.per_step.value, 0.0, 0.0, engine.eager_per_layer.value, engine.launches_ahead
         ),
-        power=power_of(accelerator, curve, work.BYTES_PER_WEIGHT["bf16"]),
+        power=power_of(accelerator, curve),
         memory=memory,
         replicas=replicas,
         represented=len(placed),

@@ -127,7 +127,7 @@ def make_fleet(
             engine.eager_per_layer.value,
             engine.launches_ahead,
         ),
-        power=power_of(accelerator, curve, weight_bytes),
+        power=power_of(accelerator, curve),
         memory=memory,
         replicas=replicas,
         represented=len(placed),
@@ -161,18 +161,14 @@ def _limits(where: str, spec: Deployment, engine: Engine, decodes: bool) -> tupl
     return batching, max_num_seqs, max_tokens
 
 
-def power_of(accelerator: Accelerator, curve: PowerCurve, bytes_per_weight: float) -> PowerModel:
-    """Return the power model of a board at work; InputError if a figure is missing.
-
-    bytes_per_weight: of the model it runs; narrow weights cost more watts to unpack.
-    """
-    narrow = bytes_per_weight < work.BYTES_PER_WEIGHT["bf16"]
+def power_of(accelerator: Accelerator, curve: PowerCurve) -> PowerModel:
+    """Return the power model of a board at work; InputError if a figure is missing."""
     return PowerModel(
         idle_w=accelerator.need("idle"),
         tdp_w=accelerator.need("tdp"),
         active_weight=curve.active_weight.value,
         compute_weight=curve.compute_weight.value,
-        memory_weight=curve.memory_weight.value * (curve.narrow_factor.value if narrow else 1.0),
+        memory_weight=curve.memory_weight.value,
         clock_exponent=curve.clock_exponent.value,
         voltage_floor=curve.voltage_floor.value,
     )
@@ -218,6 +214,9 @@ def chip_of(
         domain=domain if far else maxsize,
         scaleout=accelerator.need("scaleout_bandwidth") if far else inf,
         hop_s=HOP_S if far else 0.0,
+        narrow_draw=curve.narrow_factor.value,
+        expert_draw=curve.expert_factor.value,
+        cache_draw=curve.cache_factor.value,
     )
 
 

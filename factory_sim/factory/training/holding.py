@@ -11,7 +11,6 @@ from factory_sim.catalog import Accelerator, Family, PowerCurve
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.make import power_of
 from factory_sim.factory.site import Gpu, Rack
-from factory_sim.physics import arithmetic as work
 from factory_sim.physics import training as physics
 from factory_sim.physics.power import PowerModel
 from factory_sim.physics.training import Rhythm
@@ -110,7 +109,7 @@ def hold(
     mtbf_s = _mtbf_s(spec, system.gpus_per_server)
     steps = ceil(spec.tokens / spec.global_batch)
     curve = facts.power_curve(accelerator.family)
-    power = power_of(accelerator, curve, work.BYTES_PER_WEIGHT["bf16"])
+    power = power_of(accelerator, curve)
     watts = _watts(spec, where, power, efficiency, rhythm, active, peak)
     held_in = Counter(gpu.rack for gpu in gpus)
     return Holding(
