@@ -87,10 +87,10 @@ ENGINES = {
 """Fields of an engine that are fitted. One that is zero is so by definition: TensorRT-LLM is
 taken to be the leanest, and only the sum of its launches and the family's shows in data."""
 
-KINDRED = {"families": 2.0, "engines": 1.0}
-"""What parameters of one kin are misjudged by together, over what each is by itself: precisions of
-a GPU family share most of their kernels, engines the work of a host. Of one that few rows speak of,
-its kin says more than what was guessed before any fit."""
+KINDRED = ("families", "engines")
+"""Of what parameters are misjudged together by as much as each is by itself: precisions of a GPU
+family share most of their kernels, engines the work of a host. Of one that few rows speak of, its
+kin says more than what was guessed before any fit."""
 
 POWERED = ("hopper", "blackwell")
 POWER = {
@@ -311,7 +311,7 @@ def _knobs(entry: str, fields: dict[str, tuple[float, float, float]]) -> list[Kn
     knobs = []
     for field, (spread, low, high) in fields.items():
         name = f"{entry}.{field}"
-        together = KINDRED.get(name.partition(".")[0], 0.0) * spread
+        together = spread if name.startswith(KINDRED) else 0.0
         value = float(fact_of(before, name).value)
         if value > 0.0:
             knobs.append(Knob(name, value, spread, low, high, _kin(name, before), together))
