@@ -75,4 +75,4 @@ def test_the_pace_of_an_overloaded_engine_is_met_where_prompts_are_shared(
     assert found["e2e_mean_ms"] == pytest.approx(row.e2e_ms, rel=0.08)
     assert found["ttft_mean_ms"] == pytest.approx(row.ttft_ms, rel=0.10)
     counted = {"llama-2-70b": 1.0, "llama-2-7b": 0.5}[row.model]
-    assert counted * found["output_tok_s"] == pytest.approx(row.tokens_per_s, rel=0.04)
+    assert counted * found["output_tok_s"] == pytest.approx(row.tokens_per_s, rel=0.07)
