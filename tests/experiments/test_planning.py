@@ -313,7 +313,7 @@ def test_loose_bounds_prove_nothing_wrong(tmp_path: Path) -> None:
     """Of data-parallel attention bounds are far above what is seen: who might have won is not
     tried, and none that was proved worse beats what was found."""
     spec = {"model": "qwen3-30b-a3b", "slo": {"ttft": "1 s", "tpot": "30 ms", "percentile": 90}}
-    given = site(60.0, deployments__d=spec)
+    given = site(60.0, deployments__d=spec, duration="60 s")
     axes = Axes(["dgx-h100"], ["bf16"], ["tp2-ep2", "tp8", "dp4-ep4", "dp8-ep8"], [16], [1.0])
     every = planned(tmp_path, axes=axes, given=given, simulate=99).table
     few = planned(tmp_path, axes=axes, given=given, simulate=2).table
