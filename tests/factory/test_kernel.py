@@ -243,7 +243,7 @@ def test_heat_and_the_chain_of_a_building_reach_the_kernel() -> None:
             workload={
                 "w": {
                     "deployment": "d",
-                    "arrivals": {"process": "poisson", "rate": "60 /s"},
+                    "arrivals": {"process": "poisson", "rate": "90 /s"},
                     "lengths": {"prompt": 1155, "output": 211},
                 }
             },
