@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from factory_sim.factory.build import open_streams, pool_seeds, step_time_of
+from factory_sim.factory.build import step_time_of
 from factory_sim.factory.fleets.fleet import entrances
 from factory_sim.factory.gateway import Counter, Gateway
 from factory_sim.factory.hands import Call
@@ -20,6 +20,8 @@ from factory_sim.factory.kernel.far import View
 from factory_sim.factory.kernel.pods import compiled_pods
 from factory_sim.factory.layout import fleets_of, lay_out_sites
 from factory_sim.factory.pools import StepTimes, speeds
+from factory_sim.factory.seeds import pool_seeds
+from factory_sim.factory.streams import open_streams
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram
 from factory_sim.scenario.scenario import Scenario

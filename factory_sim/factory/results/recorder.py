@@ -6,9 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from factory_sim.factory.build import Factory, sample_seed
+from factory_sim.factory.build import Factory
 from factory_sim.factory.gateway import ROW, Counter
 from factory_sim.factory.results.stays import Stays, stays_of
+from factory_sim.factory.seeds import sample_seed
 from factory_sim.metrics.requests import Terms
 from factory_sim.metrics.tally import Tally
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from factory_sim.factory.build import workload_seeds
 from factory_sim.factory.dispatch.doors import line_of, user_pace
 from factory_sim.factory.review import Section
+from factory_sim.factory.seeds import workload_seeds
 from factory_sim.physics.upload import upload_bytes
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.uploads import uploads_timed
