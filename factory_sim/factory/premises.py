@@ -10,13 +10,15 @@ from factory_sim.factory.facility.governor import Governor
 from factory_sim.factory.failures.chance import set_going
 from factory_sim.factory.failures.outages import Outages
 from factory_sim.factory.layout import Layout
-from factory_sim.factory.meter import Carrier, Line, Meter
+from factory_sim.factory.logbook import Carrier
+from factory_sim.factory.meter import Meter
 from factory_sim.factory.network.weights import OverFabric, OverLink, Road, Store
 from factory_sim.factory.pools import Pools
 from factory_sim.factory.power import POLICIES
 from factory_sim.factory.power.allowance import Allowance
 from factory_sim.factory.power.manager import Manager
 from factory_sim.factory.presence import Place, Presence
+from factory_sim.factory.rounds import Line
 from factory_sim.factory.scaling import SCALING
 from factory_sim.factory.scaling.gateway import ScaledGateway
 from factory_sim.factory.scaling.scaler import Scaler

@@ -12,7 +12,8 @@ from typing import Protocol
 from simpy import Environment, Event
 
 from factory_sim.factory.facility.facility import Facility
-from factory_sim.factory.meter import Line, Meter
+from factory_sim.factory.meter import Meter
+from factory_sim.factory.rounds import Line
 from factory_sim.factory.training.job import Job, in_bays
 from factory_sim.physics.power import PowerModel
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from simpy import Environment, Event
 
 from factory_sim.factory.fleets.fleet import Fleet
-from factory_sim.factory.meter import Line, Meter
+from factory_sim.factory.meter import Meter
 from factory_sim.factory.power.protocol import Policy, Shares
 from factory_sim.factory.replica import Replica
+from factory_sim.factory.rounds import Line
 from factory_sim.scenario.site import Power
 
 
