@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from factory_sim.catalog import Accelerator, Engine
 from factory_sim.errors import InputError, Problem
 from factory_sim.factory.fleets.fleet import Fleet, deployment_of, path_of
 from factory_sim.factory.fleets.make import chip_of, power_of
@@ -9,9 +10,11 @@ from factory_sim.factory.fleets.placing import place, simulated
 from factory_sim.factory.fleets.seeing import eyes_of, images_of
 from factory_sim.factory.site import Gpu
 from factory_sim.physics.hardware import Host
-from factory_sim.physics.memory import kv_memory
+from factory_sim.physics.memory import KvMemory, kv_memory
 from factory_sim.physics.pipeline import stages_of
+from factory_sim.physics.vision import Vision
 from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.images import Images
 from factory_sim.scenario.scenario import Scenario
 
 
@@ -28,15 +31,7 @@ def make_encoders(
     accelerator = facts.accelerator(system.accelerator)
     model = facts.model(spec.model)
     engine = facts.engine(spec.engine.profile)
-    images = images_of(scenario, deployment_of(name))
-    if images is None:
-        raise InputError(
-            Problem(
-                where,
-                f"no workload sends images to {deployment_of(name)}, so that its encoders would "
-                "never do anything; leave it out, or give a workload 'images'",
-            )
-        )
+    images = _images(scenario, deployment_of(name), where)
     efficiency = facts.efficiency(accelerator.family, "bf16")
     curve = facts.power_curve(accelerator.family)
     chip = chip_of(accelerator, "bf16", efficiency, efficiency, engine, curve, gpus=1)
@@ -45,24 +40,7 @@ def make_encoders(
     assert encoder is not None
     usual = spec.engine.max_num_batched_tokens or engine.defaults.max_num_batched_tokens
     most = encoder.max_batch or max(1, usual // images.tokens)
-    memory = kv_memory(
-        vision.shard,
-        accelerator.need("hbm"),
-        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
-        engine.graph_and_runtime.value,
-        1,
-        most * vision.patches,
-        engine.defaults.block_tokens,
-    )
-    if memory.kv_bytes < 0.0:
-        raise InputError(
-            Problem(
-                f"{where}.max_batch",
-                f"{most} images in a step do not fit: weights and activations need "
-                f"{-memory.kv_bytes / 1e9:.1f} GB more than a {accelerator.name} has to use; "
-                "encode fewer at once",
-            )
-        )
+    memory = _memory(where, vision, accelerator, spec, engine, most)
     placed = place(spec, where, free.get(system.name, []), 1, system.scaleup_gpus)
     replicas, like = simulated(spec, where, placed)
     return Fleet(
@@ -92,3 +70,46 @@ def make_encoders(
         like=like,
         vision=vision,
     )
+
+
+def _images(scenario: Scenario, deployment: str, where: str) -> Images:
+    found = images_of(scenario, deployment)
+    if found is None:
+        raise InputError(
+            Problem(
+                where,
+                f"no workload sends images to {deployment}, so that its encoders would never do "
+                "anything; leave it out, or give a workload 'images'",
+            )
+        )
+    return found
+
+
+def _memory(
+    where: str,
+    vision: Vision,
+    accelerator: Accelerator,
+    spec: Deployment,
+    engine: Engine,
+    most: int,
+) -> KvMemory:
+    """Return the memory of a GPU that encodes at most so many images in a step."""
+    memory = kv_memory(
+        vision.shard,
+        accelerator.need("hbm"),
+        spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+        engine.graph_and_runtime.value,
+        1,
+        most * vision.patches,
+        engine.defaults.block_tokens,
+    )
+    if memory.kv_bytes < 0.0:
+        raise InputError(
+            Problem(
+                f"{where}.max_batch",
+                f"{most} images in a step do not fit: weights and activations need "
+                f"{-memory.kv_bytes / 1e9:.1f} GB more than a {accelerator.name} has to use; "
+                "encode fewer at once",
+            )
+        )
+    return memory

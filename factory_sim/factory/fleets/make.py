@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from sys import maxsize
 
@@ -17,9 +18,9 @@ from factory_sim.factory.fleets.seeing import beside, images_of, vision_of
 from factory_sim.factory.scaling.limits import check_scaling
 from factory_sim.factory.site import Gpu
 from factory_sim.physics import arithmetic as work
-from factory_sim.physics.hardware import Chip, Host
+from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.memory import KvMemory, kv_memory
-from factory_sim.physics.pipeline import stages_of
+from factory_sim.physics.pipeline import Stage, stages_of
 from factory_sim.physics.power import PowerModel
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.scenario import Scenario
@@ -58,20 +59,7 @@ def make_fleet(
     weight_bytes, kv_bytes = (work.BYTES_PER_WEIGHT[p] for p in (precision, spec.kv_precision))
     shard = shard_of(model, spec.parallelism, weight_bytes, kv_bytes)
     stages = tuple(stages_of(model, spec.parallelism.pp))
-    memories = [
-        kv_memory(
-            stage_shard(shard, stage),
-            accelerator.need("hbm"),
-            spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
-            engine.graph_and_runtime.value,
-            max_num_seqs,
-            max_tokens,
-            engine.defaults.block_tokens,
-            len(stages),
-        )
-        for stage in stages
-    ]
-    memory = min(memories, key=lambda each: each.kv_bytes / each.bytes_per_token)
+    memory = _memory(accelerator, shard, stages, spec, engine, max_num_seqs, max_tokens)
     said = path_of(deployment_of(name))
     drafting = drafting_of(said, spec.engine.speculation, facts, shard, memory.block_tokens)
     if drafting is not None:
@@ -86,21 +74,8 @@ def make_fleet(
     if memory.blocks < 1:
         field = "parallelism.tp" if spec.partition is None else "partition"
         raise InputError(Problem(f"{where}.{field}", _too_big(memory, model, accelerator, spec)))
-    instances = (
-        1 if spec.partition is None else accelerator.partitions[spec.partition].value.instances
-    )
-    placed = place(spec, where, free.get(system.name, []), gpus, system.scaleup_gpus, instances)
-    if spec.autoscaling is not None:
-        check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
-    replicas, like = simulated(spec, where, placed)
-    if spec.router.pods > len(placed):
-        raise InputError(
-            Problem(
-                f"{where}.router.pods",
-                f"{spec.router.pods} pods have only {len(placed)} replicas among them; ask for "
-                "fewer pods",
-            )
-        )
+    here = free.get(system.name, [])
+    represented, replicas, like = _stand(where, spec, here, accelerator, system.scaleup_gpus)
     return Fleet(
         name=name,
         where=where,
@@ -130,11 +105,61 @@ def make_fleet(
         power=power_of(accelerator, curve),
         memory=memory,
         replicas=replicas,
-        represented=len(placed),
+        represented=represented,
         like=like,
         drafting=drafting,
         vision=vision,
     )
+
+
+def _memory(
+    accelerator: Accelerator,
+    shard: Shard,
+    stages: Sequence[Stage],
+    spec: Deployment,
+    engine: Engine,
+    max_num_seqs: int,
+    max_step_tokens: int,
+) -> KvMemory:
+    """Return the memory of a GPU in that stage of the pipeline which holds the fewest tokens."""
+    memories = [
+        kv_memory(
+            stage_shard(shard, stage),
+            accelerator.need("hbm"),
+            spec.engine.gpu_memory_utilization or engine.defaults.gpu_memory_utilization,
+            engine.graph_and_runtime.value,
+            max_num_seqs,
+            max_step_tokens,
+            engine.defaults.block_tokens,
+            len(stages),
+        )
+        for stage in stages
+    ]
+    return min(memories, key=lambda each: each.kv_bytes / each.bytes_per_token)
+
+
+def _stand(
+    where: str, spec: Deployment, free: list[Gpu], accelerator: Accelerator, domain: int
+) -> tuple[int, tuple[tuple[Gpu, ...], ...], dict[str, str]]:
+    """Place the replicas, in domains of so many GPUs.
+
+    Return how many there are, those that are simulated, and which rack stands for which.
+    """
+    cut = spec.partition
+    parts = 1 if cut is None else accelerator.partitions[cut].value.instances
+    placed = place(spec, where, free, spec.parallelism.gpus, domain, parts)
+    if spec.autoscaling is not None:
+        check_scaling(f"{where}.autoscaling", spec.autoscaling, len(placed))
+    replicas, like = simulated(spec, where, placed)
+    if spec.router.pods > len(placed):
+        raise InputError(
+            Problem(
+                f"{where}.router.pods",
+                f"{spec.router.pods} pods have only {len(placed)} replicas among them; ask for "
+                "fewer pods",
+            )
+        )
+    return len(placed), replicas, like
 
 
 def _limits(where: str, spec: Deployment, engine: Engine, decodes: bool) -> tuple[str, int, int]:
