@@ -7,6 +7,7 @@ text alone does not show: a model too big for its GPUs, racks that do not fit un
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from factory_sim.economics.terms import Terms, terms_of
@@ -152,57 +153,36 @@ def _lay_out(part: Part) -> Layout:
     climate = Climate(scenario.site.weather)
     hottest = climate.hottest(horizon_s(scenario))
     racks = racks_of(scenario, hottest, problems)
-    site = Site(racks)
-    free: dict[str, list[Gpu]] = {}
-    for rack in racks:
-        gpus = free.setdefault(rack.system.name, [])
-        gpus += [gpu for server in rack.servers for gpu in server.gpus]
-    fleets: list[Fleet] = []
     racks_short = bool(problems)
+    free = _free(racks)
     # Jobs stand on the last racks, so that replicas stand where they would without them.
     holdings: list[Holding] = []
     for name, job in (scenario.training or {}).items():
-        try:
+        with _noting(problems, f"training.{name}", ".gpus" if racks_short else None):
             holdings.append(hold(scenario, name, job, free, {rack.name: rack for rack in racks}))
-        except InputError as error:
-            problems += [
-                Problem(p.path or f"training.{name}", p.message)
-                for p in error.problems
-                if not (racks_short and p.path.endswith(".gpus"))  # that follows
-            ]
     # Pools that count their replicas choose first; 'fill' takes what is left.
+    fleets: list[Fleet] = []
     pools = pools_of(scenario)
     for name, spec in sorted(pools.items(), key=lambda item: item[1].fills):
-        try:
+        with _noting(problems, path_of(name), ".replicas" if racks_short else None):
             make = make_encoders if name.endswith(ENCODE) else make_fleet
             fleets.append(make(scenario, name, spec, free))
-        except InputError as error:
-            problems += [
-                Problem(p.path or path_of(name), p.message)
-                for p in error.problems
-                if not (racks_short and p.path.endswith(".replicas"))  # that follows
-            ]
     problems += _unlike(racks, fleets)
     problems += _crowded(fleets, holdings)
-    building = None
+    building = terms = None
     if not racks_short:
-        try:
+        with _noting(problems):
             building = design(scenario, racks, _bays(scenario, racks, fleets, holdings), hottest)
-        except InputError as error:
-            problems += error.problems
-    terms = None
     if scenario.costs is not None:
-        kinds = {rack.accelerator.name for rack in racks}
-        try:
+        with _noting(problems):
+            kinds = {rack.accelerator.name for rack in racks}
             terms = terms_of(scenario.costs, scenario.facts, kinds)
-        except InputError as error:
-            problems += error.problems
     if problems or building is None:
         raise InputError(problems)
     order = list(pools)
     found = Layout(
         part,
-        site,
+        Site(racks),
         building,
         climate,
         hottest,
@@ -211,15 +191,33 @@ def _lay_out(part: Part) -> Layout:
         terms,
     )
     _check_idle(found)
-    if scenario.failures is not None and any(fleet.like for fleet in fleets):
-        raise InputError(
-            Problem(
-                "failures",
-                "a rack that stands for many cannot fail for itself; simulate every replica "
-                "('replicas: N'), or leave out the failures",
-            )
-        )
+    _check_failures(found)
     return found
+
+
+@contextmanager
+def _noting(problems: list[Problem], where: str = "", follows: str | None = None) -> Iterator[None]:
+    """Note what turns out to be wrong, and go on.
+
+    where: of what names no field. follows: how fields end whose problems follow from those before.
+    """
+    try:
+        yield
+    except InputError as error:
+        problems += [
+            Problem(problem.path or where, problem.message)
+            for problem in error.problems
+            if follows is None or not problem.path.endswith(follows)
+        ]
+
+
+def _free(racks: Sequence[Rack]) -> dict[str, list[Gpu]]:
+    """Return all GPUs of the racks, by system."""
+    free: dict[str, list[Gpu]] = {}
+    for rack in racks:
+        gpus = free.setdefault(rack.system.name, [])
+        gpus += [gpu for server in rack.servers for gpu in server.gpus]
+    return free
 
 
 def _unlike(racks: list[Rack], fleets: list[Fleet]) -> Iterator[Problem]:
@@ -285,5 +283,17 @@ def _check_idle(layout: Layout) -> None:
                 f"falls to {lowest_w / 1e3:.1f} kW, but the racks draw {idle_w / 1e3:.1f} kW "
                 f"even when idle; raise it by {(idle_w - lowest_w) / 1e3:.1f} kW or have fewer "
                 "racks",
+            )
+        )
+
+
+def _check_failures(layout: Layout) -> None:
+    """Refuse failures of racks that stand for others."""
+    if layout.scenario.failures is not None and any(fleet.like for fleet in layout.fleets):
+        raise InputError(
+            Problem(
+                "failures",
+                "a rack that stands for many cannot fail for itself; simulate every replica "
+                "('replicas: N'), or leave out the failures",
             )
         )

@@ -251,7 +251,6 @@ def _play(
     And where few replicas stand for many, what pods had drawn at the ends of batches of time.
     """
     env = factory.env
-    limit_s = scenario.duration + scenario.drain
 
     def tell() -> None:
         if recorder is not None:
@@ -281,6 +280,16 @@ def _play(
     after = read(factory)
     if looks:
         looks.append(drawn(factory))
+    _drain(factory, tell)
+    if recorder is not None:
+        recorder.hand_over()
+    return before, after, looks
+
+
+def _drain(factory: Factory, tell: Callable[[], None]) -> None:
+    """Run on until nobody waits any more, or the drain has lasted as long as it may; then close."""
+    env, scenario = factory.env, factory.scenario
+    limit_s = scenario.duration + scenario.drain
     # A request may still be on its way in; its lag is part of a period at most.
     period = factory.period_s
     in_flight_s = scenario.duration + max(stream.lag_s for stream in factory.streams)
@@ -293,9 +302,6 @@ def _play(
         gateway.close()
     for door in factory.doors.values():
         door.close()
-    if recorder is not None:
-        recorder.hand_over()
-    return before, after, looks
 
 
 def _stops(start_s: float, end_s: float, slice_s: float) -> Iterator[float]:

@@ -145,19 +145,7 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
         found["generation_mw"] = window.generation_j / seconds / 1e6
     if window.it_j:  # a site that was dark all the time has no PUE
         found["pue"] = window.load_j / window.it_j
-    drawn_mw = {
-        "it_mw": it_mw,
-        "utility_mw": grid_mw,
-        "it_mw_provisioned": window.provisioned_it_w / 1e6,
-        "utility_mw_provisioned": window.provisioned_grid_w / 1e6,
-    }
-    for base, rate in (("output", output), ("total", total)):
-        # Own generation may leave nothing to the meter.
-        found |= {
-            f"{base}_tokens_per_s_per_{name}": rate / watts_mw
-            for name, watts_mw in drawn_mw.items()
-            if watts_mw > 0.0
-        }
+    found |= _per_mw(window, output, total)
     if output:
         found["energy_per_output_token_j"] = window.meter_j / (output * seconds)
         found["gpu_energy_per_output_token_j"] = parts["gpus"] / (output * seconds)
@@ -165,28 +153,41 @@ def power_of_site(timeseries: pd.DataFrame, window: Window, output: float, total
     if window.outages:
         found["outages"] = {kind: dict(tally) for kind, tally in window.outages.items()}
     if window.links:
-        found["links"] = {
-            name: {
-                "utilisation": {"mean": use.mean, "max": use.highest},
-                "carried_gb": use.carried_bytes / 1e9,
-            }
-            for name, use in window.links.items()
-        }
+        found["links"] = {name: _carried(use) for name, use in window.links.items()}
     if window.fabric:
-        found["fabric"] = {
-            name: {
-                "utilisation": {"mean": group.mean, "max": group.highest},
-                "carried_gb": group.carried_bytes / 1e9,
-            }
-            | (
-                {"fullest": {"link": group.fullest, "utilisation": group.fullest_mean}}
-                if group.several
-                else {}
-            )
-            for name, group in window.fabric.items()
-        }
+        found["fabric"] = {name: _carried_by(group) for name, group in window.fabric.items()}
     if window.hottest_c:
         found["temperature_c"] = dict(window.hottest_c)
+    return found
+
+
+def _per_mw(window: Window, output: float, total: float) -> Summary:
+    """Return tokens/s per MW, of what IT and the utility gave and of what is set aside."""
+    bases_mw = {
+        "it_mw": window.it_j / window.seconds / 1e6,
+        "utility_mw": window.meter_j / window.seconds / 1e6,
+        "it_mw_provisioned": window.provisioned_it_w / 1e6,
+        "utility_mw_provisioned": window.provisioned_grid_w / 1e6,
+    }
+    return {
+        f"{tokens}_tokens_per_s_per_{base}": rate / watts_mw
+        for tokens, rate in (("output", output), ("total", total))
+        for base, watts_mw in bases_mw.items()
+        if watts_mw > 0.0  # own generation may leave nothing to the meter
+    }
+
+
+def _carried(use: LinkUse | GroupUse) -> Summary:
+    return {
+        "utilisation": {"mean": use.mean, "max": use.highest},
+        "carried_gb": use.carried_bytes / 1e9,
+    }
+
+
+def _carried_by(group: GroupUse) -> Summary:
+    found = _carried(group)
+    if group.several:
+        found["fullest"] = {"link": group.fullest, "utilisation": group.fullest_mean}
     return found
 
 

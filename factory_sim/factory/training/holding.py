@@ -84,22 +84,9 @@ def hold(
     facts, where = scenario.facts, f"training.{name}"
     system = facts.system(spec.system or scenario.racks[0].system)
     accelerator = facts.accelerator(system.accelerator)
-    if spec.parallelism.tp > system.scaleup_gpus:
-        raise InputError(
-            Problem(
-                f"{where}.parallelism.tp",
-                f"{spec.parallelism.tp} GPUs do not share one scale-up domain; {system.name} has "
-                f"{system.scaleup_gpus}",
-            )
-        )
+    _check_domain(spec, where, system.name, system.scaleup_gpus)
     gpus = _take(spec, where, free.get(system.name, []), system.gpus_per_server)
-    if spec.model is not None:
-        model = facts.model(spec.model)
-        parameters = model.parameters.value
-        active = model.active_parameters.value if model.active_parameters else parameters
-    else:
-        parameters = spec.parameters or 0.0
-        active = spec.active_parameters or parameters
+    parameters, active = _parameters(spec, scenario)
     _check_memory(spec, where, accelerator, parameters)
     peak = accelerator.need(f"flops.{spec.precision}")
     efficiency = facts.efficiency_of(accelerator, spec.precision)
@@ -136,6 +123,27 @@ def hold(
         writing_w=watts[2],
         clock=min(_clock(where, racks[rack], power, curve, max(watts)) for rack in held_in),
     )
+
+
+def _check_domain(spec: Training, where: str, system: str, domain: int) -> None:
+    if spec.parallelism.tp > domain:
+        raise InputError(
+            Problem(
+                f"{where}.parallelism.tp",
+                f"{spec.parallelism.tp} GPUs do not share one scale-up domain; {system} has "
+                f"{domain}",
+            )
+        )
+
+
+def _parameters(spec: Training, scenario: Scenario) -> tuple[float, float]:
+    """Return all parameters of the model, and those that a token passes through."""
+    if spec.model is None:
+        parameters = spec.parameters or 0.0
+        return parameters, spec.active_parameters or parameters
+    model = scenario.facts.model(spec.model)
+    active = model.active_parameters or model.parameters
+    return model.parameters.value, active.value
 
 
 def _take(spec: Training, where: str, free: list[Gpu], each: int) -> tuple[Gpu, ...]:
