@@ -25,8 +25,9 @@ from factory_sim.factory.power import POLICIES
 from factory_sim.factory.routing import ROUTING
 from factory_sim.factory.scaling import SCALING
 from factory_sim.scenario.autoscaling import Reactive, Scheduled
-from factory_sim.scenario.deployment import Deployment, EngineSpec
+from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.dispatch import Service
+from factory_sim.scenario.engine import EngineSpec
 from factory_sim.scenario.load import load, plain, scenario_from
 from factory_sim.scenario.router import Router
 from factory_sim.scenario.site import Power

@@ -28,9 +28,10 @@ from factory_sim.factory.gateway import Gateway
 from factory_sim.factory.seeds import workload_seeds
 from factory_sim.factory.sessions import SessionBook, Sessions, open_sessions, session_client
 from factory_sim.factory.timetable import Timetable
+from factory_sim.scenario.arrivals import ClosedArrivals
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
-from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
+from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.scaling import thinned
 from factory_sim.workload.sessions import Script
 from factory_sim.workload.stream import (

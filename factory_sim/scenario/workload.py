@@ -7,42 +7,31 @@ code: {deployment: chat, arrivals: {process: trace, path: code.csv, speedup: 2}}
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
 from pydantic import (
     Discriminator,
     Field,
     SerializerFunctionWrapHandler,
     Tag,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
+from factory_sim.scenario.arrivals import Arrivals, ClosedArrivals, TraceArrivals, WeightSignal
 from factory_sim.scenario.classes import Tenants
 from factory_sim.scenario.images import Images
-from factory_sim.scenario.lengths import Fixed, Length, Lengths, ProperShare, Proportion
+from factory_sim.scenario.lengths import Fixed, Length, Lengths, Proportion
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.sessions import Sessions
-from factory_sim.scenario.signal import Constant, Signal
-from factory_sim.scenario.signal_forms import signal_of
+from factory_sim.scenario.signal import Constant
+from factory_sim.scenario.trace_file import Columns, TraceFile
 from factory_sim.units import (
     NonNegativeSeconds,
-    PerSecond,
-    PositivePerSecond,
     PositiveSeconds,
-    Share,
-    parse,
 )
-
-NonNegativePerSecond = Annotated[PerSecond, Field(ge=0)]
-Weight = Annotated[Share, Field(ge=0)]
-if TYPE_CHECKING:
-    WeightSignal: TypeAlias = Signal
-else:
-    WeightSignal = signal_of(Weight)
 
 ARCHETYPES: Mapping[str, str] = {
     "chat": "azure-conv-2023",
@@ -52,81 +41,6 @@ ARCHETYPES: Mapping[str, str] = {
     "batch": "alibaba-batch-generation",
 }
 """Lengths of the archetypes that need none in a mix: those with published measurements."""
-
-
-class Columns(Frozen):
-    """Which columns (or keys) of a file hold what. Times count in `time_unit`.
-
-    time_unit: a unit of time such as `ms`, or `timestamp` for dates such as
-    2023-11-16 18:15:46.6805900. hashes: a list of what the prompt's blocks hold, one hash for
-    every `hash_tokens` tokens from the first on, each saying what came before as well.
-    """
-
-    prompt: str
-    output: str
-    arrival: str | None = None
-    cached: str | None = None
-    session: str | None = None
-    hashes: str | None = None
-    hash_tokens: Annotated[int, Field(ge=1, strict=True)] | None = None
-    time_unit: str = "s"
-
-    @field_validator("time_unit")
-    @classmethod
-    def _is_a_time(cls, unit: str) -> str:
-        if unit != "timestamp":
-            try:
-                parse(f"1 {unit}", "s", "1 ms")
-            except ValueError:
-                raise ValueError(
-                    f"{unit!r} is no unit of time; write for example 'ms', or 'timestamp' for dates"
-                ) from None
-        return unit
-
-    @model_validator(mode="after")
-    def _hashes_are_whole(self) -> Columns:
-        if (self.hashes is None) != (self.hash_tokens is None):
-            raise ValueError(
-                "hashes and hash_tokens belong together: the column, and the prompt tokens that "
-                "each of its hashes covers, for example {hashes: hash_ids, hash_tokens: 512}"
-            )
-        if self.hashes is not None and self.cached is not None:
-            raise ValueError(
-                "cached says what is found in a prefix cache, and hashes let the run find out; "
-                "name one of the two"
-            )
-        return self
-
-
-TraceFormat = Literal[
-    "auto", "azure", "factory", "mooncake", "burstgpt", "sharegpt", "csv", "jsonl"
-]
-
-
-class TraceFile(Frozen):
-    """A file of recorded requests.
-
-    format: `auto` tells by the header or the first record; `csv` and `jsonl` need `columns`.
-    allow_malformed: share of rows that may be unusable; they are skipped and reported.
-    """
-
-    path: str
-    format: TraceFormat = "auto"
-    columns: Columns | None = None
-    allow_malformed: ProperShare = 0.0
-
-    @model_validator(mode="after")
-    def _mapped(self) -> TraceFile:
-        if self.format in ("csv", "jsonl") and self.columns is None:
-            raise ValueError(
-                f"format {self.format} needs columns, for example "
-                "{arrival: time, prompt: input_tokens, output: output_tokens, time_unit: ms}"
-            )
-        if self.format not in ("csv", "jsonl", "auto") and self.columns is not None:
-            raise ValueError(
-                f"format {self.format} has known columns; drop columns, or write format: csv"
-            )
-        return self
 
 
 class LengthsFromTrace(Frozen):
@@ -171,131 +85,6 @@ LengthsSpec = Annotated[
     ),
 ]
 """A name of the catalogue, a distribution, or a file to draw from."""
-
-
-# Arrivals.
-
-
-class _Open(Frozen):
-    """Clients that send without waiting for answers.
-
-    shape: multiplies the rate over time. requests: stop after so many.
-    """
-
-    shape: WeightSignal | None = None
-    requests: Annotated[int, Field(ge=1)] | None = None
-
-
-class ConstantArrivals(_Open):
-    """Evenly spaced requests, the first at time 0."""
-
-    process: Literal["constant"]
-    rate: PositivePerSecond
-
-
-class PoissonArrivals(_Open):
-    """Independent requests: exponential gaps."""
-
-    process: Literal["poisson"]
-    rate: PositivePerSecond
-
-
-class GammaArrivals(_Open):
-    """Gamma gaps. burstiness: their shape, as in `vllm bench serve`; 1 is Poisson, less burstier.
-
-    The coefficient of variation of the gaps is 1 / sqrt(burstiness).
-    """
-
-    process: Literal["gamma"]
-    rate: PositivePerSecond
-    burstiness: Annotated[float, Field(gt=0)]
-
-
-class BurstState(Frozen):
-    """One state of a Markov-modulated process: its rate, and how long it lasts on average."""
-
-    rate: NonNegativePerSecond
-    mean_duration: PositiveSeconds
-
-
-class MmppArrivals(_Open):
-    """Markov-modulated Poisson: exponential stays, then any other state, all equally likely.
-
-    The first state is drawn by the share of time each one holds.
-    """
-
-    process: Literal["mmpp"]
-    states: Annotated[list[BurstState], Field(min_length=2)]
-
-
-class Stage(Frozen):
-    """A rate held for a while."""
-
-    rate: NonNegativePerSecond
-    duration: PositiveSeconds
-
-
-class StagedArrivals(_Open):
-    """Stages one after another, Poisson or evenly spaced within; arrivals end with the last."""
-
-    process: Literal["stages"]
-    stages: Annotated[list[Stage], Field(min_length=1)]
-    evenly_spaced: bool = False
-
-
-class ClosedArrivals(Frozen):
-    """`concurrency` clients, each sending again `think_time` after its last answer.
-
-    thinking: every pause the same, or exponential with mean `think_time`. requests: stop after
-    so many in all.
-    """
-
-    process: Literal["closed"]
-    concurrency: Annotated[int, Field(ge=1)]
-    think_time: NonNegativeSeconds = 0.0
-    thinking: Literal["fixed", "exponential"] = "fixed"
-    requests: Annotated[int, Field(ge=1)] | None = None
-
-
-class OfflineArrivals(Frozen):
-    """A batch: every request is there at time 0."""
-
-    process: Literal["offline"]
-    requests: Annotated[int, Field(ge=1)]
-
-
-class TraceArrivals(TraceFile):
-    """Recorded requests at their recorded times (the first at time 0), and ways to scale them.
-
-    superpose: so many copies, each but the first rotated within the trace's span by a seeded
-    offset. thin: keep this share, by session (by request where there is none). speedup: divides
-    times. loop: start again when the trace ends. requests: stop after so many.
-    """
-
-    process: Literal["trace"]
-    superpose: Annotated[int, Field(ge=1)] = 1
-    thin: Annotated[Share, Field(gt=0, le=1)] = 1.0
-    speedup: Annotated[float, Field(gt=0)] = 1.0
-    loop: bool = False
-    requests: Annotated[int, Field(ge=1)] | None = None
-
-
-OpenArrivals = ConstantArrivals | PoissonArrivals | GammaArrivals | MmppArrivals | StagedArrivals
-
-Arrivals = Annotated[
-    ConstantArrivals
-    | PoissonArrivals
-    | GammaArrivals
-    | MmppArrivals
-    | StagedArrivals
-    | ClosedArrivals
-    | OfflineArrivals
-    | TraceArrivals,
-    Field(discriminator="process"),
-]
-
-
-# The workload.
 
 
 class Archetype(Frozen):

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from factory_sim.catalog import Catalog, Precision, System
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen, validate
-from factory_sim.scenario.deployment import EngineSpec
+from factory_sim.scenario.engine import EngineSpec
 from factory_sim.scenario.load import scenario_from
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.units import BytesPerSecond, PositiveWatts

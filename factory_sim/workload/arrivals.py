@@ -14,14 +14,14 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from factory_sim.scenario.signal import Constant, Signal, Steps
-from factory_sim.scenario.workload import (
+from factory_sim.scenario.arrivals import (
     ConstantArrivals,
     GammaArrivals,
     MmppArrivals,
     OpenArrivals,
     StagedArrivals,
 )
+from factory_sim.scenario.signal import Constant, Signal, Steps
 
 Floats = NDArray[np.float64]
 BLOCK = 8192

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TextIO, cast
 
-from factory_sim.scenario.workload import Columns
+from factory_sim.scenario.trace_file import Columns
 from factory_sim.workload.csvs import Record, Rows, open_csv
 
 QUESTION = ("human", "user", "system", "tool")

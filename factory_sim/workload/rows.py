@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from factory_sim.scenario.lengths import MOST_TOKENS
-from factory_sim.scenario.workload import Columns
+from factory_sim.scenario.trace_file import Columns
 from factory_sim.workload.csvs import Record, Rows
 from factory_sim.workload.prefixes import HashReader, as_column
 from factory_sim.workload.values import Clock, Raw, numbers

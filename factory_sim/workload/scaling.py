@@ -12,14 +12,14 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from factory_sim.scenario.workload import (
+from factory_sim.scenario.arrivals import (
     ClosedArrivals,
     MmppArrivals,
     OfflineArrivals,
     StagedArrivals,
     TraceArrivals,
-    WorkloadSpec,
 )
+from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.prefixes import apart, count_of
 from factory_sim.workload.traces import Trace
 

@@ -17,19 +17,12 @@ from scipy.special import ndtri
 
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
+from factory_sim.scenario.arrivals import ClosedArrivals, OfflineArrivals, TraceArrivals
 from factory_sim.scenario.images import Images
 from factory_sim.scenario.lengths import MOST_TOKENS, Fixed, Length
 from factory_sim.scenario.reasoning import Reasoning
-from factory_sim.scenario.workload import (
-    ARCHETYPES,
-    Archetype,
-    ClosedArrivals,
-    LengthsFromTrace,
-    OfflineArrivals,
-    TraceArrivals,
-    TraceFile,
-    WorkloadSpec,
-)
+from factory_sim.scenario.trace_file import TraceFile
+from factory_sim.scenario.workload import ARCHETYPES, Archetype, LengthsFromTrace, WorkloadSpec
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.lengths import Sampler, quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes

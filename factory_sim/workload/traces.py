@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.scenario.workload import Columns, TraceFile
+from factory_sim.scenario.trace_file import Columns, TraceFile
 from factory_sim.workload.prefixes import Keys
 from factory_sim.workload.records import Records, open_records
 from factory_sim.workload.rows import TraceReport, Usable, usable, used_columns

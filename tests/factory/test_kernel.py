@@ -23,7 +23,9 @@ from factory_sim.factory.kernel import compiled
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import Frozen, validate
-from factory_sim.scenario.deployment import Deployment, EngineSpec, Parallelism
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.engine import EngineSpec
+from factory_sim.scenario.parallelism import Parallelism
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
 from tests.factory.facility.sites import building

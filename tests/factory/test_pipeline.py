@@ -15,7 +15,7 @@ from factory_sim.factory.replica import Speed
 from factory_sim.factory.run import simulate
 from factory_sim.physics.pipeline import Stages
 from factory_sim.physics.step_time import StepTime
-from factory_sim.scenario.deployment import Parallelism
+from factory_sim.scenario.parallelism import Parallelism
 from tests.factory.side_by_side import Case, Toy, engine, reference, toy_power
 from tests.factory.small import small_scenario
 from tests.factory.test_exactness import (

@@ -15,7 +15,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from pyarrow import csv as arrow
 
-from factory_sim.scenario.workload import Columns
+from factory_sim.scenario.trace_file import Columns
 from factory_sim.workload import csvs
 from factory_sim.workload.csvs import Rows, open_csv
 from factory_sim.workload.rows import TraceReport, Usable, usable

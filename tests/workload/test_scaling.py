@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
-from factory_sim.scenario.workload import TraceArrivals
+from factory_sim.scenario.arrivals import TraceArrivals
 from factory_sim.workload import scaling
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_reports

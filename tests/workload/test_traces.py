@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
-from factory_sim.scenario.workload import TraceFile
+from factory_sim.scenario.trace_file import TraceFile
 from factory_sim.workload import records
 from factory_sim.workload.csvs import open_csv
 from factory_sim.workload.rows import TraceReport

@@ -26,16 +26,16 @@ from factory_sim.factory.prefixes import caching_pools
 from factory_sim.factory.review.deployment import best
 from factory_sim.factory.review.workload import Asked
 from factory_sim.physics.psychrometrics import Ambient
-from factory_sim.scenario.load import plain, scenario_from
-from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.signal import DAY_S, Constant
-from factory_sim.scenario.workload import (
+from factory_sim.scenario.arrivals import (
     ConstantArrivals,
     GammaArrivals,
     MmppArrivals,
     PoissonArrivals,
-    WorkloadSpec,
 )
+from factory_sim.scenario.load import plain, scenario_from
+from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.signal import DAY_S, Constant
+from factory_sim.scenario.workload import WorkloadSpec
 
 Given = dict[str, Any]
 

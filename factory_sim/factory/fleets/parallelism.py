@@ -6,7 +6,8 @@ from factory_sim.catalog import Model, System
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics.balance import imbalance
 from factory_sim.physics.hardware import Shard
-from factory_sim.scenario.deployment import Deployment, Parallelism
+from factory_sim.scenario.deployment import Deployment
+from factory_sim.scenario.parallelism import Parallelism
 
 
 def check_parallelism(where: str, spec: Deployment, system: System, model: Model) -> None:

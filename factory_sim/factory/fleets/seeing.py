@@ -11,8 +11,9 @@ from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip
 from factory_sim.physics.memory import KvMemory
 from factory_sim.physics.vision import Vision
-from factory_sim.scenario.deployment import Deployment, Parallelism
+from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.images import Images
+from factory_sim.scenario.parallelism import Parallelism
 from factory_sim.scenario.scenario import Scenario
 
 

@@ -11,8 +11,8 @@ from factory_sim.factory.kernel.floor import ROUTER_NUMBER
 from factory_sim.factory.layout import Layout
 from factory_sim.factory.pools import StepTimes
 from factory_sim.physics.step_time import Roofline
+from factory_sim.scenario.arrivals import ClosedArrivals
 from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.workload import ClosedArrivals
 
 
 def beyond(

@@ -11,14 +11,14 @@ import pandas as pd
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.metrics.sampled import relative_widths
 from factory_sim.metrics.steadiness import TAIL, drift, longer
-from factory_sim.scenario.scenario import Scenario
-from factory_sim.scenario.signal import Constant
-from factory_sim.scenario.workload import (
+from factory_sim.scenario.arrivals import (
     ClosedArrivals,
     ConstantArrivals,
     GammaArrivals,
     PoissonArrivals,
 )
+from factory_sim.scenario.scenario import Scenario
+from factory_sim.scenario.signal import Constant
 
 
 def doubts(

@@ -13,9 +13,10 @@ from factory_sim.factory.dispatch.doors import line_of, user_pace
 from factory_sim.factory.review import Section
 from factory_sim.factory.seeds import workload_seeds
 from factory_sim.physics.upload import upload_bytes
+from factory_sim.scenario.arrivals import ClosedArrivals
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.uploads import uploads_timed
-from factory_sim.scenario.workload import ClosedArrivals, WorkloadSpec
+from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.workload.sessions import mean_turns
 from factory_sim.workload.sometimes import mean_image_bytes, mean_image_tokens
 from factory_sim.workload.stream import (
