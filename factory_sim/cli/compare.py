@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import Dask, Kept, Workers
 from factory_sim.cli.progress import count_bar
-from factory_sim.cli.warned import said, say
 
 
 def compare(
@@ -33,18 +33,15 @@ def compare(
     """Run scenarios with the same seeds; show what differs, how surely, and where it comes from."""
     from factory_sim.experiments.compare import FOLDER, run_compare
     from factory_sim.experiments.runs.crews import crew_of
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.side_by_side import blocks
     from factory_sim.report.sweep import records
 
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         compared = run_compare(scenarios, crew, replications, out, progress)
-    told = Answer("Side by side", "", list(blocks(compared, replications)), [], {}, said())
-    say(keep(told, FOLDER if out is None else out))
-    if json:
-        sys.stdout.write(to_json({"replications": replications, "rows": records(compared)}))
-    else:
-        for line in rendered(told.blocks):
-            print(line)
+    answered(
+        FOLDER if out is None else out,
+        "Side by side",
+        blocks(compared, replications),
+        lambda: {"replications": replications, "rows": records(compared)},
+        json,
+    )

@@ -85,3 +85,8 @@ CatalogFolder = Annotated[
         help="A folder of your own catalog files, which add to and override the built-in ones.",
     ),
 ]
+
+
+def with_seed(overrides: list[str] | None, seed: int | None) -> list[str]:
+    """Return the overrides of a scenario, the seed after them if one is asked for."""
+    return [*(overrides or ()), *(() if seed is None else (f"seed={seed}",))]

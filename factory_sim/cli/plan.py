@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.drawn import drawn
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import (
     CatalogFolder,
     Dask,
@@ -22,9 +22,9 @@ from factory_sim.cli.options import (
     Seed,
     Slo,
     Workers,
+    with_seed,
 )
 from factory_sim.cli.progress import note
-from factory_sim.cli.warned import said, say
 from factory_sim.errors import InputError, Problem
 
 
@@ -118,9 +118,6 @@ def plan(
     from factory_sim.experiments.planning.candidates import Axes
     from factory_sim.experiments.planning.run import run_plan
     from factory_sim.experiments.runs.crews import crew_of
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.planning import blocks, document
     from factory_sim.scenario.load import plain
 
@@ -132,8 +129,7 @@ def plan(
         _shares("--clocks", clocks),
         _parts(prefill),
     )
-    own = [] if seed is None else [f"seed={seed}"]
-    given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
+    given = factory_sim.load(scenario, with_seed(overrides, seed), catalog)
     with crew_of(workers, dask) as crew, note(sys.stderr) as progress:
         planned = run_plan(
             given,
@@ -147,19 +143,21 @@ def plan(
             out,
             progress,
         )
-    pictures = []
+    plots = None
     if not no_plots:
         from factory_sim.report.plots.plans import plots_of
 
-        pictures = drawn(planned.folder, partial(plots_of, planned))
-    about = f"{given.name}: what to build and how to run it"
-    title, told = f"Plan of {given.name}", list(blocks(planned))
-    say(keep(Answer(title, about, told, pictures, plain(given), said()), planned.folder))
-    if json:
-        sys.stdout.write(to_json(document(planned)))
-    else:
-        for line in rendered(told):
-            print(line)
+        plots = partial(plots_of, planned)
+    answered(
+        planned.folder,
+        f"Plan of {given.name}",
+        blocks(planned),
+        partial(document, planned),
+        json,
+        about=f"{given.name}: what to build and how to run it",
+        scenario=plain(given),
+        plots=plots,
+    )
     if planned.points.empty:
         raise typer.Exit(1)
 

@@ -18,6 +18,7 @@ from factory_sim.cli.options import (
     Scenario,
     Seed,
     Workers,
+    with_seed,
 )
 from factory_sim.cli.progress import count_bar, progress_bar
 from factory_sim.cli.warned import warnings_on_stderr
@@ -92,7 +93,7 @@ def run(
     from factory_sim.report.summary import show
 
     share, wanted = _share_of(sample, precision)
-    description = load(scenario, _overrides(overrides, seed), catalog=catalog)
+    description = load(scenario, with_seed(overrides, seed), catalog=catalog)
     target = folder.default_base(description.name) if out is None else out
     count_up = out is None and not force
     folder.check_target(folder.first_free(target) if count_up else target, force=force)
@@ -155,7 +156,3 @@ def _bands(result: Run, workers: int | None) -> dict[str, list[float]]:
     workers = workers or os.cpu_count() or 1
     with count_bar(sys.stderr, "draws") as progress:
         return bands(result.scenario, result.summary, workers=workers, progress=progress)
-
-
-def _overrides(given: list[str] | None, seed: int | None) -> list[str]:
-    return [*(given or ()), *(() if seed is None else (f"seed={seed}",))]

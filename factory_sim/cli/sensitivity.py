@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.drawn import drawn
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import (
     CatalogFolder,
     Dask,
@@ -22,9 +22,9 @@ from factory_sim.cli.options import (
     Seed,
     Slo,
     Workers,
+    with_seed,
 )
 from factory_sim.cli.progress import count_bar
-from factory_sim.cli.warned import said, say
 
 
 class At(StrEnum):
@@ -75,14 +75,10 @@ def sensitivity(
     import factory_sim
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.sensitivity.run import run_sensitivity
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.sensitivity import blocks, document
     from factory_sim.scenario.load import plain
 
-    own = [] if seed is None else [f"seed={seed}"]
-    given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
+    given = factory_sim.load(scenario, with_seed(overrides, seed), catalog)
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         sensed = run_sensitivity(
             given,
@@ -96,16 +92,18 @@ def sensitivity(
             out,
             progress,
         )
-    pictures = []
+    plots = None
     if not no_plots:
         from factory_sim.report.plots.tornado import plots_of
 
-        pictures = drawn(sensed.folder, partial(plots_of, sensed))
-    about = f"{given.name}: what a little more of each thing does"
-    title, told = f"Sensitivity of {given.name}", list(blocks(sensed))
-    say(keep(Answer(title, about, told, pictures, plain(given), said()), sensed.folder))
-    if json:
-        sys.stdout.write(to_json(document(sensed)))
-    else:
-        for line in rendered(told):
-            print(line)
+        plots = partial(plots_of, sensed)
+    answered(
+        sensed.folder,
+        f"Sensitivity of {given.name}",
+        blocks(sensed),
+        partial(document, sensed),
+        json,
+        about=f"{given.name}: what a little more of each thing does",
+        scenario=plain(given),
+        plots=plots,
+    )

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.drawn import drawn
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import (
     CatalogFolder,
     Dask,
@@ -23,9 +23,9 @@ from factory_sim.cli.options import (
     Seed,
     Slo,
     Workers,
+    with_seed,
 )
 from factory_sim.cli.progress import note
-from factory_sim.cli.warned import said, say
 
 
 class For(StrEnum):
@@ -75,13 +75,9 @@ def size(
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.sizing.size import FOLDER, run_size
     from factory_sim.report.file import write_file
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.sizing import blocks, document
 
-    own = [] if seed is None else [f"seed={seed}"]
-    given = factory_sim.load(scenario, [*(overrides or []), *own], catalog)
+    given = factory_sim.load(scenario, with_seed(overrides, seed), catalog)
     with crew_of(workers, dask) as crew, note(sys.stderr) as progress:
         sized = run_size(
             given,
@@ -93,23 +89,21 @@ def size(
             out,
             None if progress is None else lambda n, size: progress(f"size {n + 1}: {size:,.4g}"),
         )
-    folder = FOLDER if out is None else out
-    pictures = []
+    plots = None
     if not no_plots:
         from factory_sim.report.plots.sizes import plots_of
 
-        pictures = drawn(folder, partial(plots_of, sized))
-    about = f"{given.name}: what fits its {aim.value}"
-    scenario_of = sized.scenario or {}
-    told = Answer(
-        f"Size of {given.name}", about, list(blocks(sized)), pictures, scenario_of, said()
+        plots = partial(plots_of, sized)
+    answered(
+        FOLDER if out is None else out,
+        f"Size of {given.name}",
+        blocks(sized),
+        partial(document, sized),
+        json,
+        about=f"{given.name}: what fits its {aim.value}",
+        scenario=sized.scenario,
+        plots=plots,
     )
-    say(keep(told, folder))
-    if json:
-        sys.stdout.write(to_json(document(sized)))
-    else:
-        for line in rendered(told.blocks):
-            print(line)
     if write is not None and sized.scenario is not None:
         write_file(write, yaml.safe_dump(sized.scenario, sort_keys=False), "--write")
     if sized.answer is None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.drawn import drawn
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import (
     Dask,
     Kept,
@@ -17,7 +17,6 @@ from factory_sim.cli.options import (
     Workers,
 )
 from factory_sim.cli.progress import count_bar
-from factory_sim.cli.warned import said, say
 
 SOME_FAILED = 3
 """Exit code of a sweep that is through, but for runs that failed."""
@@ -42,25 +41,24 @@ def sweep(
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.sweep.run import run_sweep
     from factory_sim.experiments.sweep.spec import read_sweep
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.sweep import blocks, document
 
     described = read_sweep(file)
     with crew_of(workers, dask) as crew, count_bar(sys.stderr, "runs") as progress:
         swept = run_sweep(described, crew, out, progress)
-    pictures = []
+    plots = None
     if not no_plots:
         from factory_sim.report.plots.sweeps import plots_of
 
-        pictures = drawn(swept.folder, partial(plots_of, swept))
-    told = Answer(described.sweep.name, "", list(blocks(swept)), pictures, described.base, said())
-    say(keep(told, swept.folder))
-    if json:
-        sys.stdout.write(to_json(document(swept)))
-    else:
-        for line in rendered(told.blocks):
-            print(line)
+        plots = partial(plots_of, swept)
+    answered(
+        swept.folder,
+        described.sweep.name,
+        blocks(swept),
+        partial(document, swept),
+        json,
+        scenario=described.base,
+        plots=plots,
+    )
     if swept.failures or swept.unsaved:
         raise typer.Exit(SOME_FAILED)

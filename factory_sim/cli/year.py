@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from factory_sim.cli.drawn import drawn
+from factory_sim.cli.answered import answered
 from factory_sim.cli.options import (
     CatalogFolder,
     Dask,
@@ -20,7 +20,6 @@ from factory_sim.cli.options import (
     Workers,
 )
 from factory_sim.cli.progress import note
-from factory_sim.cli.warned import said, say
 
 _MINUTES_OF_A_DAY = 1440.0
 
@@ -94,9 +93,6 @@ def year(
     import factory_sim
     from factory_sim.experiments.runs.crews import crew_of
     from factory_sim.experiments.year.year import EXAMPLE, run_year
-    from factory_sim.report.folder import to_json
-    from factory_sim.report.layout import rendered
-    from factory_sim.report.page.answer import Answer, keep
     from factory_sim.report.plots.year import plots_of
     from factory_sim.report.year import blocks, document
     from factory_sim.scenario.load import built_in, plain
@@ -119,14 +115,13 @@ def year(
             out,
             None if tell is None else lambda what, done, all_: tell(f"{what}: {done} of {all_}"),
         )
-    pictures = [] if no_plots else drawn(found.folder, partial(plots_of, found))
-    about = f"a year of {given.name}" if days == 365 else f"{days:,} days of {given.name}"
-    answer = Answer(
-        f"Year of {given.name}", about, list(blocks(found)), pictures, plain(given), said()
+    answered(
+        found.folder,
+        f"Year of {given.name}",
+        blocks(found),
+        partial(document, found),
+        json,
+        about=f"a year of {given.name}" if days == 365 else f"{days:,} days of {given.name}",
+        scenario=plain(given),
+        plots=None if no_plots else partial(plots_of, found),
     )
-    say(keep(answer, found.folder))
-    if json:
-        sys.stdout.write(to_json(document(found)))
-    else:
-        for line in rendered(answer.blocks):
-            print(line)
