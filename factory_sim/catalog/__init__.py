@@ -5,17 +5,9 @@ from factory_sim.catalog.entries import (
     Accelerator,
     Engine,
     FabricKind,
-    Fact,
     Family,
-    Mla,
-    Model,
-    Moe,
     PowerCurve,
-    Precision,
-    Shape,
-    Sparse,
     System,
-    Window,
 )
 from factory_sim.catalog.facility import (
     Cooling,
@@ -26,7 +18,9 @@ from factory_sim.catalog.facility import (
     PowerChain,
     Stage,
 )
+from factory_sim.catalog.facts import Fact, Precision
 from factory_sim.catalog.prices import GpuPrice, SiteCosts, TokenPrices
+from factory_sim.catalog.shapes import Mla, Model, Moe, Shape, Sparse, Window
 
 __all__ = [
     "Accelerator",

@@ -21,16 +21,16 @@ from factory_sim.catalog.entries import (
     Engine,
     FabricKind,
     Family,
-    Model,
     PowerCurve,
-    Precision,
     System,
 )
 from factory_sim.catalog.facility import Cooling, Enclosure, FailureRate, PowerChain
+from factory_sim.catalog.facts import Precision
 from factory_sim.catalog.files import Fields, Section, built_in, single_file, user_folder
 from factory_sim.catalog.huggingface import read_config
 from factory_sim.catalog.names import plain, spellings
 from factory_sim.catalog.prices import GpuPrice, SiteCosts, TokenPrices
+from factory_sim.catalog.shapes import Model
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen, validate
 

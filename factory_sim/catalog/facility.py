@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from factory_sim.catalog.entries import Fact, Number, PositiveInt
+from factory_sim.catalog.facts import Fact, Number, PositiveInt
 from factory_sim.frozen import Frozen
 from factory_sim.units import Celsius, Efficiency, Fraction, Kelvins, PositiveSeconds, ThermalMass
 

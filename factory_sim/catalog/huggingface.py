@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from factory_sim.catalog.config_keys import Config, maybe, whole
-from factory_sim.catalog.entries import Model, Precision, Shape
+from factory_sim.catalog.facts import Precision
 from factory_sim.catalog.hybrid import Hybrid, is_hybrid, read_hybrid
+from factory_sim.catalog.shapes import Model, Shape
 from factory_sim.catalog.weights import active_weights, total_weights
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import validate

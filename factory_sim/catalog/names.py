@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 
 TUNING = {"base", "chat", "hf", "instruct", "it", "preview", "reasoning", "think", "thinking"}
 """Words that say how a model was tuned or packed; its shape is the same."""

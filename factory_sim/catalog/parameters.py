@@ -14,7 +14,7 @@ from typing import Any
 
 from factory_sim.catalog.calibration import EVERY, parts
 from factory_sim.catalog.catalog import Catalog
-from factory_sim.catalog.entries import Fact
+from factory_sim.catalog.facts import Fact
 
 SECTIONS = ("families", "engines", "power")
 

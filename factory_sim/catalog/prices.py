@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factory_sim.catalog.entries import Fact
+from factory_sim.catalog.facts import Fact
 from factory_sim.frozen import Frozen
 from factory_sim.units import (
     Dollars,

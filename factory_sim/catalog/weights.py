@@ -8,7 +8,7 @@ Jiang et al. 2024 (mixture of experts), DeepSeek-AI 2024 (latent attention), Yan
 
 from __future__ import annotations
 
-from factory_sim.catalog.entries import Shape
+from factory_sim.catalog.shapes import Shape
 
 
 def total_weights(shape: Shape) -> float:

@@ -27,7 +27,9 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from factory_sim.catalog.entries import Engine, Model, Precision
+from factory_sim.catalog.entries import Engine
+from factory_sim.catalog.facts import Precision
+from factory_sim.catalog.shapes import Model
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics.aiconfigurator_operators import Kernels, Unread
 from factory_sim.physics.hardware import Shard

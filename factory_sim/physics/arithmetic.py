@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from factory_sim.catalog.entries import Linear, Model
+from factory_sim.catalog.shapes import Linear, Model
 
 ACTIVATION_BYTES = 2.0
 """Activations travel as 16-bit numbers whatever the weights are."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from sys import maxsize
 
-from factory_sim.catalog.entries import Model
+from factory_sim.catalog.shapes import Model
 from factory_sim.physics import arithmetic as work
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from factory_sim.catalog.entries import Model
+from factory_sim.catalog.shapes import Model
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Shard
 

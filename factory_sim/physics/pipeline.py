@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from factory_sim.catalog.entries import Model
+from factory_sim.catalog.shapes import Model
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 from factory_sim.physics.step_time import Array, Chunk, Cost, Roofline, StepTime

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from factory_sim.catalog.entries import Model
+from factory_sim.catalog.shapes import Model
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Host, Shard
 from factory_sim.physics.step_time import Chunk, Cost, Roofline, StepTime

@@ -23,7 +23,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from factory_sim.catalog.entries import Linear
+from factory_sim.catalog.shapes import Linear
 from factory_sim.physics import arithmetic as work
 from factory_sim.physics.hardware import Chip, Host, Shard
 

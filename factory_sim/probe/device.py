@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 
 Lap = Sequence[Callable[[], object]]
 """One piece of work several times over, each on memory of its own, so that no cache serves it."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.catalog.names import plain
 from factory_sim.errors import InputError, Problem
 from factory_sim.probe.device import Device

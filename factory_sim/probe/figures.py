@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.probe.device import Reduction
 from factory_sim.probe.fit import Curve, Line, Roofline, fit_line, fit_power, fit_roofline
 from factory_sim.probe.measure import Kind, Point, Sweep

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics import arithmetic
 from factory_sim.probe.device import HEAD_DIM, HEADS, KV_HEADS, Device, Lap, Reading, Reduction

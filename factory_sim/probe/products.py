@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 
 Call = Callable[[], object]
 Make = Callable[[Any, int, int, int], Call]

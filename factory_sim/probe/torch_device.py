@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.errors import InputError, Problem
 from factory_sim.physics.arithmetic import BYTES_PER_WEIGHT
 from factory_sim.probe import board as gauges

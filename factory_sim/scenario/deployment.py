@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.autoscaling import Autoscaling, Reactive, Scheduled
 from factory_sim.scenario.encoder import Encoder

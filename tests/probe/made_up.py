@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from factory_sim.catalog.entries import Precision
+from factory_sim.catalog.facts import Precision
 from factory_sim.physics.power import PowerModel
 from factory_sim.probe.device import GPU, Lap, Reading, Reduction
 from factory_sim.probe.measure import Step, work_of
