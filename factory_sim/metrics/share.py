@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -69,3 +69,11 @@ class Share:
         gpus = self.replicas * self.gpus_per_replica
         whole = round(gpus)
         return whole if abs(gpus - whole) < 1e-9 else gpus
+
+
+def by_deployment(shares: Sequence[Share]) -> dict[str, list[Share]]:
+    """Return the pools of each deployment, the one whose name it bears first."""
+    found: dict[str, list[Share]] = {}
+    for share in shares:
+        found.setdefault(share.deployment, []).append(share)
+    return found
