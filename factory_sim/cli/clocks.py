@@ -17,7 +17,7 @@ def clocks(
     from factory_sim.experiments.clocks import best
     from factory_sim.experiments.clocks import clocks as points_of
     from factory_sim.factory.layout import lay_out_sites
-    from factory_sim.workload.stream import images_per_request, mean_lengths
+    from factory_sim.workload.means import images_per_request, mean_lengths
 
     given = factory_sim.load(scenario, overrides or [], catalog=catalog)
     layouts = lay_out_sites(given)

@@ -6,39 +6,30 @@ stream of their own, so that a change of one leaves the others as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator, SeedSequence
-from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.arrivals import ClosedArrivals, OfflineArrivals, TraceArrivals
-from factory_sim.scenario.images import Images
-from factory_sim.scenario.lengths import MOST_TOKENS, Fixed, Length
-from factory_sim.scenario.reasoning import Reasoning
+from factory_sim.scenario.lengths import MOST_TOKENS, Fixed
 from factory_sim.scenario.trace_file import TraceFile
-from factory_sim.scenario.workload import ARCHETYPES, Archetype, LengthsFromTrace, WorkloadSpec
+from factory_sim.scenario.workload import LengthsFromTrace, WorkloadSpec
 from factory_sim.workload.arrivals import BLOCK, arrival_times
-from factory_sim.workload.lengths import Sampler, quantile, sampler
+from factory_sim.workload.kinds import Floats, Tokens, kinds_of, shares_at
+from factory_sim.workload.lengths import quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
-from factory_sim.workload.sessions import Script, draw_scripts, mean_prompt
+from factory_sim.workload.sessions import Script, draw_scripts
 from factory_sim.workload.sometimes import (
-    mean_image_tokens,
-    mean_images,
-    mean_reasoning,
     sometimes,
 )
 from factory_sim.workload.traces import read_trace
-
-Floats = NDArray[np.float64]
-Tokens = NDArray[np.int64]
 
 (
     GAPS,
@@ -55,7 +46,6 @@ Tokens = NDArray[np.int64]
     DISPATCH_DRAWS,
     DELIVERY,
 ) = range(13)
-MIDPOINTS = 512
 
 
 class Block(NamedTuple):
@@ -153,59 +143,6 @@ def scripts(
     return draw_scripts(spec.sessions, lengths, child, spec.reasoning)
 
 
-def mean_lengths(
-    spec: WorkloadSpec,
-    catalog: Catalog,
-    base: Path,
-    where: str = "workload",
-    duration_s: float = 0.0,
-    keeps: bool = True,
-) -> tuple[float, float, float]:
-    """Return the mean prompt, output (with its reasoning) and cached tokens of a request.
-
-    Means before rounding to whole tokens; of a trace, over its rows. Drifting weights of a mix
-    count by their averages over `duration_s` (their values at time 0 without). With sessions the
-    prompts are those of all turns, none of them cut short, and all that was said before counts as
-    cached if replicas keep it (`keeps`): the most that a cache can find.
-    """
-    if isinstance(spec.arrivals, TraceArrivals):
-        trace, _ = read_trace(spec.arrivals, base, f"{where}.arrivals")
-        if trace.cached is not None:
-            hit = float(trace.cached.mean())
-        else:
-            hit = 0.0 if spec.cached is None else _mean_cached(spec.cached, trace.prompt)
-        output = float(trace.output.mean()) + mean_reasoning(spec.reasoning)
-        return float(trace.prompt.mean()) + mean_image_tokens(spec.images), output, hit
-    kinds = _kinds(spec, catalog, base, where)
-    instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
-    shares = _shares(spec, instants, where).mean(axis=1) if spec.mix else np.ones(1)
-    means = np.array([kind.means() for kind in kinds])
-    prompt, answer, cached, reasoning = (shares @ means).tolist()
-    if spec.sessions is not None:
-        kept = spec.reasoning is not None and spec.reasoning.kept
-        said = answer + reasoning if kept else answer
-        asked, prompt = prompt, mean_prompt(spec.sessions, prompt, said)
-        cached = prompt - asked if keeps else 0.0
-    return prompt, answer + reasoning, cached
-
-
-def images_per_request(
-    spec: WorkloadSpec,
-    where: str = "workload",
-    duration_s: float = 0.0,
-    count: Callable[[Images | None], float] = mean_images,
-) -> float:
-    """Return the images of a request in the mean; of a mix, weights count as in `mean_lengths`.
-
-    count: what of them; how many, or their tokens or bytes.
-    """
-    if not spec.mix:
-        return count(spec.images)
-    instants = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS * duration_s
-    shares = _shares(spec, instants, where).mean(axis=1)
-    return float(shares @ np.array([count(kind.images) for kind in spec.mix.values()]))
-
-
 def hash_tokens(spec: WorkloadSpec, base: Path, where: str = "workload") -> int:
     """Return the prompt tokens that each hash of a workload's prompts covers; 0 without hashes."""
     if not isinstance(spec.arrivals, TraceArrivals):
@@ -237,71 +174,6 @@ def trace_reports(spec: WorkloadSpec, base: Path, where: str = "workload") -> li
     return [read_trace(file, base, path, times)[1] for file, path, times in files]
 
 
-class _Kind(NamedTuple):
-    """What one archetype draws from."""
-
-    lengths: Sampler
-    cached: Length
-    reasoning: Reasoning | None
-    images: Images | None
-
-    def means(self) -> tuple[float, float, float, float]:
-        """Return the mean tokens of prompt, answer, what is cached, and reasoning."""
-        prompt, answer = self.lengths.means()
-        prompt += mean_image_tokens(self.images)
-        return prompt, answer, self.mean_cached(), mean_reasoning(self.reasoning)
-
-    def mean_cached(self) -> float:
-        if isinstance(self.cached, Fixed) and self.cached.fixed == 0:
-            return 0.0
-        score = (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS
-        normals = np.stack([ndtri(score), np.zeros(MIDPOINTS)], axis=1)
-        return _mean_cached(self.cached, self.lengths.draw(normals)[0])
-
-
-def _mean_cached(cached: Length, prompts: Tokens) -> float:
-    """Return the mean of min(cached, prompt - 1), the two drawn apart."""
-    hits = np.sort(quantile(cached, (np.arange(MIDPOINTS) + 0.5) / MIDPOINTS))
-    most = prompts - 1
-    below = np.searchsorted(hits, most, side="right")
-    sums = np.concatenate(([0], np.cumsum(hits)))
-    return float(np.mean((sums[below] + (MIDPOINTS - below) * most) / MIDPOINTS))
-
-
-def _kinds(spec: WorkloadSpec, catalog: Catalog, base: Path, where: str) -> list[_Kind]:
-    if spec.mix is not None:
-        return [
-            _archetype(name, kind, catalog, base, f"{where}.mix.{name}")
-            for name, kind in spec.mix.items()
-        ]
-    assert spec.lengths is not None
-    lengths = sampler(spec.lengths, catalog, base, f"{where}.lengths")
-    return [_Kind(lengths, spec.cached or Fixed(fixed=0), spec.reasoning, spec.images)]
-
-
-def _archetype(name: str, kind: Archetype, catalog: Catalog, base: Path, where: str) -> _Kind:
-    lengths = kind.lengths if kind.lengths is not None else ARCHETYPES[name]
-    drawn = sampler(lengths, catalog, base, f"{where}.lengths")
-    return _Kind(drawn, kind.cached, kind.reasoning, kind.images)
-
-
-def _shares(spec: WorkloadSpec, times: Floats, where: str) -> Floats:
-    """Return each archetype's share of the requests at `times`: float64[archetypes, n]."""
-    assert spec.mix is not None
-    weights = np.stack([kind.weight.at(times) for kind in spec.mix.values()])
-    total = weights.sum(axis=0)
-    bad = (weights < 0.0).any(axis=0) | (total <= 0.0)
-    if bad.any():
-        raise InputError(
-            Problem(
-                f"{where}.mix",
-                f"the weights at {times[bad][0]:g} s are {weights[:, bad][:, 0].tolist()}; none "
-                "may be negative and one at least must be above 0",
-            )
-        )
-    return np.asarray(weights / total)
-
-
 class _Maker:
     """Gives arrival times their lengths, in order, from streams that only move forward."""
 
@@ -309,7 +181,7 @@ class _Maker:
         self, spec: WorkloadSpec, catalog: Catalog, seed: SeedSequence, base: Path, where: str
     ) -> None:
         self.spec, self.where = spec, where
-        self.kinds = _kinds(spec, catalog, base, where)
+        self.kinds = kinds_of(spec, catalog, base, where)
         self.lengths = _stream(seed, LENGTHS)
         self.cached = _stream(seed, CACHED)
         self.archetypes = _stream(seed, KINDS)
@@ -348,7 +220,7 @@ class _Maker:
     def _which(self, arrival_s: Floats) -> Tokens:
         if self.spec.mix is None:
             return np.zeros(len(arrival_s), dtype=np.int64)
-        upper = np.cumsum(_shares(self.spec, arrival_s, self.where), axis=0)
+        upper = np.cumsum(shares_at(self.spec, arrival_s, self.where), axis=0)
         drawn = self.archetypes.random(len(arrival_s))
         passed = np.count_nonzero(drawn >= upper, axis=0)
         return np.asarray(np.minimum(passed, len(self.kinds) - 1), dtype=np.int64)

@@ -23,7 +23,7 @@ from factory_sim.frozen import validate
 from factory_sim.physics.step_time import Cost, StepTime
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.workload import WorkloadSpec
-from factory_sim.workload.stream import mean_lengths
+from factory_sim.workload.means import mean_lengths
 from tests.factory.side_by_side import Case, Toy, toy_power
 from tests.factory.small import small_scenario
 from tests.factory.test_exactness import TOYS, assert_same, cases

@@ -12,8 +12,9 @@ from numpy.random import SeedSequence
 from factory_sim.errors import InputError
 from factory_sim.scenario.arrivals import TraceArrivals
 from factory_sim.workload import scaling
+from factory_sim.workload.means import mean_lengths
 from factory_sim.workload.scaling import period, replay
-from factory_sim.workload.stream import Block, mean_lengths, open_blocks, trace_reports
+from factory_sim.workload.stream import Block, open_blocks, trace_reports
 from factory_sim.workload.traces import Trace, read_trace
 from tests.workload.making import CATALOG, TRACES, needs_traces, requests, workload
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.random import SeedSequence
 
 from factory_sim.errors import InputError
-from factory_sim.workload.stream import draws, mean_lengths, open_blocks, scripts, trace_reports
+from factory_sim.workload.means import mean_lengths
+from factory_sim.workload.stream import draws, open_blocks, scripts, trace_reports
 from tests.workload.making import CATALOG, HERE, requests, workload
 
 POISSON = {"process": "poisson", "rate": "50 /s"}

@@ -17,14 +17,10 @@ from factory_sim.scenario.arrivals import ClosedArrivals
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.uploads import uploads_timed
 from factory_sim.scenario.workload import WorkloadSpec
+from factory_sim.workload.means import images_per_request, mean_lengths
 from factory_sim.workload.sessions import mean_turns
 from factory_sim.workload.sometimes import mean_image_bytes, mean_image_tokens
-from factory_sim.workload.stream import (
-    images_per_request,
-    mean_lengths,
-    open_blocks,
-    trace_reports,
-)
+from factory_sim.workload.stream import open_blocks, trace_reports
 
 ENOUGH = 1_000_000
 """Requests drawn to see the load of an open workload."""
