@@ -7,7 +7,7 @@ computes with, peak times share, does not depend on the choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from factory_sim.catalog.facts import Precision
@@ -45,10 +45,12 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
 
     limit_w: the power limit of the board, watts.
     """
-    gemms = {
-        precision: _roofline(p for p in _full(found, "gemm") if p.precision == precision)
-        for precision in dict.fromkeys(p.precision for p in _full(found, "gemm"))
+    points = _full(found, "gemm")
+    products = {
+        precision: [p for p in points if p.precision == precision]
+        for precision in dict.fromkeys(p.precision for p in points)
     }
+    gemms = {precision: _roofline(own) for precision, own in products.items()}
     prompts = _full(found, "prefill")
     attention = fit_roofline(
         [p.flops for p in prompts],
@@ -58,29 +60,7 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
     decodes = _full(found, "decode")
     cache = fit_line([p.moved for p in decodes], [p.reading.call_s for p in decodes])
     copy = max(p.moved / p.reading.call_s for p in _full(found, "copy"))
-    flops = {
-        precision: max(
-            *(
-                p.flops / p.reading.call_s
-                for p in found.points
-                if p.precision == precision and p.flops > 0
-            ),
-            roof.compute.value if roof.compute else 0.0,
-        )
-        for precision, roof in gemms.items()
-    }
-    fastest = {
-        precision: max(
-            (p for p in _full(found, "gemm") if p.precision == precision),
-            key=lambda p: p.flops / p.reading.call_s,
-        )
-        for precision in gemms
-    }
-    clocks = {
-        precision: point.reading.clock_hz
-        for precision, point in fastest.items()
-        if point.reading.clock_hz is not None
-    }
+    flops = {precision: _most(found, precision, roof) for precision, roof in gemms.items()}
     bandwidth = max(
         *(p.moved / p.reading.call_s for p in found.points),
         *(roof.memory.value for roof in gemms.values() if roof.memory),
@@ -96,7 +76,7 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
         power = _power(found, gemms, attention, cache, bandwidth, found.idle_w, limit_w)
     return Figures(
         flops,
-        clocks,
+        _clocks(products),
         bandwidth,
         copy,
         gemms,
@@ -109,6 +89,27 @@ def figures(found: Sweep, devices: int, limit_w: float | None) -> Figures:
         limit_w,
         power,
     )
+
+
+def _most(found: Sweep, precision: Precision, products: Roofline) -> float:
+    """Return the highest rate of arithmetic in a precision, flop/s: seen, or fitted to products."""
+    seen = (
+        p.flops / p.reading.call_s for p in found.points if p.precision == precision and p.flops > 0
+    )
+    return max(*seen, products.compute.value if products.compute else 0.0)
+
+
+def _clocks(products: Mapping[Precision, Sequence[Point]]) -> dict[Precision, float]:
+    """Return the clock of the fastest product in each precision, Hz, where it can be read."""
+    fastest = {
+        precision: max(own, key=lambda p: p.flops / p.reading.call_s)
+        for precision, own in products.items()
+    }
+    return {
+        precision: point.reading.clock_hz
+        for precision, point in fastest.items()
+        if point.reading.clock_hz is not None
+    }
 
 
 def _full(found: Sweep, kind: Kind) -> list[Point]:

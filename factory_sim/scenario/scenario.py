@@ -19,7 +19,7 @@ from factory_sim.catalog import Catalog, load_catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.classes import ServiceClass
-from factory_sim.scenario.deployment import Deployment, Represented, Slo
+from factory_sim.scenario.deployment import Deployment, Slo
 from factory_sim.scenario.dispatch import ByClass, Service
 from factory_sim.scenario.failures import Failures
 from factory_sim.scenario.moment import Moment
@@ -33,6 +33,7 @@ from factory_sim.scenario.service import misuse
 from factory_sim.scenario.site import Power, Provisioning, Racks, Site
 from factory_sim.scenario.training import Training
 from factory_sim.scenario.uploads import mistimed
+from factory_sim.scenario.wires import miswired
 from factory_sim.scenario.workload import WorkloadSpec
 from factory_sim.units import NonNegativeSeconds, PositiveSeconds
 
@@ -192,8 +193,7 @@ class Scenario(Frozen):
                         f"training.{name}", "a deployment has the same name; give the job another"
                     )
                 )
-        found += self._links()
-        found += self._fabric()
+        found += miswired(self)
         for site in self.sites or (None,):
             if sum(racks.count == "fill" for racks in self.racks if racks.site == site) > 1:
                 at = f" of site '{site}'" if site else ""
@@ -221,121 +221,6 @@ class Scenario(Frozen):
             yield Problem(
                 f"{where}.system", f"no rack{of} holds '{system}'; the {racks} hold {listed}"
             )
-
-    def _links(self) -> Iterator[Problem]:
-        """Yield what is wrong with who uses which link."""
-        links = self.network.links if self.network else {}
-        used: dict[str, tuple[str, str, float | None]] = {
-            f"deployments.{name}.prefill": (d.prefill.link, "kv_link", d.prefill.per_replica)
-            for name, d in self.deployments.items()
-            if d.prefill and d.prefill.link is not None
-        }
-        used |= {
-            f"deployments.{name}.encoder": (d.encoder.named_link, "link", None)
-            for name, d in self.deployments.items()
-            if d.encoder and d.encoder.named_link is not None
-        }
-        carries_kv = {link for link, _, _ in used.values()}
-        scaled = {
-            f"deployments.{name}.{field}": scaling
-            for name, d in self.deployments.items()
-            for field, scaling in d.scalings.items()
-        }
-        for where, scaling in scaled.items():
-            link = scaling.weights_link
-            if link is not None:
-                used[where] = (link, "weights_link", scaling.per_replica)
-                if link in carries_kv:
-                    yield Problem(
-                        f"{where}.weights_link",
-                        f"'{link}' carries KV caches or images, and a failure of storage "
-                        "would stop them; give weights a link of their own",
-                    )
-        others = {link for link, _, _ in used.values()}
-        for name, d in self.deployments.items():
-            if d.users_link is not None:
-                used[f"deployments.{name}"] = (d.users_link, "users_link", None)
-                if d.users_link in others:
-                    yield Problem(
-                        f"deployments.{name}.users_link",
-                        f"'{d.users_link}' joins pools or brings weights inside the site; give "
-                        "what users send a link of its own",
-                    )
-        known = (
-            f"known: {', '.join(links)}"
-            if links
-            else (
-                "the scenario has no 'network'; give one, for example "
-                "'network: {links: {kv: {bandwidth: 400 Gbit/s, latency: 10 us}}}'"
-            )
-        )
-        for where, (link, field, _) in used.items():
-            if link not in links:
-                yield Problem(f"{where}.{field}", f"there is no link '{link}'; {known}")
-        for link in links:
-            if link not in {crossed for crossed, _, _ in used.values()}:
-                yield Problem(
-                    f"network.links.{link}",
-                    "nothing crosses it; leave it out, or name it as 'kv_link' in the 'prefill' "
-                    "of a deployment, as 'link' in its 'encoder', as 'weights_link' in its "
-                    "'autoscaling', or as its 'users_link'",
-                )
-        for where, (link, _, limit) in used.items():
-            if link in links and limit is not None and limit >= links[link].bandwidth:
-                yield Problem(
-                    f"{where}.per_replica",
-                    f"is no less than the whole link '{link}'; leave it out, or give less",
-                )
-
-    def _fabric(self) -> Iterator[Problem]:
-        """Yield what is wrong with who uses the fabric."""
-        fabric = self.network.fabric if self.network else None
-        crossing = [
-            (f"deployments.{name}.prefill.kv_link", "KV caches")
-            for name, d in self.deployments.items()
-            if d.prefill and d.prefill.link is None
-        ] + [
-            (f"deployments.{name}.encoder.link", "embeddings of images")
-            for name, d in self.deployments.items()
-            if d.encoder and d.encoder.named_link is None
-        ]
-        if fabric is None:
-            for where, what in crossing:
-                yield Problem(
-                    where,
-                    f"{what} have nothing to cross; give the site a fabric, for example "
-                    "'network: {fabric: {}}', or name a link of 'network: {links: ...}'",
-                )
-            return
-        scaled = [scaling for d in self.deployments.values() for scaling in d.scalings.values()]
-        loads = any(scaling.weights_link is None for scaling in scaled)
-        cooled = any(site.cooling for site in (self.sites or {"": self.site}).values())
-        if fabric.storage is not None and not (loads or self.failures or cooled):
-            yield Problem(
-                "network.fabric.storage",
-                "nobody loads weights in this run: nothing fails and nothing is scaled; leave it "
-                "out, or give failures, or an 'autoscaling' without 'weights_link'",
-            )
-        elif fabric.storage is None and not crossing:
-            yield Problem(
-                "network.fabric",
-                "nothing crosses it; leave it out, give a deployment a 'prefill' or an 'encoder', "
-                "or give 'storage', from which weights then come",
-            )
-        given = self.failures.storage.model_fields_set if self.failures else ()
-        if fabric.storage is not None and given:
-            yield Problem(
-                "failures.storage",
-                "weights come over network.fabric, from its storage and by the servers' NICs; "
-                "leave it out, or leave out network.fabric.storage",
-            )
-        for name, deployment in self.deployments.items():
-            if isinstance(deployment.replicas, Represented):
-                yield Problem(
-                    f"deployments.{name}.replicas",
-                    "with network.fabric every replica is simulated, as each has NICs and shares "
-                    "switches; give 'replicas' as one number",
-                )
 
     def _without_use(self) -> Iterator[Problem]:
         """Yield what nothing in this scenario would look at."""

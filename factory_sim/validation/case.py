@@ -232,29 +232,13 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
     servers = -(-case.all_gpus // system.gpus_per_server)
     sent: dict[str, Any] = {"deployment": "served", "arrivals": _arrivals(case.load)}
     sent |= {key: case.load[key] for key in ("timeout", "round_trip") if key in case.load}
-    lengths = case.lengths
-    if isinstance(lengths, dict) and "cached" in lengths:
-        lengths = {key: value for key, value in lengths.items() if key != "cached"}
-        sent["cached"] = _whole(case.lengths["cached"])  # type: ignore[index]
-    if isinstance(lengths, dict):
-        lengths = {
-            key: _whole(value) if key in ("prompt", "output") else value
-            for key, value in lengths.items()
-        }
-    if lengths is not None:
-        sent["lengths"] = lengths
-    engine = case.engine.model_dump(exclude={"prefix_caching"}, exclude_none=True)
-    if not case.engine.prefix_caching:
-        engine["prefix_caching"] = False
-    if case.load["kind"] == "static":
-        engine |= {"batching": "static", "max_num_seqs": case.load["batch"]}
-    duration = case.load.get("duration", f"{FOREVER_S} s")
+    sent |= _lengths(case.lengths)
     racks: dict[str, Any] = {"system": system.name, "count": 1, "servers_per_rack": servers}
     if case.gpu_power_limit is not None:
         racks["gpu_power_limit"] = f"{case.gpu_power_limit} W"
     given = {
         "name": "case",
-        "duration": duration,
+        "duration": case.load.get("duration", f"{FOREVER_S} s"),
         "drain": f"{FOREVER_S} s",
         "site": {"grid_limit": "1 TW", "pue": 1.0},
         "racks": [racks],
@@ -269,7 +253,7 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
                 "precision_fallback": _unpacked(case, facts),
                 "parallelism": case.parallelism.spread(experts),
                 "replicas": copies,
-                "engine": engine,
+                "engine": _engine(case),
                 "system": system.name,
             }
         },
@@ -286,6 +270,28 @@ def scenario_of(case: Case, facts: Catalog) -> Scenario:
         return scenario_from(given).on(facts)
     except InputError as error:
         raise InputError(Problem(of_case(p.path), p.message) for p in error.problems) from None
+
+
+def _lengths(lengths: str | dict[str, Any] | None) -> dict[str, Any]:
+    """Return the fields of a workload that say how long a case's requests are."""
+    if not isinstance(lengths, dict):
+        return {} if lengths is None else {"lengths": lengths}
+    whole = {
+        key: _whole(value) if key in ("prompt", "output", "cached") else value
+        for key, value in lengths.items()
+    }
+    cached = {"cached": whole.pop("cached")} if "cached" in whole else {}
+    return cached | {"lengths": whole}
+
+
+def _engine(case: Case) -> dict[str, Any]:
+    """Return the engine of a deployment that serves as the one of a case did."""
+    engine = case.engine.model_dump(exclude={"prefix_caching"}, exclude_none=True)
+    if not case.engine.prefix_caching:
+        engine["prefix_caching"] = False
+    if case.load["kind"] == "static":
+        engine |= {"batching": "static", "max_num_seqs": case.load["batch"]}
+    return engine
 
 
 def _unpacked(case: Case, facts: Catalog) -> bool:
