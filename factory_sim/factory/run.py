@@ -42,7 +42,7 @@ from factory_sim.metrics.requests import Terms, Tier, request_table
 from factory_sim.metrics.rows import Rows
 from factory_sim.metrics.sessions import sessions_summary, with_sessions
 from factory_sim.metrics.share import Share
-from factory_sim.metrics.site import Floats, Window
+from factory_sim.metrics.site import Floats
 from factory_sim.metrics.sites import joined_table, joined_window, site_summary
 from factory_sim.metrics.statistics import BATCHES
 from factory_sim.metrics.summary import Summary, summarise
@@ -126,22 +126,21 @@ def simulate(
     shares = [share_of(factory, fleet, before, after, stays, looks) for fleet in factory.fleets]
     sums = zip(factory.jobs, before.jobs, after.jobs, strict=True)
     jobs = [training_share(scenario, *each) for each in sums]
-    tables, windows = _sites(factory, before, after)
-    timeseries = pd.DataFrame(joined_table(tables))
-    whole, tariffs = joined_window(windows), tariffs_of(scenario)
+    tables, sites = _sites(factory, before, after, shares, jobs)
+    timeseries, tariffs = pd.DataFrame(joined_table(tables)), tariffs_of(scenario)
+    whole = joined_window({name: site.window for name, site in sites.items()})
     summary = summarise(answers, timeseries, whole, shares, tiers, jobs, tariffs)
-    sites = _at_sites(factory, tables, windows, shares, jobs)
     if scenario.sites is not None:
         summary["sites"] = {
-            site.layout.part.name: site_summary(site.table, site.window, site.shares, site.jobs)
-            for site in sites
+            name: site_summary(site.table, site.window, site.shares, site.jobs)
+            for name, site in sites.items()
         }
     if trips is not None:
         assert table is not None
         summary |= trips_summary(table, services_of(factory), shares, scenario.regions or ())
     if sessions is not None:
         summary |= sessions_summary(sessions, scenario.warmup)
-    summary = with_money(summary, scenario, sites, answers, tariffs)
+    summary = with_money(summary, scenario, list(sites.values()), answers, tariffs)
     summary = with_oee(
         summary, scenario, factory.fleets, shares, answers, (before, after), step_time
     )
@@ -203,41 +202,28 @@ def _recorded(
 
 
 def _sites(
-    factory: Factory, before: Reading, after: Reading
-) -> tuple[dict[str, dict[str, Floats]], dict[str, Window]]:
-    """Return the time series and the window of each site, by name."""
-    tables, windows = {}, {}
-    for premises, end, start in zip(factory.premises, after.books, before.books, strict=True):
-        tables[premises.name] = table = premises.meter.table()
-        windows[premises.name] = window_of(
-            premises, before, after, end.since(start), pd.DataFrame(table)
-        )
-    return tables, windows
-
-
-def _at_sites(
     factory: Factory,
-    tables: Mapping[str, Mapping[str, Floats]],
-    windows: Mapping[str, Window],
+    before: Reading,
+    after: Reading,
     shares: Sequence[Share],
     jobs: Sequence[TrainingShare],
-) -> list[Premise]:
-    """Return what each site did, and what ran there."""
-    found = []
-    for premises in factory.premises:
+) -> tuple[dict[str, dict[str, Floats]], dict[str, Premise]]:
+    """Return the time series of each site, by name, and what it did and what ran there."""
+    tables, sites = {}, {}
+    for premises, end, start in zip(factory.premises, after.books, before.books, strict=True):
         layout, name = premises.layout, premises.name
+        tables[name] = premises.meter.table()
+        table = pd.DataFrame(tables[name])
         pools = {fleet.name for fleet in layout.fleets}
         held = {holding.name for holding in layout.holdings}
-        found.append(
-            Premise(
-                layout,
-                windows[name],
-                pd.DataFrame(tables[name]),
-                [share for share in shares if share.name in pools],
-                [job for job in jobs if job.name in held],
-            )
+        sites[name] = Premise(
+            layout,
+            window_of(premises, before, after, end.since(start), table),
+            table,
+            [share for share in shares if share.name in pools],
+            [job for job in jobs if job.name in held],
         )
-    return found
+    return tables, sites
 
 
 def _play(
