@@ -60,6 +60,17 @@ def parse(text: str, unit: str, example: str) -> float:
     return value
 
 
+def span(unit: str) -> float:
+    """Return the seconds of a unit of time, or of so many: `ms`, `15 min`.
+
+    Raises ValueError for what is neither, and for what is not above 0 s.
+    """
+    seconds = parse(unit if unit[:1].isdigit() else f"1 {unit}", "s", "15 min")
+    if seconds <= 0.0:
+        raise ValueError(f"{unit!r} is no time")
+    return seconds
+
+
 def split(text: str) -> tuple[float, str]:
     """Return number and unit of a text such as `20 MW`; the unit may be empty.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from factory_sim.units import in_unit, parse, split
+from factory_sim.units import in_unit, parse, span, split
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,14 @@ def test_names_powers_and_quotients_are_units(text: str, unit: str, value: float
 def test_requests_a_second_are_no_revolutions() -> None:
     assert parse("260 rps", "1/s", "150 /s") == parse("260 qps", "1/s", "150 /s") == 260.0
     assert parse("120 rpm", "1/s", "150 /s") == in_unit("120 rpm", "/s") == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(("unit", "seconds"), [("ms", 1e-3), ("500 ms", 0.5), ("15 min", 900.0)])
+def test_a_unit_of_time_may_be_so_many_of_another(unit: str, seconds: float) -> None:
+    assert span(unit) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("unit", ["0 s", "-5 s", "kW", "1 2 s", ""])
+def test_what_is_no_time_is_no_unit_of_it(unit: str) -> None:
+    with pytest.raises(ValueError):
+        span(unit)

@@ -44,7 +44,7 @@ from factory_sim.frozen import Frozen
 from factory_sim.scenario.calendar import LEAVES, Calendar
 from factory_sim.scenario.moment import moments, start_of
 from factory_sim.scenario.signal import DAY_S, Constant, Daily, Linear, Signal, Sinusoid, Steps
-from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Seconds, parse
+from factory_sim.units import NonNegativeSeconds, PositiveSeconds, Seconds, parse, span
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -184,7 +184,7 @@ class _CsvForm(Frozen, Generic[T], title="csv"):
         base = info.context.get("base", ".") if isinstance(info.context, Mapping) else "."
         written, values = _read_columns(Path(base) / self.csv, self.time, self.column)
         if _is_number(written[0]):
-            per_time = parse(f"1 {self.time_unit}", "s", "1 h")
+            per_time = span(self.time_unit)
             times = [_number(text, self.csv) * per_time for text in written]
             if self.timezone is not None:
                 raise InputError(

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from factory_sim.frozen import Frozen
 from factory_sim.scenario.lengths import ProperShare
-from factory_sim.units import parse
+from factory_sim.units import span
 
 
 class Columns(Frozen):
@@ -33,7 +33,7 @@ class Columns(Frozen):
     def _is_a_time(cls, unit: str) -> str:
         if unit != "timestamp":
             try:
-                parse(f"1 {unit}", "s", "1 ms")
+                span(unit)
             except ValueError:
                 raise ValueError(
                     f"{unit!r} is no unit of time; write for example 'ms', or 'timestamp' for dates"

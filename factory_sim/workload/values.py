@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from factory_sim.units import parse
+from factory_sim.units import span
 
 NO_DATE = np.iinfo(np.int64).min
 """What stands among nanoseconds for no date, as in NumPy."""
@@ -31,7 +31,7 @@ class Clock:
 
     def __init__(self, unit: str) -> None:
         self.dates = unit == "timestamp"
-        self.seconds = 1.0 if self.dates else parse(f"1 {unit}", "s", "1 ms")
+        self.seconds = 1.0 if self.dates else span(unit)
         self.first: int | None = None
 
     def read(self, raw: Raw) -> Floats:
