@@ -359,11 +359,11 @@ DRIVES = (
 @pytest.mark.parametrize(
     ("changes", "hit_rate"),
     [
-        ((), 0.895),
-        (("deployments.code.router=round-robin",), 0.60),
-        (MANY, 0.615),
+        ((), 0.894),
+        (("deployments.code.router=round-robin",), 0.62),
+        (MANY, 0.619),
         ((*MANY, "deployments.code.engine.host_cache=64 GB"), 0.896),
-        ((*MANY, "deployments.code.engine.host_cache=8 GB"), 0.69),
+        ((*MANY, "deployments.code.engine.host_cache=8 GB"), 0.681),
         ((*MANY, *DRIVES), 0.896),
     ],
 )
