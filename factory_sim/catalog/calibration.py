@@ -101,11 +101,16 @@ def write(
 
 
 def lay_over(sections: dict[str, Any], calibration: Calibration) -> dict[str, Any]:
-    """Return the catalogue's sections, as read, with the fitted figures in place."""
+    """Return the catalogue's sections, as read, with the fitted figures in place.
+
+    What all entries share is calibrated of those with other fitted figures; one that is only `like`
+    another takes it from there, as an estimate.
+    """
     laid = dict(sections)
+    fitted = {parts(name)[:2] for name in calibration.values}
     for name, value in calibration.values.items():
-        section, entry, field = parts(name)
-        section = SECTION_FILES[section]
+        kind, entry, field = parts(name)
+        section = SECTION_FILES[kind]
         fact = {
             "value": value,
             "kind": "calibrated",
@@ -113,6 +118,7 @@ def lay_over(sections: dict[str, Any], calibration: Calibration) -> dict[str, An
             "error": calibration.errors[name],
         }
         entries = laid[section]
-        changed = entries if entry == EVERY else (entry,)
+        own = [one for one in entries if "like" not in entries[one] or (kind, one) in fitted]
+        changed = own if entry == EVERY else [entry]
         laid[section] = {**entries, **{one: {**entries[one], field: fact} for one in changed}}
     return laid

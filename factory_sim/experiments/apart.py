@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import numpy as np
 
 from factory_sim.errors import InputError, Problem
-from factory_sim.experiments.runs.crews import as_they_end, client_of
+from factory_sim.experiments.runs.crews import as_they_end, client_of, workers_of
 from factory_sim.experiments.runs.task import release
 from factory_sim.factory.build import step_time_of
 from factory_sim.factory.hands import Answers, Call, Elsewhere, Wire
@@ -70,9 +71,10 @@ def _cluster(client: Any, scenario: Scenario, step_time: StepTimes) -> Iterator[
     made: list[Any] = []
 
     def elsewhere(pods: Mapping[str, int]) -> Sequence[tuple[Mapping[str, range], Wire]]:
-        addresses = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        addresses = workers_of(client)
         if not addresses:
-            said = "the cluster has no workers; start some: dask worker ADDRESS --nthreads 1"
+            said = "the cluster has no workers, or its scheduler is gone; start some: "
+            said += "dask worker ADDRESS --nthreads 1"
             raise InputError(Problem("--dask", said))
         shares = dealt(pods, len(addresses))
         made.extend(
@@ -128,7 +130,7 @@ def _waited(future: Any) -> Any:
         return future.result()
     except (InputError, MemoryError):
         raise
-    except (KilledWorker, OSError, ValueError) as error:
+    except (CancelledError, KilledWorker, OSError, ValueError) as error:
         raise _Lost from error
 
 

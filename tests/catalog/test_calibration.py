@@ -36,6 +36,16 @@ def test_a_fitted_figure_replaces_the_hand_written_one_and_says_so() -> None:
         assert fact_of(before, name).error is None
 
 
+def test_what_all_share_is_an_estimate_of_those_never_measured() -> None:
+    facts = load_catalog()
+    for family, kind in (("hopper", "calibrated"), ("cdna3", "estimate")):
+        fact = facts.power_curve(family).expert_factor
+        assert fact.kind == kind
+        assert fact.value == facts.power_curve("blackwell").expert_factor.value
+    for row, kind in (("hopper-mxfp4", "calibrated"), ("cdna3-bf16", "estimate")):
+        assert facts.families[row].expert_spread.kind == kind
+
+
 def test_the_covariance_is_one() -> None:
     """Symmetric, with no negative variance in any direction."""
     covariance = calibration.shipped().covariance

@@ -292,6 +292,15 @@ class TestCrews:
         with pytest.raises(InputError, match="--dask: no scheduler answers at tcp:"):
             fs.sweep(small_sweep(), dask="tcp://127.0.0.1:1")
 
+    def test_a_scheduler_that_is_gone_has_no_workers(self, monkeypatch: Any) -> None:
+        class Gone:
+            def nthreads(self) -> dict[str, int]:
+                raise OSError("Timed out trying to connect")
+
+        assert crews.workers_of(Gone()) == []
+        monkeypatch.setattr(Gone, "nthreads", lambda self: {"tcp://b": 1, "tcp://a": 1})
+        assert crews.workers_of(Gone()) == ["tcp://a", "tcp://b"]
+
     def test_a_cluster_that_lost_its_workers_is_said(
         self, client: Any, tmp_path: Path, monkeypatch: Any
     ) -> None:

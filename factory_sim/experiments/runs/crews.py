@@ -170,12 +170,22 @@ def as_they_end(client: Any, futures: Sequence[Any]) -> Iterator[Any]:
         time.sleep(0.02)
         if (now := time.monotonic()) > looked + 1.0:
             looked = now
-            if client.nthreads():
+            if workers_of(client):
                 manned = now
             elif now > manned + DESERTED_S:
                 said = f"the cluster lost its last worker and had no other for {DESERTED_S:.0f} s; "
-                said += "start some and give the command again: what has ended is kept"
+                said += (
+                    "start some and give the command again (runs of a sweep that ended are kept)"
+                )
                 raise InputError(Problem("--dask", said))
+
+
+def workers_of(client: Any) -> list[str]:
+    """Return the addresses of a cluster's workers, in order; none if no scheduler answers."""
+    try:
+        return sorted(client.nthreads())
+    except OSError:
+        return []
 
 
 def _result(future: Any) -> Outcome:
