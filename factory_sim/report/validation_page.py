@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from factory_sim.report.file import write_file
 from factory_sim.report.plots import agreement, style
 from factory_sim.report.text import percent
 from factory_sim.validation.compare import Row, by_gpu, by_metric, reason_of, rows_of, spread_of
+from factory_sim.validation.floor import FEWEST, floor_of
 from factory_sim.validation.runner import Outcome
 from factory_sim.validation.targets import (
     MODELS_TO_LEAVE_OUT,
@@ -104,7 +105,8 @@ def write_page(
         written.append(write_file(path, _png(ABOUT[name].title, rows_of(outcomes)), "--page"))
     left_out = left_out_errors()
     standing = standings({n: list(o) for n, o in sources.items()}, facts, left_out)
-    text = "\n".join(_page(page, sources, built_in, notes, standing, left_out))
+    near = list(_near(sources, standing, left_out, facts))
+    text = "\n".join(_page(page, sources, built_in, notes, standing, near, left_out))
     return [write_file(page, text, "--page"), *written]
 
 
@@ -128,6 +130,7 @@ def _page(
     built_in: Sequence[Outcome],
     notes: str,
     standing: Sequence[Standing],
+    near: Sequence[str],
     left_out: Errors,
 ) -> Iterator[str]:
     yield "# Validation"
@@ -149,6 +152,7 @@ def _page(
     if not left_out:
         yield "Not computed for this calibration: nothing below is held against left-out models.\n"
     yield from _asked(standing)
+    yield from near
     yield "## Errors by source, GPU and metric\n"
     yield "*Left out*: as above. *Too low*: the share of figures that are simulated too low.\n"
     yield from _errors(sources, left_out)
@@ -227,6 +231,58 @@ def _asked(standing: Sequence[Standing]) -> Iterator[str]:
         )
     heads = ("source", "rows", "metric", "models", "figures", "limit", "fitted", "left out")
     yield from _table((*heads, "reached"), rows, right=3)
+
+
+_BY_NUMBER: Mapping[str, Callable[[int], bool]] = {
+    "": lambda gpus: True,
+    "one": lambda gpus: gpus == 1,
+    "several": lambda gpus: gpus > 1,
+}
+"""Rows of one GPU stand apart: several runs may have shared a host."""
+
+
+def _near(
+    sources: Mapping[str, Sequence[Outcome]],
+    standing: Sequence[Standing],
+    left_out: Errors,
+    facts: Catalog,
+) -> Iterator[str]:
+    """Yield the section on what a curve for each series would leave, where rows make series."""
+    rows = []
+    for stand in standing:
+        own = [o for o in sources[stand.limit.source] if o.case.gpu == stand.group]
+        apart = left_out if stand.left_out else {o.case.id: o.errors for o in own}
+        for many, chosen in _BY_NUMBER.items():
+            part = [o for o in own if o.simulated and chosen(o.case.gpus)]
+            floor = floor_of(part, stand.metric, facts)
+            told = [apart.get(o.case.id, {}).get(stand.metric) for o in part]
+            errors = [error for error in told if error is not None]
+            if floor is None or not errors:
+                continue
+            rows.append(
+                [
+                    ABOUT[stand.limit.source].title,
+                    f"{many} {stand.group}".strip(),
+                    f"`{stand.metric}`",
+                    f"{floor.series}",
+                    percent(stand.limit.limit),
+                    *map(size, (spread_of(errors).median, *floor.level, *floor.curve)),
+                    "-" if floor.alike is None else f"{size(floor.alike)} of {floor.pairs}",
+                ]
+            )
+    if not rows:
+        return
+    yield "## How near any smooth model could come\n"
+    yield "A series is one model, precision, degree and kind of prompt on one GPU, at"
+    yield f"{FEWEST} batch sizes or more. *A factor each*: the median error once every series has a"
+    yield "factor of its own; *a curve each*: a parabola of its own in the logarithm of the batch,"
+    yield "first chosen with all of its rows, then, for each row, *without it*. Both are more than"
+    yield "is allowed, as no parameter may be of a model; one that knew the true curve of every"
+    yield "series would come out between the last two. *Alike*: the difference of two rows that"
+    yield "differ in the name of their model alone, or in nothing.\n"
+    heads = ("source", "rows", "metric", "series", "limit", "comes out", "a factor each")
+    others = ("without it", "a curve each", "without it", "alike, pairs")
+    yield from _table((*heads, *others), rows, right=3)
 
 
 def _reached(stand: Standing) -> str:
