@@ -135,6 +135,12 @@ class GapHistogram:
         np.add.at(self._bins, bins, (inside * sequences[rows]).astype(np.int64))
 
 
+def bin_ends() -> NDArray[np.float64]:
+    """Return where each bin but the last ends, seconds."""
+    many = _bin(np.array([MOST_S]))[0]
+    return np.asarray(SMALLEST_S * np.exp(np.arange(1, many + 1) * BIN))
+
+
 def _bin(gap_s: NDArray[np.float64]) -> NDArray[np.int64]:
     clipped = np.clip(gap_s, SMALLEST_S, MOST_S)
     return np.asarray(np.log(clipped / SMALLEST_S) / BIN, dtype=np.int64)

@@ -11,154 +11,180 @@ from typing import Any
 import numpy as np
 
 from factory_sim.factory.gateway import ROW
-from factory_sim.factory.kernel.compiled import array_at, compiled, fetch
+from factory_sim.factory.kernel.compiled import compiled, fetch, record_at, values_at
 from factory_sim.factory.kernel.state import (
     ARRIVAL_ROW,
     CLOCK,
+    COST,
+    ENDING,
     KINDS,
+    LINK,
     LINKS,
+    LIST,
     REPLICA,
     REQUEST,
+    STALL,
     STREAM,
 )
 
 INTEGER, SHORT, REAL, WORD = np.int64, np.int32, np.float64, np.uint32
 
-
-@compiled
-def replicas(s: Any) -> Any:
-    return array_at(s.replicas_at, (s.many,), REPLICA)
+# -- records, by where they are --------------------------------------------------------------
 
 
 @compiled
-def requests(s: Any) -> Any:
-    return array_at(s.requests_at, (s.pool,), REQUEST)
+def replica(s: Any, r: int) -> Any:
+    return record_at(s.replicas_at, r, REPLICA)
 
 
 @compiled
-def due(s: Any) -> Any:
-    return array_at(s.due_at, (s.many, s.block_tokens), INTEGER)
+def request(s: Any, q: int) -> Any:
+    return record_at(s.requests_at, q, REQUEST)
 
 
 @compiled
-def endings(s: Any) -> Any:
-    return array_at(s.endings_at, (s.many, s.slots, 3), INTEGER)
+def ends(s: Any, row: int, kind: int) -> Any:
+    return record_at(s.ends_at, row * KINDS + kind, LIST)
 
 
 @compiled
-def counts(s: Any) -> Any:
-    return array_at(s.counts_at, (s.many, s.slots + 1), REAL)
+def link(s: Any, q: int, which: int) -> Any:
+    return record_at(s.links_at, q * LINKS + which, LINK)
 
 
 @compiled
-def stalls(s: Any) -> Any:
-    return array_at(s.stalls_at, (s.many, s.held, 2), REAL)
+def stall(s: Any, r: int, group: int) -> Any:
+    return record_at(s.stalls_at, r * s.held + group, STALL)
 
 
 @compiled
-def ends(s: Any) -> Any:
-    return array_at(s.ends_at, (s.many + 1, KINDS, 2), INTEGER)
+def clock(s: Any, number: int) -> Any:
+    return record_at(s.clocks_at, number, CLOCK)
 
 
 @compiled
-def links(s: Any) -> Any:
-    return array_at(s.links_at, (s.pool, LINKS, 2), SHORT)
+def decode(s: Any, clock: int, sequences: int) -> Any:
+    return record_at(s.decode_at, clock * (s.slots + 1) + sequences, COST)
+
+
+@compiled
+def body(s: Any, clock: int, tokens: int) -> Any:
+    return record_at(s.body_at, clock * (s.most + 1) + tokens, COST)
+
+
+@compiled
+def head(s: Any, clock: int, tokens: int) -> Any:
+    return record_at(s.head_at, clock * (s.slots + 1) + tokens, COST)
+
+
+@compiled
+def stream(s: Any, i: int) -> Any:
+    return record_at(s.streams_at, i, STREAM)
+
+
+@compiled
+def coming(s: Any, i: int, place: int) -> Any:
+    return record_at(s.feed_at, i * s.block + place, ARRIVAL_ROW)
+
+
+@compiled
+def row(s: Any, place: int) -> Any:
+    return record_at(s.rows_at, place, ROW)
+
+
+@compiled
+def heap(s: Any, r: int) -> int:
+    """Return the address of the heap of who finishes when at a replica."""
+    return int(s.endings_at + r * s.slots * ENDING_BYTES)
+
+
+@compiled
+def ending(heap: int, place: int) -> Any:
+    return record_at(heap, place, ENDING)
+
+
+# -- rows of numbers -------------------------------------------------------------------------
+
+
+@compiled
+def due(s: Any, r: int) -> Any:
+    return values_at(s.due_at + r * s.block_tokens * SHORT_BYTES, SHORT)
+
+
+@compiled
+def counts(s: Any, r: int) -> Any:
+    return values_at(s.counts_at + r * (s.slots + 1) * REAL_BYTES, REAL)
 
 
 @compiled
 def when(s: Any) -> Any:
-    return array_at(s.when_at, (s.many + 1,), REAL)
+    return values_at(s.when_at, REAL)
 
 
 @compiled
 def rank(s: Any) -> Any:
-    return array_at(s.rank_at, (s.many + 1,), INTEGER)
+    return values_at(s.rank_at, SHORT)
 
 
 @compiled
 def first(s: Any) -> Any:
-    return array_at(s.first_at, (2 * s.size,), INTEGER)
+    return values_at(s.first_at, SHORT)
 
 
 @compiled
 def load(s: Any) -> Any:
-    return array_at(s.load_at, (s.many + 1,), INTEGER)
+    return values_at(s.load_at, INTEGER)
 
 
 @compiled
 def seen(s: Any) -> Any:
-    return array_at(s.seen_at, (s.many + 1,), INTEGER)
+    return values_at(s.seen_at, INTEGER)
 
 
 @compiled
 def open(s: Any) -> Any:
-    return array_at(s.open_at, (s.many,), INTEGER)
+    return values_at(s.open_at, INTEGER)
 
 
 @compiled
 def least(s: Any) -> Any:
-    return array_at(s.least_at, (2 * s.size,), INTEGER)
-
-
-@compiled
-def clocks(s: Any) -> Any:
-    return array_at(s.clocks_at, (s.many_clocks,), CLOCK)
-
-
-@compiled
-def decode(s: Any) -> Any:
-    return array_at(s.decode_at, (s.many_clocks, s.slots + 1, 7), REAL)
-
-
-@compiled
-def body(s: Any) -> Any:
-    return array_at(s.body_at, (s.many_clocks, s.most + 1, 7), REAL)
-
-
-@compiled
-def head(s: Any) -> Any:
-    return array_at(s.head_at, (s.many_clocks, s.slots + 1, 7), REAL)
-
-
-@compiled
-def streams(s: Any) -> Any:
-    return array_at(s.streams_at, (s.many_streams,), STREAM)
-
-
-@compiled
-def feed(s: Any) -> Any:
-    return array_at(s.feed_at, (s.many_streams, s.block), ARRIVAL_ROW)
+    return values_at(s.least_at, SHORT)
 
 
 @compiled
 def words(s: Any) -> Any:
-    return array_at(s.words_at, (s.many_words,), WORD)
+    return values_at(s.words_at, WORD)
+
+
+@compiled
+def edges(s: Any) -> Any:
+    return values_at(s.edges_at, REAL)
 
 
 @compiled
 def bins(s: Any) -> Any:
-    return array_at(s.bins_at, (s.many_bins,), INTEGER)
+    return values_at(s.bins_at, INTEGER)
 
 
 @compiled
 def finished(s: Any) -> Any:
-    return array_at(s.finished_at, (s.slots + 1,), INTEGER)
+    return values_at(s.finished_at, INTEGER)
 
 
 @compiled
 def changed(s: Any) -> Any:
-    return array_at(s.changed_at, (s.many + 1,), INTEGER)
+    return values_at(s.changed_at, INTEGER)
 
 
-@compiled
-def rows(s: Any) -> Any:
-    return array_at(s.rows_at, (s.room,), ROW)
+ENDING_BYTES = ENDING.itemsize
+SHORT_BYTES, REAL_BYTES = np.dtype(SHORT).itemsize, np.dtype(REAL).itemsize
 
+# -- memory that is far ----------------------------------------------------------------------
 
 LINE = 64
 """Bytes that a processor brings near at once."""
 
-REQUEST_BYTES, LINKS_BYTES = REQUEST.itemsize, LINKS * 2 * np.dtype(SHORT).itemsize
+REQUEST_BYTES, LINKS_BYTES = REQUEST.itemsize, LINKS * LINK.itemsize
 
 
 @compiled

@@ -14,9 +14,12 @@ from factory_sim.factory.kernel.lists import (
     PROMPTS,
     RUNNING,
     WAITING,
+    after,
     append,
     appendleft,
+    clear,
     insert_before,
+    next_prompt,
     remove,
 )
 from factory_sim.factory.kernel.stretch import (
@@ -32,10 +35,6 @@ from factory_sim.factory.kernel.stretch import (
     unstall,
 )
 
-STEP, NUMBER, WHO = range(3)
-"""Columns of the heap of who finishes when. The keys are there beside who it is, so that a look at
-the heap is no walk through the requests, which are far from each other in memory."""
-
 STATIC, CONTINUOUS, CHUNKED = range(3)
 POLICY_NUMBER = {"static": STATIC, "continuous": CONTINUOUS, "chunked": CHUNKED}
 
@@ -44,58 +43,57 @@ POLICY_NUMBER = {"static": STATIC, "continuous": CONTINUOUS, "chunked": CHUNKED}
 
 
 @compiled
-def _before(heap: Any, one: int, step: int, number: int) -> bool:
-    """Tell whether what is at a place finishes before whoever finishes at `step`."""
-    return bool(heap[one, STEP] < step or (heap[one, STEP] == step and heap[one, NUMBER] < number))
+def _before(one: Any, step: int, number: int) -> bool:
+    """Tell whether one finishes before whoever finishes at `step`."""
+    return bool(one.step < step or (one.step == step and one.number < number))
 
 
 @compiled
-def _move(heap: Any, start: int, end: int) -> None:
-    heap[end, STEP], heap[end, NUMBER] = heap[start, STEP], heap[start, NUMBER]
-    heap[end, WHO] = heap[start, WHO]
-
-
-@compiled
-def _rise(heap: Any, place: int, step: int, number: int, q: int) -> None:
+def _rise(heap: int, place: int, step: int, number: int, q: int) -> None:
     """Put `q` at a place, or above it, where nobody above finishes later."""
+    own = at.ending(heap, place)
     while place > 0:
-        parent = (place - 1) // 2
-        if _before(heap, parent, step, number):
+        place = (place - 1) // 2
+        above = at.ending(heap, place)
+        if _before(above, step, number):
             break
-        _move(heap, parent, place)
-        place = parent
-    heap[place, STEP], heap[place, NUMBER], heap[place, WHO] = step, number, q
+        own.step, own.number, own.who = above.step, above.number, above.who
+        own = above
+    own.step, own.number, own.who = step, number, q
 
 
 @compiled
 def _push(s: Any, r: int, q: int) -> None:
-    rep, request = at.replicas(s)[r], at.requests(s)[q]
-    _rise(at.endings(s)[r], rep.finishing, request.finish_step, request.number, q)
+    rep, request = at.replica(s, r), at.request(s, q)
+    _rise(at.heap(s, r), rep.finishing, request.finish_step, request.number, q)
     rep.finishing += 1
 
 
 @compiled
 def _drop(s: Any, r: int, q: int) -> None:
     """Take `q` out of the heap: mostly the first, who has finished."""
-    rep, heap, place = at.replicas(s)[r], at.endings(s)[r], 0
-    while heap[place, WHO] != q:
+    rep, heap, place = at.replica(s, r), at.heap(s, r), 0
+    while at.ending(heap, place).who != q:
         place += 1
     rep.finishing -= 1
     size = rep.finishing
-    step, number, last = heap[size, STEP], heap[size, NUMBER], heap[size, WHO]
-    if last == q:
+    last = at.ending(heap, size)
+    if place == size:
         return
     while True:  # let the earlier of those below rise
         child = 2 * place + 1
         if child >= size:
             break
-        if child + 1 < size and _before(heap, child + 1, heap[child, STEP], heap[child, NUMBER]):
+        below, other = at.ending(heap, child), at.ending(heap, child + 1)
+        if child + 1 < size and _before(other, below.step, below.number):
             child += 1
-        if not _before(heap, child, step, number):
+            below = other
+        if not _before(below, last.step, last.number):
             break
-        _move(heap, child, place)
+        own = at.ending(heap, place)
+        own.step, own.number, own.who = below.step, below.number, below.who
         place = child
-    _rise(heap, place, step, number, last)
+    _rise(heap, place, last.step, last.number, last.who)
 
 
 # -- KV blocks: `engine.kv` ------------------------------------------------------------------
@@ -104,24 +102,24 @@ def _drop(s: Any, r: int, q: int) -> None:
 @compiled
 def need(s: Any, r: int, steps: int, growing: int) -> int:
     """Return the blocks that `growing` sequences take in so many steps: `KvBlocks.need`."""
-    size = s.block_tokens
-    first = at.replicas(s)[r].step % size
+    size, due = s.block_tokens, at.due(s, r)
+    first = at.replica(s, r).step % size
     cycles, rest = steps // size, steps % size
     total = cycles * growing
     for ahead in range(rest):
         place = first + ahead
-        total += at.due(s)[r, place - size if place >= size else place]
+        total += due[place - size if place >= size else place]
     return int(total)
 
 
 @compiled
 def steps_that_fit(s: Any, r: int, growing: int) -> int:
     """Return how many steps the free blocks allow: `KvBlocks.steps_that_fit`."""
-    size, rep = s.block_tokens, at.replicas(s)[r]
+    size, rep = s.block_tokens, at.replica(s, r)
     cycles, left = rep.free // growing, rep.free % growing
     steps = cycles * size
     while True:
-        left -= at.due(s)[r, (rep.step + steps) % size]
+        left -= at.due(s, r)[(rep.step + steps) % size]
         if left < 0:
             return int(steps)
         steps += 1
@@ -133,27 +131,27 @@ def steps_that_fit(s: Any, r: int, growing: int) -> int:
 @compiled
 def enter_due(s: Any, row: int, q: int) -> None:
     """Note when a client gives up; the list is in the order of time, then of number."""
-    request = at.requests(s)[q]
-    other = at.ends(s)[row, DUE, 1]
-    after = NOBODY
+    request = at.request(s, q)
+    other = at.ends(s, row, DUE).last
+    later = NOBODY
     while other != NOBODY:
-        before = at.requests(s)[other]
+        before = at.request(s, other)
         if before.due_s < request.due_s or (
             before.due_s == request.due_s and before.number < request.number
         ):
             break
-        after = other
-        other = at.links(s)[other, 2, 0]
-    if after == NOBODY:
+        later = other
+        other = at.link(s, other, 2).before
+    if later == NOBODY:
         append(s, row, DUE, q)
     else:
-        insert_before(s, row, DUE, q, after)
+        insert_before(s, row, DUE, q, later)
 
 
 @compiled
 def enqueue(s: Any, r: int, q: int) -> bool:
     """Queue a request unless the queue is full or it is too long: `Batch.enqueue`."""
-    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    rep, request = at.replica(s, r), at.request(s, q)
     if rep.waiting >= s.max_waiting:
         return False
     if request.prompt + request.output > s.longest:
@@ -168,7 +166,7 @@ def enqueue(s: Any, r: int, q: int) -> bool:
 @compiled
 def joins(s: Any, r: int) -> bool:
     """Tell whether the request just queued may join before the stretch ends: `Batch.joins`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     return bool(
         rep.chunks == 0
         and rep.waiting == 1
@@ -186,7 +184,7 @@ def stored(rep: Any, request: Any, ahead: int) -> int:
 @compiled
 def leave(s: Any, r: int, q: int) -> int:
     """Take a request, already out of the running, out of every count: `Batch._leave`."""
-    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    rep, request = at.replica(s, r), at.request(s, q)
     if request.left > 0:
         remove(s, r, PROMPTS, q)
         rep.prefilling -= 1
@@ -201,7 +199,7 @@ def leave(s: Any, r: int, q: int) -> int:
     if rep.stalls > 0:
         unstall(s, r, request.last_token_s)
     size = s.block_tokens
-    at.due(s)[r, (rep.step - tokens) % size] -= 1
+    at.due(s, r)[(rep.step - tokens) % size] -= 1
     rep.free += -(-tokens // size)
     rep.decoding -= 1
     rep.context -= tokens
@@ -213,8 +211,8 @@ def leave(s: Any, r: int, q: int) -> int:
 def stop_running(s: Any, r: int, q: int) -> None:
     """Take a request out of the running."""
     remove(s, r, RUNNING, q)
-    at.replicas(s)[r].running -= 1
-    at.requests(s)[q].runs = 0
+    at.replica(s, r).running -= 1
+    at.request(s, q).runs = 0
 
 
 @compiled
@@ -223,11 +221,11 @@ def admit(s: Any, r: int, most: int) -> int:
 
     most: only if no more tokens than this are to be computed; negative: however many.
     """
-    rep = at.replicas(s)[r]
-    q = at.ends(s)[r, WAITING, 0]
+    rep = at.replica(s, r)
+    q = at.ends(s, r, WAITING).first
     if q == NOBODY:
         return NOBODY
-    request = at.requests(s)[q]
+    request = at.request(s, q)
     if s.ahead > 0 and request.queued_s > rep.in_time_s:
         return NOBODY
     if rep.running >= rep.max_running:
@@ -267,7 +265,7 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
 
     Chunks go to prompts in their order, so that the first so many are those with a chunk.
     """
-    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    rep, request = at.replica(s, r), at.request(s, q)
     length = min(request.left, budget)
     request.chunk = length
     rep.chunks += 1
@@ -279,12 +277,12 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
 @compiled
 def make_room(s: Any, r: int) -> None:
     """Preempt, last come first, until everybody has a block: `Batch.make_room`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     while rep.decoding > rep.free and need(s, r, 1, rep.decoding) > rep.free:
-        q = at.ends(s)[r, RUNNING, 1]
+        q = at.ends(s, r, RUNNING).last
         stop_running(s, r, q)
         tokens = leave(s, r, q)
-        request = at.requests(s)[q]
+        request = at.request(s, q)
         rep.recomputed_tokens += tokens - request.hit
         request.preemptions += 1
         appendleft(s, r, WAITING, q)
@@ -296,16 +294,16 @@ def make_room(s: Any, r: int) -> None:
 @compiled
 def fill(s: Any, r: int) -> None:
     """Choose the prompt chunks of the next step: the policies of `engine.batching`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     if s.batching == CHUNKED:
         make_room(s, r)
         budget = s.max_tokens - rep.decoding
-        q = at.ends(s)[r, PROMPTS, 0]
+        q = at.ends(s, r, PROMPTS).first
         while q != NOBODY:
             if budget <= 0:
                 return
             budget -= prefill(s, r, q, budget)
-            q = at.links(s)[q, 1, 1]
+            q = next_prompt(s, q)
         while budget > 0:
             q = admit(s, r, -1)
             if q == NOBODY:
@@ -317,7 +315,7 @@ def fill(s: Any, r: int) -> None:
             q = admit(s, r, budget if rep.chunks > 0 else -1)
             if q == NOBODY:
                 break
-            budget -= prefill(s, r, q, at.requests(s)[q].left)
+            budget -= prefill(s, r, q, at.request(s, q).left)
         if rep.chunks > 0:
             rep.decodes = 0
         else:
@@ -329,13 +327,13 @@ def fill(s: Any, r: int) -> None:
             q = admit(s, r, -1)
             if q == NOBODY:
                 break
-            prefill(s, r, q, at.requests(s)[q].left)
+            prefill(s, r, q, at.request(s, q).left)
 
 
 @compiled
 def plan(s: Any, r: int, now: float) -> bool:
     """Plan the next stretch; False when there is nothing to do: `Batch.plan`, `AsyncBatch.plan`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     rep.in_time_s = inf
     if s.ahead > 0 and rep.waiting > 0 and rep.running > 0:
         last_start_s = rep.end_s - (rep.first_s + rep.growth_s * (rep.steps - 1))
@@ -356,19 +354,19 @@ def plan(s: Any, r: int, now: float) -> bool:
         context = float(rep.context + n) if taking else 0.0
         mixed_step(s, r, taking, context, taking + rep.completing)
     elif n > 0:
-        steps = at.endings(s)[r, 0, STEP] - rep.step
+        steps = at.ending(at.heap(s, r), 0).step - rep.step
         if n * (steps // s.block_tokens + 1) > rep.free:
             steps = min(steps, steps_that_fit(s, r, n))
         decode_steps(s, r, steps, n, rep.context + n)
-        due = at.ends(s)[r, DUE, 0]
+        due = at.ends(s, r, DUE).first
         if due != NOBODY:
-            cut(rep, at.requests(s)[due].due_s, 0)
+            cut(rep, at.request(s, due).due_s, 0)
     else:
         return False
-    head = at.ends(s)[r, WAITING, 0]
+    head = at.ends(s, r, WAITING).first
     if (
         head != NOBODY
-        and at.requests(s)[head].queued_s > rep.in_time_s
+        and at.request(s, head).queued_s > rep.in_time_s
         and rep.running < rep.max_running
         and s.batching != STATIC
     ):
@@ -379,7 +377,7 @@ def plan(s: Any, r: int, now: float) -> bool:
 @compiled
 def advance(s: Any, r: int) -> int:
     """Carry out the stretch; write who has finished and return how many: `Batch.advance`."""
-    rep, finished = at.replicas(s)[r], at.finished(s)
+    rep, finished = at.replica(s, r), at.finished(s)
     n, steps, end = rep.decoding, rep.steps, rep.end_s
     many = 0
     book(s, r, float(steps))
@@ -393,18 +391,18 @@ def advance(s: Any, r: int) -> int:
         rep.step += steps
         rep.context += n * steps
         while rep.finishing > 0:
-            if at.endings(s)[r, 0, STEP] > rep.step:
+            if at.ending(at.heap(s, r), 0).step > rep.step:
                 break
-            q = at.endings(s)[r, 0, WHO]
+            q = at.ending(at.heap(s, r), 0).who
             stop_running(s, r, q)
             leave(s, r, q)
             finished[many] = q
             many += 1
     elif n > 0:
         hold_all(s, r, n, rep.start_s)
-    q = at.ends(s)[r, PROMPTS, 0]
+    q = at.ends(s, r, PROMPTS).first
     for _ in range(rep.chunks):
-        following = at.links(s)[q, 1, 1]
+        following = next_prompt(s, q)
         if _prefilled(s, r, q, end):
             finished[many] = q
             many += 1
@@ -415,7 +413,7 @@ def advance(s: Any, r: int) -> int:
 @compiled
 def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
     """Note that a chunk is computed; tell whether the answer is done: `Batch._prefilled`."""
-    rep, request = at.replicas(s)[r], at.requests(s)[q]
+    rep, request = at.replica(s, r), at.request(s, q)
     request.stored += request.chunk
     request.left -= request.chunk
     if request.left > 0:
@@ -435,7 +433,7 @@ def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
         return True
     request.finish_step = rep.step + request.output - request.emitted
     _push(s, r, q)
-    at.due(s)[r, (rep.step - request.stored) % s.block_tokens] += 1
+    at.due(s, r)[(rep.step - request.stored) % s.block_tokens] += 1
     rep.decoding += 1
     rep.context += request.stored
     return False
@@ -444,20 +442,20 @@ def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
 @compiled
 def write_down(s: Any, r: int, now: float) -> None:
     """Write down how far those who decode have come: `Batch.write_down`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     done = int(steps_by(rep, now)) if rep.stepping and rep.decodes else 0
-    q = at.ends(s)[r, RUNNING, 0]
+    q = at.ends(s, r, RUNNING).first
     while q != NOBODY:
-        request = at.requests(s)[q]
+        request = at.request(s, q)
         if request.finish_step >= 0:
             request.emitted = stored(rep, request, done) - request.prompt + 1
-        q = at.links(s)[q, 0, 1]
+        q = after(s, q)
 
 
 @compiled
 def abandon(s: Any, r: int, now: float) -> int:
     """Lose everything, put it on the list of the lost by number: `Batch.abandon`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     steps = 0.0
     if rep.stepping:
         steps = steps_by(rep, now)
@@ -465,14 +463,14 @@ def abandon(s: Any, r: int, now: float) -> int:
     done = int(steps) if rep.decodes else 0
     many = 0
     while True:
-        q = at.ends(s)[r, RUNNING, 0]
+        q = at.ends(s, r, RUNNING).first
         kind = RUNNING
         if q == NOBODY:
-            q = at.ends(s)[r, WAITING, 0]
+            q = at.ends(s, r, WAITING).first
             kind = WAITING
             if q == NOBODY:
                 break
-        request = at.requests(s)[q]
+        request = at.request(s, q)
         made = request.emitted
         if request.finish_step >= 0:
             made = stored(rep, request, done) - request.prompt + 1
@@ -480,21 +478,23 @@ def abandon(s: Any, r: int, now: float) -> int:
         remove(s, r, kind, q)
         _lose(s, r, q)
         many += 1
-    at.ends(s)[r, PROMPTS, 0] = at.ends(s)[r, PROMPTS, 1] = NOBODY
-    at.ends(s)[r, DUE, 0] = at.ends(s)[r, DUE, 1] = NOBODY
+    clear(s, r, PROMPTS)
+    clear(s, r, DUE)
     rep.waiting = rep.running = rep.prefilling = rep.finishing = rep.stalls = 0
     rep.chunks = rep.completing = rep.growing = rep.decoding = 0
     rep.context = 0
     rep.decodes = 1
     rep.free = s.blocks
-    at.due(s)[r, :] = 0
+    due = at.due(s, r)
+    for place in range(s.block_tokens):
+        due[place] = 0
     return many
 
 
 @compiled
 def _lose(s: Any, r: int, q: int) -> None:
     """Let a request be as on arrival (`Request.forget`), in its place among the lost."""
-    request = at.requests(s)[q]
+    request = at.request(s, q)
     request.admitted_s = nan
     request.first_token_s = nan
     request.last_token_s = nan
@@ -502,11 +502,11 @@ def _lose(s: Any, r: int, q: int) -> None:
     request.finish_step = -1
     request.runs = 0
     request.retries += 1
-    other, after = at.ends(s)[r, LOST, 1], NOBODY
-    while other != NOBODY and at.requests(s)[other].number > request.number:
-        after = other
-        other = at.links(s)[other, 0, 0]
-    if after == NOBODY:
+    other, later = at.ends(s, r, LOST).last, NOBODY
+    while other != NOBODY and at.request(s, other).number > request.number:
+        later = other
+        other = at.link(s, other, 0).before
+    if later == NOBODY:
         append(s, r, LOST, q)
     else:
-        insert_before(s, r, LOST, q, after)
+        insert_before(s, r, LOST, q, later)

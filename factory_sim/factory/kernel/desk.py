@@ -23,15 +23,19 @@ from factory_sim.factory.kernel.state import (
     ARRIVAL_ROW,
     CLOCK,
     DESK,
+    ENDING,
     KINDS,
+    LINK,
     LINKS,
+    LIST,
     REPLICA,
     REQUEST,
+    STALL,
     STREAM,
 )
 from factory_sim.factory.replica import Speed
 from factory_sim.factory.timetable import Timetable
-from factory_sim.metrics.gaps import GapHistogram
+from factory_sim.metrics.gaps import GapHistogram, bin_ends
 from factory_sim.physics.step_time import Roofline
 
 SIZES = {
@@ -302,24 +306,24 @@ class Desk:
         replicas["in_time_s"] = np.inf
         streams = np.zeros(1, STREAM)
         streams["next_s"] = np.inf
-        contest = np.full(2 * size, many)  # a place that is empty: somebody who never wins
+        contest = np.full(2 * size, many, np.int32)  # a place that is empty: somebody who never wins
         contest[size : size + many] = np.arange(many)
         contest[1:size] = NOBODY
         load = np.zeros(many + 1, np.int64)
         load[many] = np.iinfo(np.int64).max
-        rank = np.full(many + 1, floor.PLAN)
+        rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
         bins = self.gaps.bins()
         self._drawn = np.zeros((many, 3))
         self._put(
             replicas=replicas,
             requests=np.zeros(0, REQUEST),
-            due=np.zeros((many, memory.block_tokens), np.int64),
-            endings=np.zeros((many, slots, 3), np.int64),
+            due=np.zeros((many, memory.block_tokens), np.int32),
+            endings=np.zeros((many, slots), ENDING),
             counts=np.zeros((many, slots + 1)),
-            stalls=np.zeros((many, held, 2)),
-            ends=np.full((many + 1, KINDS, 2), NOBODY),
-            links=np.zeros((0, LINKS, 2), np.int32),
+            stalls=np.zeros((many, held), STALL),
+            ends=np.full((many + 1, KINDS), NOBODY, LIST),
+            links=np.zeros((0, LINKS), LINK),
             when=np.full(many + 1, np.inf),
             rank=rank,
             first=contest,
@@ -334,6 +338,7 @@ class Desk:
             streams=streams,
             feed=np.zeros((1, 0), ARRIVAL_ROW),
             words=np.zeros(0, np.uint32),
+            edges=bin_ends(),
             bins=bins,
             finished=np.zeros(slots + 1, np.int64),
             changed=np.zeros(many + 1, np.int64),
@@ -430,9 +435,9 @@ class Desk:
         after = max(1024, 2 * before)
         requests = _in_lines(after, REQUEST)
         requests[:before] = state["requests"]
-        links = np.full((after, LINKS, 2), NOBODY, np.int32)
+        links = np.full((after, LINKS), NOBODY, LINK)
         links[:before] = state["links"]
-        links[before:-1, 0, 1] = np.arange(before + 1, after)
+        links["after"][before:-1, 0] = np.arange(before + 1, after)
         self._record["unused"] = before
         self._put(requests=requests, links=links)
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from factory_sim.factory.kernel import arrays as at
 from factory_sim.factory.kernel.batch import (
-    WHO,
     abandon,
     advance,
     enqueue,
@@ -30,7 +29,9 @@ from factory_sim.factory.kernel.lists import (
     LOST,
     NOBODY,
     WAITING,
+    after,
     append,
+    clear,
     play_events,
     play_loads,
     remove,
@@ -80,7 +81,7 @@ def act(s: Any, what: int, r: int, now: float) -> int:
     if what == ADVANCE:
         return _advance_to(s, now)
     if what == FED:
-        if at.streams(s)[r].size > 0:
+        if at.stream(s, r).size > 0:
             _set_next(s, r)
         _next_stream(s)
         return DONE
@@ -89,7 +90,7 @@ def act(s: Any, what: int, r: int, now: float) -> int:
         for place in range(r):
             _cut(s, at.changed(s)[place], now, 0)
     elif what == FAIL:
-        rep = at.replicas(s)[r]
+        rep = at.replica(s, r)
         if rep.stepping and now >= rep.end_s - INSTANT:
             _boundary(s, r)
         _attribute(s, r)
@@ -118,16 +119,16 @@ def _advance_to(s: Any, until: float) -> int:
         if s.room - s.rows <= s.inside + 1:
             return ROWS
         i = s.stream
-        if at.streams(s)[i].at >= at.streams(s)[i].size and at.streams(s)[i].next_s != inf:
+        if at.stream(s, i).at >= at.stream(s, i).size and at.stream(s, i).next_s != inf:
             return FEED
         r = at.first(s)[1]
         time, rank, kind = at.when(s)[r], at.rank(s)[r], 0
-        coming_s = at.streams(s)[i].next_s
+        coming_s = at.stream(s, i).next_s
         if coming_s < time or (coming_s == time and rank > ARRIVAL):
             time, rank, kind = coming_s, ARRIVAL, 1
-        giving_up = at.ends(s)[replicas, DUE, 0]
+        giving_up = at.ends(s, replicas, DUE).first
         if giving_up != NOBODY:
-            due_s = max(at.requests(s)[giving_up].due_s, s.now)
+            due_s = max(at.request(s, giving_up).due_s, s.now)
             if due_s < time or (due_s == time and rank > CONTROL):
                 time, rank, kind = due_s, CONTROL, 2
         # Of a client's giving up and somebody's control at once, the first was set long before.
@@ -172,7 +173,7 @@ def _next_stream(s: Any) -> None:
     """Find the stream whose request arrives next: of two at once, the one set first."""
     best = 0
     for i in range(1, s.many_streams):
-        one, other = at.streams(s)[i], at.streams(s)[best]
+        one, other = at.stream(s, i), at.stream(s, best)
         if one.next_s < other.next_s or (one.next_s == other.next_s and one.order < other.order):
             best = i
     s.stream = best
@@ -181,8 +182,8 @@ def _next_stream(s: Any) -> None:
 @compiled
 def _set_next(s: Any, i: int) -> None:
     """Set when the next request of a stream arrives, if it is known."""
-    stream = at.streams(s)[i]
-    stream.next_s = max(at.feed(s)[i, stream.at].arrival_s + stream.lag_s, s.now)
+    stream = at.stream(s, i)
+    stream.next_s = max(at.coming(s, i, stream.at).arrival_s + stream.lag_s, s.now)
     stream.order = s.order
     s.order += 1
 
@@ -190,13 +191,13 @@ def _set_next(s: Any, i: int) -> None:
 @compiled
 def _arrival(s: Any, i: int) -> None:
     """Let the next request of a stream arrive, and set the one after it."""
-    stream = at.streams(s)[i]
-    asked = at.feed(s)[i, stream.at]
+    stream = at.stream(s, i)
+    asked = at.coming(s, i, stream.at)
     stream.at += 1
     stream.sent += 1
     q = s.unused
-    s.unused = at.links(s)[q, 0, 1]
-    request = at.requests(s)[q]
+    s.unused = after(s, q)
+    request = at.request(s, q)
     request.number, request.index = s.next_number, asked.index
     s.next_number += 1
     request.stream, request.tenant = stream.number, stream.tenant
@@ -232,17 +233,18 @@ def _sent(s: Any, q: int) -> bool:
     """Send a request to a replica, or keep it while none is open: `Gateway._sent`."""
     replicas = s.many
     if s.staleness_s > 0.0 and s.now - s.seen_s >= s.staleness_s:
-        at.seen(s)[:] = at.load(s)
+        for r in range(s.many):
+            at.seen(s)[r] = at.load(s)[r]
         s.seen_s = s.now
     if s.open == 0:
         append(s, replicas, WAITING, q)
         s.stranded += 1
-        at.requests(s)[q].runs = STRANDED
-        if at.requests(s)[q].due_s != inf:
+        at.request(s, q).runs = STRANDED
+        if at.request(s, q).due_s != inf:
             enter_due(s, replicas, q)
         return True
     r = _choose(s)
-    at.requests(s)[q].replica, at.requests(s)[q].runs = r, 0
+    at.request(s, q).replica, at.request(s, q).runs = r, 0
     if not _submit(s, r, q):
         return False
     _weigh(s, r, 1)
@@ -306,13 +308,13 @@ def _weigh(s: Any, r: int, change: int) -> None:
 def _resend(s: Any, r: int) -> None:
     """Send what a replica has lost to others: `Gateway.resend`."""
     many = 0
-    q = at.ends(s)[r, LOST, 0]
+    q = at.ends(s, r, LOST).first
     while q != NOBODY:
         many += 1
-        q = at.links(s)[q, 0, 1]
+        q = after(s, q)
     _weigh(s, r, -many)
-    q = at.ends(s)[r, LOST, 0]
-    at.ends(s)[r, LOST, 0] = at.ends(s)[r, LOST, 1] = NOBODY
+    q = at.ends(s, r, LOST).first
+    clear(s, r, LOST)
     _send(s, q)
 
 
@@ -323,9 +325,9 @@ def _opened(s: Any) -> None:
     play_loads(s)
     if s.open == 0 or s.stranded == 0:
         return
-    q = at.ends(s)[row, WAITING, 0]
-    at.ends(s)[row, WAITING, 0] = at.ends(s)[row, WAITING, 1] = NOBODY
-    at.ends(s)[row, DUE, 0] = at.ends(s)[row, DUE, 1] = NOBODY
+    q = at.ends(s, row, WAITING).first
+    clear(s, row, WAITING)
+    clear(s, row, DUE)
     s.stranded = 0
     _send(s, q)
 
@@ -334,7 +336,7 @@ def _opened(s: Any) -> None:
 def _send(s: Any, q: int) -> None:
     """Send a chain of requests that are inside already."""
     while q != NOBODY:
-        following = at.links(s)[q, 0, 1]
+        following = after(s, q)
         if not _sent(s, q):
             _gone_unlisted(s, q, s.now, REJECTED)
         q = following
@@ -343,7 +345,7 @@ def _send(s: Any, q: int) -> None:
 @compiled
 def _gone(s: Any, q: int, time: float, outcome: int) -> None:
     """A request leaves, and nobody waits for its giving up any more: `Gateway._gone`."""
-    request = at.requests(s)[q]
+    request = at.request(s, q)
     if request.due_s != inf:
         row = s.many if request.runs == STRANDED else request.replica
         remove(s, row, DUE, q)
@@ -361,8 +363,8 @@ def _gone_unlisted(s: Any, q: int, time: float, outcome: int) -> None:
 @compiled
 def _note(s: Any, q: int, end_s: float, outcome: int) -> None:
     """Keep the row of a request, and its place for another: `Gateway._note`."""
-    request = at.requests(s)[q]
-    row = at.rows(s)[s.rows]
+    request = at.request(s, q)
+    row = at.row(s, s.rows)
     s.rows += 1
     row.number, row.stream, row.replica = request.number, request.stream, request.replica
     if s.is_pod:  # whose neighbours count requests too
@@ -377,7 +379,7 @@ def _note(s: Any, q: int, end_s: float, outcome: int) -> None:
     row.prefill_replica, row.encode_replica, row.outcome = -1, -1, outcome
     row.reasoning, row.images = 0, 0
     row.archetype, row.tenant = request.archetype, request.tenant
-    at.links(s)[q, 0, 1] = s.unused
+    at.link(s, q, 0).after = s.unused
     s.unused = q
 
 
@@ -386,27 +388,26 @@ def _close(s: Any) -> None:
     """Note those who are still here as unfinished, each replica's by number: `Gateway.close`."""
     for r in range(s.many):
         write_down(s, r, s.now)
-        ends = at.ends(s)[r]
-        numbers = np.empty(at.replicas(s)[r].waiting + at.replicas(s)[r].running, np.int64)
+        numbers = np.empty(at.replica(s, r).waiting + at.replica(s, r).running, np.int64)
         many = 0
         for kind in range(2):  # waiting, running
-            q = ends[kind, 0]
+            q = at.ends(s, r, kind).first
             while q != NOBODY:
                 numbers[many] = q
                 many += 1
-                q = at.links(s)[q, 0, 1]
+                q = after(s, q)
         for place in range(1, many):  # by number
             q, spot = numbers[place], place
-            number = at.requests(s)[q].number
-            while spot > 0 and at.requests(s)[numbers[spot - 1]].number > number:
+            number = at.request(s, q).number
+            while spot > 0 and at.request(s, numbers[spot - 1]).number > number:
                 numbers[spot] = numbers[spot - 1]
                 spot -= 1
             numbers[spot] = q
         for place in range(many):
             _note(s, numbers[place], nan, UNFINISHED)
-    q = at.ends(s)[s.many, WAITING, 0]
+    q = at.ends(s, s.many, WAITING).first
     while q != NOBODY:
-        following = at.links(s)[q, 0, 1]
+        following = after(s, q)
         _note(s, q, nan, UNFINISHED)
         q = following
     s.answer = 0
@@ -418,7 +419,7 @@ def _close(s: Any) -> None:
 @compiled
 def _submit(s: Any, r: int, q: int) -> bool:
     """Queue a request at a replica; False if it is refused: `Replica.submit`."""
-    rep, request, now = at.replicas(s)[r], at.requests(s)[q], s.now
+    rep, request, now = at.replica(s, r), at.request(s, q), s.now
     if rep.stepping and now >= rep.end_s - INSTANT:
         _boundary(s, r)
     if request.due_s < now + 2.0 * INSTANT:
@@ -439,7 +440,7 @@ def _submit(s: Any, r: int, q: int) -> bool:
 
 @compiled
 def _cut(s: Any, r: int, time: float, more: int) -> None:
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     if rep.stepping and cut(rep, time, more):
         _set(s, r, rep.end_s, COMPLETION)
 
@@ -453,19 +454,19 @@ def _boundary(s: Any, r: int) -> None:
 @compiled
 def _end_stretch(s: Any, r: int) -> float:
     """Let the finished and those who give up leave; return when the stretch ended."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     rep.stepping = 0
     if rep.finishing > 0:
-        at.fetch_request(s, at.endings(s)[r, 0, WHO])
+        at.fetch_request(s, at.ending(at.heap(s, r), 0).who)
     end = rep.end_s
     for place in range(advance(s, r)):
         _weigh(s, r, -1)
         _gone(s, at.finished(s)[place], end, COMPLETED)
     while True:
-        q = at.ends(s)[r, DUE, 0]
-        if q == NOBODY or at.requests(s)[q].due_s > end + INSTANT:
+        q = at.ends(s, r, DUE).first
+        if q == NOBODY or at.request(s, q).due_s > end + INSTANT:
             break
-        if at.requests(s)[q].runs:
+        if at.request(s, q).runs:
             stop_running(s, r, q)
             leave(s, r, q)
         else:
@@ -480,7 +481,7 @@ def _end_stretch(s: Any, r: int) -> float:
 @compiled
 def _plan(s: Any, r: int) -> None:
     """Obey control, plan the next stretch and set out on it: `Replica._plan`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     if rep.ordered:
         if rep.want_hot != rep.hot:
             _attribute(s, r)
@@ -498,7 +499,7 @@ def _plan(s: Any, r: int) -> None:
 @compiled
 def _attribute(s: Any, r: int) -> None:
     """Put the throttled time until now down to heat, or to what else it was."""
-    rep, found = at.replicas(s)[r], np.empty(5)
+    rep, found = at.replica(s, r), np.empty(5)
     causes(s, r, found)
     if rep.hot:
         rep.heated_s += found[4] - rep.heat_until_s
@@ -512,7 +513,7 @@ def _attribute(s: Any, r: int) -> None:
 def drawn(s: Any, now: float, found: Any) -> None:
     """Write busy seconds, joules of a GPU and tokens of each replica: `Replica.drawn`."""
     for r in range(s.many):
-        rep = at.replicas(s)[r]
+        rep = at.replica(s, r)
         found[r, 0], found[r, 1], found[r, 2] = rep.spent_s, rep.energy_j, rep.made
         if rep.stepping:
             steps = steps_by(rep, now)
@@ -529,7 +530,7 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
     joules, tokens, sequence seconds, joules with prompts, seconds of the throttled ones in heat,
     joules of prompts.
     """
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     causes(s, r, found[1:6])
     found[0], found[6], found[7] = rep.spent_s, rep.kv_full_s, rep.energy_j
     found[8], found[9], found[10] = rep.made, rep.sequence_s, rep.prefill_j
@@ -551,12 +552,12 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
         elif rep.kv_blocked:
             found[6] += spent_s
         else:
-            c, cost = at.clocks(s)[rep.clock], at.decode(s)[rep.clock, rep.sequences]
+            c, cost = at.clock(s, rep.clock), at.decode(s, rep.clock, rep.sequences)
             read = steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
-            found[1] += steps * cost[1] + read * c.far_compute_s
-            found[2] += steps * cost[2] + read * c.far_memory_s
-            found[3] += steps * cost[3]
-            found[4] += steps * cost[4]
+            found[1] += steps * cost.compute_s + read * c.far_compute_s
+            found[2] += steps * cost.memory_s + read * c.far_memory_s
+            found[3] += steps * cost.network_s
+            found[4] += steps * cost.host_s
         found[5] = found[0] - found[6] - (found[1] + found[2] + found[3] + found[4])
     found[11] = rep.heated_s
     if rep.hot:

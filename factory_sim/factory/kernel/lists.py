@@ -25,35 +25,49 @@ def _link(kind: int) -> int:
 
 
 @compiled
-def append(s: Any, row: int, kind: int, q: int) -> None:
-    """Put `q` at the end of a list."""
-    link = _link(kind)
-    last = at.ends(s)[row, kind, 1]
-    at.links(s)[q, link, 0], at.links(s)[q, link, 1] = last, NOBODY
-    at.ends(s)[row, kind, 1] = q
-    if last == NOBODY:
-        at.ends(s)[row, kind, 0] = q
-    else:
-        at.links(s)[last, link, 1] = q
+def after(s: Any, q: int) -> int:
+    """Return who comes after `q` in a list of the waiting, the running or the lost."""
+    return int(at.link(s, q, 0).after)
 
 
 @compiled
-def insert_before(s: Any, row: int, kind: int, q: int, after: int) -> None:
-    """Put `q` just before `after`, who is in the list."""
-    link = _link(kind)
-    before = at.links(s)[after, link, 0]
-    at.links(s)[q, link, 0], at.links(s)[q, link, 1] = before, after
-    at.links(s)[after, link, 0] = q
-    if before == NOBODY:
-        at.ends(s)[row, kind, 0] = q
+def next_prompt(s: Any, q: int) -> int:
+    """Return whose prompt comes after that of `q`."""
+    return int(at.link(s, q, 1).after)
+
+
+@compiled
+def append(s: Any, row: int, kind: int, q: int) -> None:
+    """Put `q` at the end of a list."""
+    which = _link(kind)
+    ends, own = at.ends(s, row, kind), at.link(s, q, which)
+    last = ends.last
+    own.before, own.after = last, NOBODY
+    ends.last = q
+    if last == NOBODY:
+        ends.first = q
     else:
-        at.links(s)[before, link, 1] = q
+        at.link(s, last, which).after = q
+
+
+@compiled
+def insert_before(s: Any, row: int, kind: int, q: int, later: int) -> None:
+    """Put `q` just before `later`, who is in the list."""
+    which = _link(kind)
+    own, other = at.link(s, q, which), at.link(s, later, which)
+    before = other.before
+    own.before, own.after = before, later
+    other.before = q
+    if before == NOBODY:
+        at.ends(s, row, kind).first = q
+    else:
+        at.link(s, before, which).after = q
 
 
 @compiled
 def appendleft(s: Any, row: int, kind: int, q: int) -> None:
     """Put `q` at the head of a list."""
-    head = at.ends(s)[row, kind, 0]
+    head = at.ends(s, row, kind).first
     if head == NOBODY:
         append(s, row, kind, q)
     else:
@@ -63,78 +77,89 @@ def appendleft(s: Any, row: int, kind: int, q: int) -> None:
 @compiled
 def remove(s: Any, row: int, kind: int, q: int) -> None:
     """Take `q` out of a list."""
-    link = _link(kind)
-    before, after = at.links(s)[q, link, 0], at.links(s)[q, link, 1]
+    which = _link(kind)
+    ends, own = at.ends(s, row, kind), at.link(s, q, which)
+    before, later = own.before, own.after
     if before == NOBODY:
-        at.ends(s)[row, kind, 0] = after
+        ends.first = later
     else:
-        at.links(s)[before, link, 1] = after
-    if after == NOBODY:
-        at.ends(s)[row, kind, 1] = before
+        at.link(s, before, which).after = later
+    if later == NOBODY:
+        ends.last = before
     else:
-        at.links(s)[after, link, 0] = before
-
-
-# -- the contest of all replicas: whose next event is the first ------------------------------
+        at.link(s, later, which).before = before
 
 
 @compiled
-def earlier(s: Any, a: int, b: int) -> bool:
-    """Tell whether a's event comes before b's; of two at once the lower number's.
+def clear(s: Any, row: int, kind: int) -> None:
+    """Let a list be empty."""
+    ends = at.ends(s, row, kind)
+    ends.first = ends.last = NOBODY
 
-    All is compared, whether needed or not: who wins cannot be guessed, and a processor that guesses
-    wrong loses more.
-    """
-    one_s, other_s = at.when(s)[a], at.when(s)[b]
+
+# -- the contests of all replicas ------------------------------------------------------------
+#
+# Whose value has changed plays again, from its own place to the final, against who has won on the
+# other side. It meets these one after the other whoever wins, so that a processor fetches all of
+# them at once; an end as soon as nothing changes any more would have to be guessed.
+
+
+@compiled
+def _first_of_two(s: Any, a: int, b: int) -> int:
+    """Return whose event comes first, of two at the same time."""
     one, other = at.rank(s)[a], at.rank(s)[b]
-    before = (one < other) | ((one == other) & (a < b))
-    return bool((one_s < other_s) | ((one_s == other_s) & before))
+    if one == other:
+        return min(a, b)
+    return a if one < other else b
 
 
 @compiled
 def replay_events(s: Any, r: int) -> None:
-    """Play again the rounds of the contest that `r` is in, its event having changed."""
-    tree = at.first(s)
-    node = (r + s.size) // 2
-    while node >= 1:
-        a, b = tree[2 * node], tree[2 * node + 1]
-        winner = b if earlier(s, b, a) else a
-        if winner == tree[node] and winner != r:
-            return
+    """Play again the rounds for the next event that `r` is in."""
+    tree, when = at.first(s), at.when(s)
+    winner, time = r, when[r]
+    node = s.size + r
+    while node > 1:
+        other = tree[node ^ 1]
+        other_s = when[other]
+        if other_s == time:
+            winner = _first_of_two(s, winner, other)
+        winner = other if other_s < time else winner
+        time = other_s if other_s < time else time
+        node >>= 1
         tree[node] = winner
-        node //= 2
 
 
 @compiled
 def play_events(s: Any) -> None:
     """Play all rounds of the contest for the next event."""
-    tree = at.first(s)
+    tree, when = at.first(s), at.when(s)
     for node in range(s.size - 1, 0, -1):
         a, b = tree[2 * node], tree[2 * node + 1]
-        tree[node] = b if earlier(s, b, a) else a
-
-
-@compiled
-def _lighter(s: Any, a: int, b: int) -> int:
-    return b if at.load(s)[b] < at.load(s)[a] else a
+        winner = a if when[a] < when[b] else b
+        tree[node] = _first_of_two(s, a, b) if when[a] == when[b] else winner
 
 
 @compiled
 def replay_loads(s: Any, r: int) -> None:
-    """Play again the rounds that `r` is in of the contest for the least load."""
-    tree = at.least(s)
-    node = (r + s.size) // 2
-    while node >= 1:
-        winner = _lighter(s, tree[2 * node], tree[2 * node + 1])
-        if winner == tree[node] and winner != r:
-            return
+    """Play again the rounds for the least load that `r` is in; of two alike the first wins."""
+    tree, load = at.least(s), at.load(s)
+    winner, own = r, load[r]
+    node = s.size + r
+    while node > 1:
+        other = tree[node ^ 1]
+        less = load[other]
+        wins = less < own + (node & 1)  # who comes from an odd place is the second of the two
+        winner = other if wins else winner
+        own = less if wins else own
+        node >>= 1
         tree[node] = winner
-        node //= 2
 
 
 @compiled
 def play_loads(s: Any) -> None:
     """Play all rounds of the contest for the least load."""
-    tree = at.least(s)
+    tree, load = at.least(s), at.load(s)
     for node in range(s.size - 1, 0, -1):
-        tree[node] = _lighter(s, tree[2 * node], tree[2 * node + 1])
+        a, b = tree[2 * node], tree[2 * node + 1]
+        tree[node] = b if load[b] < load[a] else a

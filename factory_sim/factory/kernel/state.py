@@ -13,14 +13,14 @@ REPLICA = np.dtype(
         for name in (
             # the stretch under way
             *("start_s", "end_s", "first_s", "growth_s", "attended"),
-            *("duration_s", "compute_s", "memory_s", "network_s", "host_s"),
-            *("busy_compute_s", "busy_memory_s"),
+            *("duration_s", "busy_compute_s", "busy_memory_s"),
+            *("compute_s", "memory_s", "network_s", "host_s", "prompts"),
+            *("boundary_s", "decoded_s", "in_time_s"),
             # the ledger; compute to host are of steps with prompts
             *("spent_s", "energy_j", "made", "kv_full_s", "sequence_s", "prefill_j"),
-            *("prompt_j", "prompts"),
+            *("prompt_j", "read_tokens"),
             *("mixed_compute_s", "mixed_memory_s", "mixed_network_s", "mixed_host_s"),
-            "read_tokens",
-            *("boundary_s", "decoded_s", "in_time_s", "heat_until_s", "heated_s"),
+            *("heat_until_s", "heated_s"),
         )
     ]
     + [
@@ -31,7 +31,7 @@ REPLICA = np.dtype(
         )
     ]
     + [
-        (name, "<i8")
+        (name, "<i4")
         for name in (
             *("stepping", "mixed", "kv_blocked", "sequences", "tokens"),
             *("waiting", "running", "prefilling", "decoding", "finishing", "stalls"),
@@ -81,6 +81,27 @@ CLOCK = np.dtype(
     align=True,
 )
 
+COST = np.dtype(
+    [
+        (name, "<f8")
+        for name in (
+            *("duration_s", "compute_s", "memory_s", "network_s", "host_s"),
+            *("busy_compute_s", "busy_memory_s"),
+        )
+    ]
+)
+"""What a step costs, as in the tables of a `Roofline`."""
+
+LIST = np.dtype([("first", "<i4"), ("last", "<i4")])
+LINK = np.dtype([("before", "<i4"), ("after", "<i4")])
+
+ENDING = np.dtype([("step", "<i8"), ("number", "<i8"), ("who", "<i8")])
+"""Who finishes when. The keys are there beside who it is, so that a look at the heap is no walk
+through the requests, which are far from each other in memory."""
+
+STALL = np.dtype([("many", "<f8"), ("last_token_s", "<f8")])
+"""A group of sequences held back."""
+
 STREAM = np.dtype(
     [
         ("next_s", "<f8"),
@@ -106,7 +127,7 @@ ARRAYS = (
     *("replicas", "requests", "due", "endings", "counts", "stalls", "ends", "links"),
     *("when", "rank", "first", "load", "seen", "open", "least"),
     *("clocks", "decode", "body", "head", "streams", "feed", "words"),
-    *("bins", "finished", "changed", "rows"),
+    *("edges", "bins", "finished", "changed", "rows"),
 )
 """The arrays of a deployment; `arrays` has their shapes.
 
@@ -116,6 +137,7 @@ when, rank, first: the next event of each replica and the contest of them all. l
 outstanding, and the contest for the fewest; seen: load as the router last saw it. In all of these
 but open, one who never wins comes after the replicas. decode, body,
 head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
+edges: where each of `bins` ends, s.
 """
 
 KINDS = 5

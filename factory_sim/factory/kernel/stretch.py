@@ -7,7 +7,7 @@ from typing import Any
 
 from factory_sim.factory.kernel import arrays as at
 from factory_sim.factory.kernel.compiled import compiled
-from factory_sim.factory.kernel.lists import PROMPTS
+from factory_sim.factory.kernel.lists import PROMPTS, next_prompt
 
 INSTANT = 1e-9
 """As in `engine.stretch`."""
@@ -19,8 +19,8 @@ BIN, SMALLEST_S, MOST_S = 0.005, 1e-7, 1e6
 @compiled
 def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
     """Make it one step with the chunks of the first prompts: `Roofline.mixed`, `Stretch.one`."""
-    rep = at.replicas(s)[r]
-    c = at.clocks(s)[rep.prompt_clock]
+    rep = at.replica(s, r)
+    c = at.clock(s, rep.prompt_clock)
     taking = n + rep.chunks
     host_s = c.mixed_host_s + c.per_sequence_s * taking
     duration_s = host_s + context * c.far_s
@@ -32,11 +32,11 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
         memory_s += held_s
         moving += held_s
     size = n
-    q = at.ends(s)[r, PROMPTS, 0]
+    q = at.ends(s, r, PROMPTS).first
     for _ in range(rep.chunks):
-        request = at.requests(s)[q]
+        request = at.request(s, q)
         start, length = request.stored, request.chunk
-        q = at.links(s)[q, 1, 1]
+        q = next_prompt(s, q)
         size += length
         if c.per_pair_s > 0.0 or c.per_token_s > 0.0:
             seen = length * start + length * (length + 1) / 2
@@ -50,19 +50,19 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
             scaled_s = computing_s / c.clock
             moving_s *= c.stall
             duration_s += scaled_s if scaled_s > moving_s else moving_s
-    body, head = at.body(s)[rep.prompt_clock, size], at.head(s)[rep.prompt_clock, tokens]
+    body, head = at.body(s, rep.prompt_clock, size), at.head(s, rep.prompt_clock, tokens)
     if c.ahead_mixed_s > 0.0:
-        busy_s = duration_s - host_s + body[0] + head[0]
+        busy_s = duration_s - host_s + body.duration_s + head.duration_s
         if busy_s < c.ahead_mixed_s:
             duration_s += c.ahead_mixed_s - busy_s
             host_s += c.ahead_mixed_s - busy_s
-    rep.duration_s = duration_s + body[0] + head[0]
-    rep.compute_s = compute_s + body[1] + head[1]
-    rep.memory_s = memory_s + body[2] + head[2]
-    rep.network_s = body[3]
-    rep.host_s = body[4] + host_s
-    rep.busy_compute_s = computing + body[5] + head[5]
-    rep.busy_memory_s = moving + body[6] + head[6]
+    rep.duration_s = duration_s + body.duration_s + head.duration_s
+    rep.compute_s = compute_s + body.compute_s + head.compute_s
+    rep.memory_s = memory_s + body.memory_s + head.memory_s
+    rep.network_s = body.network_s
+    rep.host_s = body.host_s + host_s
+    rep.busy_compute_s = computing + body.busy_compute_s + head.busy_compute_s
+    rep.busy_memory_s = moving + body.busy_memory_s + head.busy_memory_s
     rep.mixed, rep.steps = 1, 1
     rep.prompts = (1.0 - context * c.far_s / rep.duration_s) * (size - n) / size
     rep.first_s, rep.growth_s = rep.duration_s, 0.0
@@ -73,16 +73,16 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
 @compiled
 def decode_steps(s: Any, r: int, steps: int, n: int, context: int) -> None:
     """Make it so many decode steps: `Stretch.decode`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     rep.mixed = 0
-    cost = at.decode(s)[rep.clock, n]
-    far_s = at.clocks(s)[rep.clock].far_s
-    rep.duration_s = cost[0]
-    rep.busy_compute_s, rep.busy_memory_s = cost[5], cost[6]
+    cost = at.decode(s, rep.clock, n)
+    far_s = at.clock(s, rep.clock).far_s
+    rep.duration_s = cost.duration_s
+    rep.busy_compute_s, rep.busy_memory_s = cost.busy_compute_s, cost.busy_memory_s
     rep.sequences, rep.tokens = n, n
     rep.attended = context
     rep.steps = steps
-    rep.first_s, rep.growth_s = cost[0] + far_s * context, far_s * n
+    rep.first_s, rep.growth_s = cost.duration_s + far_s * context, far_s * n
     rep.end_s = rep.start_s + steps * (rep.first_s + rep.growth_s * (steps - 1) / 2)
 
 
@@ -147,11 +147,11 @@ def _step_j(c: Any, rep: Any, number: float) -> float:
 @compiled
 def energy_j(s: Any, r: int, steps: float) -> float:
     """Return the joules of the first `steps` steps, on each GPU: `Stretch.energy_j`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     if rep.mixed:
-        c = at.clocks(s)[rep.prompt_clock]
+        c = at.clock(s, rep.prompt_clock)
         return steps * _joules(c, rep.duration_s, rep.busy_compute_s, rep.busy_memory_s)
-    c = at.clocks(s)[rep.clock]
+    c = at.clock(s, rep.clock)
     half = (steps - 1) / 2
     if rep.tokens * half <= 0.05 * rep.attended:
         return steps * _step_j(c, rep, half)
@@ -178,7 +178,7 @@ def busy_s(rep: Any, steps: float) -> float:
 @compiled
 def book(s: Any, r: int, steps: float) -> None:
     """Book the first `steps` steps: `Stretch.book`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     spent_s, joules = busy_s(rep, steps), energy_j(s, r, steps)
     rep.spent_s += spent_s
     rep.energy_j += joules
@@ -194,26 +194,26 @@ def book(s: Any, r: int, steps: float) -> None:
     elif rep.kv_blocked:
         rep.kv_full_s += spent_s
     else:
-        at.counts(s)[r, rep.sequences] += steps
+        at.counts(s, r)[rep.sequences] += steps
         rep.read_tokens += steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
 
 
 @compiled
 def causes(s: Any, r: int, found: Any) -> None:
     """Write compute, memory, network, host and throttled seconds: `Ledger.totals`."""
-    rep = at.replicas(s)[r]
-    c = at.clocks(s)[rep.clock]
+    rep = at.replica(s, r)
+    c = at.clock(s, rep.clock)
     compute_s = rep.mixed_compute_s + rep.read_tokens * c.far_compute_s
     memory_s = rep.mixed_memory_s + rep.read_tokens * c.far_memory_s
     network_s, host_s = rep.mixed_network_s, rep.mixed_host_s
     for n in range(s.slots + 1):
-        many = at.counts(s)[r, n]
+        many = at.counts(s, r)[n]
         if many > 0.0:
-            cost = at.decode(s)[rep.clock, n]
-            compute_s += many * cost[1]
-            memory_s += many * cost[2]
-            network_s += many * cost[3]
-            host_s += many * cost[4]
+            cost = at.decode(s, rep.clock, n)
+            compute_s += many * cost.compute_s
+            memory_s += many * cost.memory_s
+            network_s += many * cost.network_s
+            host_s += many * cost.host_s
     found[0], found[1], found[2], found[3] = compute_s, memory_s, network_s, host_s
     found[4] = rep.spent_s - rep.kv_full_s - (compute_s + memory_s + network_s + host_s)
 
@@ -234,31 +234,33 @@ def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> Non
     s.gap_sum_s += sequences * steps * (first + growth * last / 2)
     squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) / 6
     s.gap_squares += sequences * steps * squares
-    low = _bin(first)
-    high = low if last == 0 else _bin(first + growth * last)
-    done = 0
-    for place in range(low, high):
-        edge = SMALLEST_S * exp((place + 1) * BIN)
-        below = min(steps, floor((edge - first) / growth) + 1)
-        at.bins(s)[place] += (below - done) * sequences
+    bins, edges = at.bins(s), at.edges(s)
+    longest = first + growth * last
+    place, done = _bin(first), 0
+    while place < s.many_bins - 1 and longest >= edges[place]:
+        below = min(steps, floor((edges[place] - first) / growth) + 1) if growth > 0.0 else done
+        bins[place] += (below - done) * sequences
         done = below
-    at.bins(s)[high] += (steps - done) * sequences
+        place += 1
+    bins[place] += (steps - done) * sequences
 
 
 @compiled
 def hold_all(s: Any, r: int, sequences: int, since_s: float) -> None:
     """Hold back all of so many sequences: `Stalls.hold_all`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     held, kept = 0, 0
-    groups = at.stalls(s)[r]
-    for group in range(rep.stalls):
-        many, last_token_s = groups[group, 0], groups[group, 1]
+    for place in range(rep.stalls):
+        group = at.stall(s, r, place)
+        many, last_token_s = group.many, group.last_token_s
         if many > 0.0:
-            groups[kept, 0], groups[kept, 1] = many, last_token_s
+            own = at.stall(s, r, kept)
+            own.many, own.last_token_s = many, last_token_s
             held += int(many)
             kept += 1
     if sequences > held:
-        groups[kept, 0], groups[kept, 1] = sequences - held, since_s
+        own = at.stall(s, r, kept)
+        own.many, own.last_token_s = sequences - held, since_s
         kept += 1
     rep.stalls = kept
 
@@ -266,12 +268,13 @@ def hold_all(s: Any, r: int, sequences: int, since_s: float) -> None:
 @compiled
 def release(s: Any, r: int, sequences: int) -> None:
     """Tell the gaps of a stretch of sequences held back or not: `Stalls.release`."""
-    rep = at.replicas(s)[r]
+    rep = at.replica(s, r)
     held = 0
-    for group in range(rep.stalls):
-        many = int(at.stalls(s)[r, group, 0])
+    for place in range(rep.stalls):
+        group = at.stall(s, r, place)
+        many = int(group.many)
         if many > 0:
-            gaps(s, many, 1, rep.start_s + rep.first_s - at.stalls(s)[r, group, 1], 0.0)
+            gaps(s, many, 1, rep.start_s + rep.first_s - group.last_token_s, 0.0)
         held += many
     rep.stalls = 0
     if sequences > held:
@@ -283,6 +286,7 @@ def release(s: Any, r: int, sequences: int) -> None:
 @compiled
 def unstall(s: Any, r: int, last_token_s: float) -> None:
     """Take a sequence that leaves out of its group: `Stalls.leave`."""
-    for group in range(at.replicas(s)[r].stalls):
-        if at.stalls(s)[r, group, 1] == last_token_s:
-            at.stalls(s)[r, group, 0] -= 1
+    for place in range(at.replica(s, r).stalls):
+        group = at.stall(s, r, place)
+        if group.last_token_s == last_token_s:
+            group.many -= 1
