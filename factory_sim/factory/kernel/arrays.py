@@ -112,11 +112,6 @@ def due(s: Any, r: int) -> Any:
 
 
 @compiled
-def counts(s: Any, r: int) -> Any:
-    return values_at(s.counts_at + r * (s.slots + 1) * REAL_BYTES, REAL)
-
-
-@compiled
 def when(s: Any) -> Any:
     return values_at(s.when_at, REAL)
 
@@ -177,7 +172,7 @@ def changed(s: Any) -> Any:
 
 
 ENDING_BYTES = ENDING.itemsize
-SHORT_BYTES, REAL_BYTES = np.dtype(SHORT).itemsize, np.dtype(REAL).itemsize
+SHORT_BYTES = np.dtype(SHORT).itemsize
 
 # -- memory that is far ----------------------------------------------------------------------
 

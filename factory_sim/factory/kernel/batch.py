@@ -269,6 +269,7 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
     length = min(request.left, budget)
     request.chunk = length
     rep.chunks += 1
+    rep.chunk_tokens += length
     if length == request.left:
         rep.completing += 1
     return int(length)
@@ -340,7 +341,7 @@ def plan(s: Any, r: int, now: float) -> bool:
         rep.in_time_s = last_start_s + INSTANT
     rep.start_s = now
     rep.kv_blocked = 0
-    rep.chunks = 0
+    rep.chunks = rep.chunk_tokens = 0
     rep.completing = 0
     rep.decodes = 1
     if rep.waiting > 0 or rep.prefilling > 0:
@@ -355,7 +356,7 @@ def plan(s: Any, r: int, now: float) -> bool:
         mixed_step(s, r, taking, context, taking + rep.completing)
     elif n > 0:
         steps = at.ending(at.heap(s, r), 0).step - rep.step
-        if n * (steps // s.block_tokens + 1) > rep.free:
+        if n * (steps + s.block_tokens) > rep.free * s.block_tokens:  # they might not fit
             steps = min(steps, steps_that_fit(s, r, n))
         decode_steps(s, r, steps, n, rep.context + n)
         due = at.ends(s, r, DUE).first

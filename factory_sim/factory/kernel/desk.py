@@ -22,6 +22,8 @@ from factory_sim.factory.kernel.state import (
     ARRAYS,
     ARRIVAL_ROW,
     CLOCK,
+    COST,
+    COSTS,
     DESK,
     ENDING,
     KINDS,
@@ -300,7 +302,7 @@ class Desk:
         desk["many"], desk["slots"], desk["most"] = many, slots, self._most()
         desk["held"] = held = slots + 2 if fleet.batching == "continuous" else 1
         desk["size"] = size = 1 << (many - 1).bit_length()
-        replicas = np.zeros(many, REPLICA)
+        replicas = _in_lines(many, REPLICA)
         replicas["free"], replicas["decodes"] = memory.blocks, 1
         replicas["max_running"] = replicas["want_running"] = slots
         replicas["in_time_s"] = np.inf
@@ -320,7 +322,6 @@ class Desk:
             requests=np.zeros(0, REQUEST),
             due=np.zeros((many, memory.block_tokens), np.int32),
             endings=np.zeros((many, slots), ENDING),
-            counts=np.zeros((many, slots + 1)),
             stalls=np.zeros((many, held), STALL),
             ends=np.full((many + 1, KINDS), NOBODY, LIST),
             links=np.zeros((0, LINKS), LINK),
@@ -332,9 +333,9 @@ class Desk:
             open=np.arange(many),
             least=contest.copy(),
             clocks=np.zeros(0, CLOCK),
-            decode=np.zeros((0, slots + 1, 7)),
-            body=np.zeros((0, self._most() + 1, 7)),
-            head=np.zeros((0, slots + 1, 7)),
+            decode=np.zeros(0, COST),
+            body=np.zeros(0, COST),
+            head=np.zeros(0, COST),
             streams=streams,
             feed=np.zeros((1, 0), ARRIVAL_ROW),
             words=np.zeros(0, np.uint32),
@@ -401,9 +402,9 @@ class Desk:
         state = self._arrays
         self._put(
             clocks=np.concatenate([state["clocks"], record]),
-            decode=np.concatenate([state["decode"], tables.decode[None]]),
-            body=np.concatenate([state["body"], tables.body[None]]),
-            head=np.concatenate([state["head"], tables.head[None]]),
+            decode=_with(state["decode"], tables.decode),
+            body=_with(state["body"], tables.body),
+            head=_with(state["head"], tables.head),
         )
 
     def _next_block(self, i: int) -> None:
@@ -482,3 +483,12 @@ def _in_lines(many: int, dtype: np.dtype[Any]) -> np.ndarray:
     room = np.zeros(size + LINE, np.uint8)
     first = -room.ctypes.data % LINE
     return room[first : first + size].view(dtype)
+
+
+def _with(costs: np.ndarray, more: np.ndarray) -> np.ndarray:
+    """Return costs of steps (dtype `COST`) and those of another clock, float64[n, 7]."""
+    both = _in_lines(len(costs) + len(more), COST)
+    both[: len(costs)] = costs
+    for name, column in zip(COSTS, more.T, strict=True):
+        both[name][len(costs) :] = column
+    return both

@@ -38,7 +38,15 @@ from factory_sim.factory.kernel.lists import (
     replay_events,
     replay_loads,
 )
-from factory_sim.factory.kernel.stretch import INSTANT, busy_s, causes, cut, energy_j, steps_by
+from factory_sim.factory.kernel.stretch import (
+    INSTANT,
+    busy_s,
+    by_cause,
+    cut,
+    energy_j,
+    steps_by,
+    throttled_s,
+)
 
 COMPLETION, CONTROL, ARRIVAL, PLAN = range(4)
 """As in `timetable`."""
@@ -499,11 +507,11 @@ def _plan(s: Any, r: int) -> None:
 @compiled
 def _attribute(s: Any, r: int) -> None:
     """Put the throttled time until now down to heat, or to what else it was."""
-    rep, found = at.replica(s, r), np.empty(5)
-    causes(s, r, found)
+    rep = at.replica(s, r)
+    until_s = throttled_s(rep)
     if rep.hot:
-        rep.heated_s += found[4] - rep.heat_until_s
-    rep.heat_until_s = found[4]
+        rep.heated_s += until_s - rep.heat_until_s
+    rep.heat_until_s = until_s
 
 
 # -- what somebody sees who looks ------------------------------------------------------------
@@ -531,7 +539,9 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
     joules of prompts.
     """
     rep = at.replica(s, r)
-    causes(s, r, found[1:6])
+    found[1], found[2] = rep.done_compute_s, rep.done_memory_s
+    found[3], found[4] = rep.done_network_s, rep.done_host_s
+    found[5] = throttled_s(rep)
     found[0], found[6], found[7] = rep.spent_s, rep.kv_full_s, rep.energy_j
     found[8], found[9], found[10] = rep.made, rep.sequence_s, rep.prefill_j
     found[12] = rep.prompt_j
@@ -545,19 +555,11 @@ def sums(s: Any, r: int, now: float, found: Any) -> None:
         if rep.mixed:
             found[10] += joules
             found[12] += joules * rep.prompts
-            found[1] += steps * rep.compute_s
-            found[2] += steps * rep.memory_s
-            found[3] += steps * rep.network_s
-            found[4] += steps * rep.host_s
-        elif rep.kv_blocked:
+        if rep.kv_blocked and not rep.mixed:
             found[6] += spent_s
         else:
-            c, cost = at.clock(s, rep.clock), at.decode(s, rep.clock, rep.sequences)
-            read = steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
-            found[1] += steps * cost.compute_s + read * c.far_compute_s
-            found[2] += steps * cost.memory_s + read * c.far_memory_s
-            found[3] += steps * cost.network_s
-            found[4] += steps * cost.host_s
+            for place, seconds in enumerate(by_cause(s, r, steps)):
+                found[1 + place] += seconds
         found[5] = found[0] - found[6] - (found[1] + found[2] + found[3] + found[4])
     found[11] = rep.heated_s
     if rep.hot:

@@ -16,26 +16,25 @@ REPLICA = np.dtype(
             *("duration_s", "busy_compute_s", "busy_memory_s"),
             *("compute_s", "memory_s", "network_s", "host_s", "prompts"),
             *("boundary_s", "decoded_s", "in_time_s"),
-            # the ledger; compute to host are of steps with prompts
-            *("spent_s", "energy_j", "made", "kv_full_s", "sequence_s", "prefill_j"),
-            *("prompt_j", "read_tokens"),
-            *("mixed_compute_s", "mixed_memory_s", "mixed_network_s", "mixed_host_s"),
+            # the ledger
+            *("spent_s", "energy_j", "made", "kv_full_s", "sequence_s", "prefill_j", "prompt_j"),
+            *("done_compute_s", "done_memory_s", "done_network_s", "done_host_s"),
             *("heat_until_s", "heated_s"),
         )
     ]
     + [
         (name, "<i8")
         for name in (
-            *("steps", "step", "context", "free"),
+            *("step", "context"),
             *("input_tokens", "recomputed_tokens", "lost_tokens"),
         )
     ]
     + [
         (name, "<i4")
         for name in (
-            *("stepping", "mixed", "kv_blocked", "sequences", "tokens"),
+            *("steps", "free", "stepping", "mixed", "kv_blocked", "sequences", "tokens"),
             *("waiting", "running", "prefilling", "decoding", "finishing", "stalls"),
-            *("chunks", "completing", "decodes", "growing"),
+            *("chunks", "chunk_tokens", "completing", "decodes", "growing"),
             *("clock", "prompt_clock", "max_running", "hot"),
             # what control wants from the next boundary on
             *("ordered", "want_clock", "want_prompt_clock", "want_running", "want_hot"),
@@ -81,16 +80,12 @@ CLOCK = np.dtype(
     align=True,
 )
 
-COST = np.dtype(
-    [
-        (name, "<f8")
-        for name in (
-            *("duration_s", "compute_s", "memory_s", "network_s", "host_s"),
-            *("busy_compute_s", "busy_memory_s"),
-        )
-    ]
+COSTS = (
+    *("duration_s", "compute_s", "memory_s", "network_s", "host_s"),
+    *("busy_compute_s", "busy_memory_s"),
 )
-"""What a step costs, as in the tables of a `Roofline`."""
+COST = np.dtype([(name, "<f8") for name in (*COSTS, "_")])
+"""What a step costs, as in the tables of a `Roofline`, on a line of a processor's cache."""
 
 LIST = np.dtype([("first", "<i4"), ("last", "<i4")])
 LINK = np.dtype([("before", "<i4"), ("after", "<i4")])
@@ -124,7 +119,7 @@ ARRIVAL_ROW = np.dtype(
 """A request that is to come. index: its number among those of its stream."""
 
 ARRAYS = (
-    *("replicas", "requests", "due", "endings", "counts", "stalls", "ends", "links"),
+    *("replicas", "requests", "due", "endings", "stalls", "ends", "links"),
     *("when", "rank", "first", "load", "seen", "open", "least"),
     *("clocks", "decode", "body", "head", "streams", "feed", "words"),
     *("edges", "bins", "finished", "changed", "rows"),
@@ -132,7 +127,7 @@ ARRAYS = (
 """The arrays of a deployment; `arrays` has their shapes.
 
 due: sequences by their place in the KV block. endings: a heap of who finishes when, of each
-replica. counts: decode steps by their sequences. stalls: groups held back. ends, links: of lists.
+replica. stalls: groups held back. ends, links: of lists.
 when, rank, first: the next event of each replica and the contest of them all. load, least: requests
 outstanding, and the contest for the fewest; seen: load as the router last saw it. In all of these
 but open, one who never wins comes after the replicas. decode, body,

@@ -31,13 +31,13 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
         duration_s += held_s * c.stall
         memory_s += held_s
         moving += held_s
-    size = n
+    size = n + rep.chunk_tokens
+    body, head = at.body(s, rep.prompt_clock, size), at.head(s, rep.prompt_clock, tokens)
     q = at.ends(s, r, PROMPTS).first
     for _ in range(rep.chunks):
         request = at.request(s, q)
         start, length = request.stored, request.chunk
         q = next_prompt(s, q)
-        size += length
         if c.per_pair_s > 0.0 or c.per_token_s > 0.0:
             seen = length * start + length * (length + 1) / 2
             computing_s, moving_s = c.per_pair_s * seen, c.per_token_s * (start + length)
@@ -50,7 +50,6 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
             scaled_s = computing_s / c.clock
             moving_s *= c.stall
             duration_s += scaled_s if scaled_s > moving_s else moving_s
-    body, head = at.body(s, rep.prompt_clock, size), at.head(s, rep.prompt_clock, tokens)
     if c.ahead_mixed_s > 0.0:
         busy_s = duration_s - host_s + body.duration_s + head.duration_s
         if busy_s < c.ahead_mixed_s:
@@ -176,6 +175,27 @@ def busy_s(rep: Any, steps: float) -> float:
 
 
 @compiled
+def by_cause(s: Any, r: int, steps: float) -> tuple[float, float, float, float]:
+    """Return compute, memory, network and host seconds of the first `steps` steps."""
+    rep = at.replica(s, r)
+    if rep.mixed:
+        compute_s, memory_s = steps * rep.compute_s, steps * rep.memory_s
+        return compute_s, memory_s, steps * rep.network_s, steps * rep.host_s
+    c, cost = at.clock(s, rep.clock), at.decode(s, rep.clock, rep.sequences)
+    read = steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
+    compute_s = steps * cost.compute_s + read * c.far_compute_s
+    memory_s = steps * cost.memory_s + read * c.far_memory_s
+    return compute_s, memory_s, steps * cost.network_s, steps * cost.host_s
+
+
+@compiled
+def throttled_s(rep: Any) -> float:
+    """Return the seconds that the clocks below the reference have cost: `Ledger.totals`."""
+    caused_s = rep.done_compute_s + rep.done_memory_s + rep.done_network_s + rep.done_host_s
+    return float(rep.spent_s - rep.kv_full_s - caused_s)
+
+
+@compiled
 def book(s: Any, r: int, steps: float) -> None:
     """Book the first `steps` steps: `Stretch.book`."""
     rep = at.replica(s, r)
@@ -187,35 +207,14 @@ def book(s: Any, r: int, steps: float) -> None:
     if rep.mixed:
         rep.prefill_j += joules
         rep.prompt_j += joules * rep.prompts
-        rep.mixed_compute_s += steps * rep.compute_s
-        rep.mixed_memory_s += steps * rep.memory_s
-        rep.mixed_network_s += steps * rep.network_s
-        rep.mixed_host_s += steps * rep.host_s
-    elif rep.kv_blocked:
+    if rep.kv_blocked and not rep.mixed:
         rep.kv_full_s += spent_s
     else:
-        at.counts(s, r)[rep.sequences] += steps
-        rep.read_tokens += steps * (rep.attended + rep.tokens * ((steps - 1) / 2))
-
-
-@compiled
-def causes(s: Any, r: int, found: Any) -> None:
-    """Write compute, memory, network, host and throttled seconds: `Ledger.totals`."""
-    rep = at.replica(s, r)
-    c = at.clock(s, rep.clock)
-    compute_s = rep.mixed_compute_s + rep.read_tokens * c.far_compute_s
-    memory_s = rep.mixed_memory_s + rep.read_tokens * c.far_memory_s
-    network_s, host_s = rep.mixed_network_s, rep.mixed_host_s
-    for n in range(s.slots + 1):
-        many = at.counts(s, r)[n]
-        if many > 0.0:
-            cost = at.decode(s, rep.clock, n)
-            compute_s += many * cost.compute_s
-            memory_s += many * cost.memory_s
-            network_s += many * cost.network_s
-            host_s += many * cost.host_s
-    found[0], found[1], found[2], found[3] = compute_s, memory_s, network_s, host_s
-    found[4] = rep.spent_s - rep.kv_full_s - (compute_s + memory_s + network_s + host_s)
+        compute_s, memory_s, network_s, host_s = by_cause(s, r, steps)
+        rep.done_compute_s += compute_s
+        rep.done_memory_s += memory_s
+        rep.done_network_s += network_s
+        rep.done_host_s += host_s
 
 
 # -- gaps between tokens: `metrics.gaps` -----------------------------------------------------
