@@ -157,6 +157,11 @@ def edges(s: Any) -> Any:
 
 
 @compiled
+def guide(s: Any) -> Any:
+    return values_at(s.guide_at, SHORT)
+
+
+@compiled
 def bins(s: Any) -> Any:
     return values_at(s.bins_at, INTEGER)
 

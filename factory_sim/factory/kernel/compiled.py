@@ -68,6 +68,11 @@ def values_at(address: int, dtype: Any) -> Any:
     raise RuntimeError("only compiled functions know addresses")
 
 
+def bits_of(value: float) -> int:
+    """Return a number's bits as an integer; for compiled functions only."""
+    raise RuntimeError("only compiled functions look at bits")
+
+
 def fetch(address: int) -> None:
     """Have the memory at an address come near, to be written; for compiled functions only."""
     raise RuntimeError("only compiled functions know addresses")
@@ -95,6 +100,13 @@ if numba is not None:
             return builder.inttoptr(given[0], context.get_value_type(values))
 
         return values(types.int64, dtype), make
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def bits_of(typing: Any, value: Any) -> Any:
+        def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            return builder.bitcast(given[0], ir.IntType(64))
+
+        return types.int64(types.float64), make
 
     @intrinsic  # type: ignore[untyped-decorator]
     def fetch(typing: Any, address: Any) -> Any:

@@ -35,6 +35,7 @@ from factory_sim.factory.kernel.state import (
     STALL,
     STREAM,
 )
+from factory_sim.factory.kernel.stretch import guide
 from factory_sim.factory.replica import Speed
 from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.gaps import GapHistogram, bin_ends
@@ -315,7 +316,7 @@ class Desk:
         load[many] = np.iinfo(np.int64).max
         rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
-        bins = self.gaps.bins()
+        bins, edges = self.gaps.bins(), bin_ends()
         self._drawn = np.zeros((many, 3))
         self._put(
             replicas=replicas,
@@ -339,7 +340,8 @@ class Desk:
             streams=streams,
             feed=np.zeros((1, 0), ARRIVAL_ROW),
             words=np.zeros(0, np.uint32),
-            edges=bin_ends(),
+            edges=edges,
+            guide=guide(edges),
             bins=bins,
             finished=np.zeros(slots + 1, np.int64),
             changed=np.zeros(many + 1, np.int64),

@@ -122,7 +122,7 @@ ARRAYS = (
     *("replicas", "requests", "due", "endings", "stalls", "ends", "links"),
     *("when", "rank", "first", "load", "seen", "open", "least"),
     *("clocks", "decode", "body", "head", "streams", "feed", "words"),
-    *("edges", "bins", "finished", "changed", "rows"),
+    *("edges", "guide", "bins", "finished", "changed", "rows"),
 )
 """The arrays of a deployment; `arrays` has their shapes.
 
@@ -132,7 +132,7 @@ when, rank, first: the next event of each replica and the contest of them all. l
 outstanding, and the contest for the fewest; seen: load as the router last saw it. In all of these
 but open, one who never wins comes after the replicas. decode, body,
 head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
-edges: where each of `bins` ends, s.
+edges: where each of `bins` ends, s; guide: where to look for a gap among them.
 """
 
 KINDS = 5

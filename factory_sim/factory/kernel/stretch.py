@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from math import ceil, exp, floor, log, sqrt
+from math import ceil, exp, floor, sqrt
 from typing import Any
 
+import numpy as np
+
 from factory_sim.factory.kernel import arrays as at
-from factory_sim.factory.kernel.compiled import compiled
+from factory_sim.factory.kernel.compiled import bits_of, compiled
 from factory_sim.factory.kernel.lists import PROMPTS, next_prompt
+from factory_sim.metrics.gaps import MOST_S, SMALLEST_S
 
 INSTANT = 1e-9
 """As in `engine.stretch`."""
 
-BIN, SMALLEST_S, MOST_S = 0.005, 1e-7, 1e6
-"""As in `metrics.gaps`."""
+GUIDE_SHIFT = 44
+"""Bits of a gap that do not matter for where among the bins it is looked for: all but the exponent
+and eight of the fraction, which leave two bins or three."""
+
+GUIDE_FIRST = int(np.float64(SMALLEST_S).view(np.int64)) >> GUIDE_SHIFT
 
 
 @compiled
@@ -220,9 +226,22 @@ def book(s: Any, r: int, steps: float) -> None:
 # -- gaps between tokens: `metrics.gaps` -----------------------------------------------------
 
 
+def guide(edges: np.ndarray) -> np.ndarray:
+    """Return int32[n]: the bin of the least gap of each leading part of bits. edges: ends of bins."""
+    last = int(np.float64(MOST_S).view(np.int64)) >> GUIDE_SHIFT
+    least_s = (np.arange(GUIDE_FIRST, last + 1) << GUIDE_SHIFT).view(np.float64)
+    return np.searchsorted(edges, least_s, side="right").astype(np.int32)
+
+
 @compiled
-def _bin(gap_s: float) -> int:
-    return int(log(min(max(gap_s, SMALLEST_S), MOST_S) / SMALLEST_S) / BIN)
+def _bin(s: Any, gap_s: float) -> int:
+    """Return the bin of a gap: the guide says where to begin, and hardly a step is left."""
+    gap_s = min(max(gap_s, SMALLEST_S), MOST_S)
+    edges = at.edges(s)
+    place = at.guide(s)[(bits_of(gap_s) >> GUIDE_SHIFT) - GUIDE_FIRST]
+    while place < s.many_bins - 1 and gap_s >= edges[place]:
+        place += 1
+    return int(place)
 
 
 @compiled
@@ -235,7 +254,7 @@ def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> Non
     s.gap_squares += sequences * steps * squares
     bins, edges = at.bins(s), at.edges(s)
     longest = first + growth * last
-    place, done = _bin(first), 0
+    place, done = _bin(s, first), 0
     while place < s.many_bins - 1 and longest >= edges[place]:
         below = min(steps, floor((edges[place] - first) / growth) + 1) if growth > 0.0 else done
         bins[place] += (below - done) * sequences
