@@ -296,7 +296,9 @@ class Desk:
         desk["seen_s"] = -np.inf
         desk["batching"] = POLICY_NUMBER[fleet.batching]
         desk["ahead"], desk["max_tokens"] = fleet.plans_ahead, fleet.max_step_tokens
-        desk["block_tokens"], desk["blocks"] = memory.block_tokens, memory.blocks
+        size = memory.block_tokens
+        desk["block_tokens"], desk["blocks"] = size, memory.blocks
+        desk["block_bits"] = size.bit_length() - 1 if size & (size - 1) == 0 else -1
         desk["router"] = floor.ROUTER_NUMBER[fleet.spec.router.policy]
         desk["unused"], desk["open"] = NOBODY, many
         desk["is_pod"], desk["first_replica"] = first is not None, first or 0

@@ -152,7 +152,7 @@ DESK = np.dtype(
     + [
         (name, "<i8")
         for name in (
-            *("batching", "ahead", "max_tokens", "block_tokens", "blocks", "router"),
+            *("batching", "ahead", "max_tokens", "block_tokens", "block_bits", "blocks", "router"),
             *("inside", "stranded", "unused", "next_number", "turn", "open"),
             *("rows", "words", "order", "stream", "gaps", "answer", "is_pod", "first_replica"),
             # sizes of arrays
