@@ -104,13 +104,15 @@ def _drop(s: Any, r: int, q: int) -> None:
 @compiled
 def _full_blocks(s: Any, tokens: int) -> int:
     """Return how many blocks so many tokens fill."""
-    return tokens >> s.block_bits if s.block_bits >= 0 else tokens // s.block_tokens
+    return int(tokens >> s.block_bits if s.block_bits >= 0 else tokens // s.block_tokens)
 
 
 @compiled
 def _in_block(s: Any, tokens: int) -> int:
     """Return how many of so many tokens, or steps, are beyond the last full block."""
-    return tokens & (s.block_tokens - 1) if s.block_bits >= 0 else tokens % s.block_tokens
+    if s.block_bits >= 0:
+        return int(tokens & (s.block_tokens - 1))
+    return int(tokens % s.block_tokens)
 
 
 @compiled

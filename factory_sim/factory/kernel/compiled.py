@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., object])
 
-COMPILED = ("arrays", "batch", "floor", "lists", "state", "stretch")
-"""The files whose functions are compiled, or whose layout these have been compiled for."""
+COMPILED = ("arrays", "batch", "compiled", "floor", "lists", "state", "stretch")
+COMPILED_FOR = ("../gateway", "../../metrics/gaps")
+"""The files whose functions are compiled, and others whose layouts and numbers go into these."""
 
 try:
     import numba
@@ -79,9 +80,8 @@ def fetch(address: int) -> None:
 
 
 if numba is not None:
-
     # numba's own arrays take a place below zero for one from the end. Nobody here counts so, and
-    # to make sure of it at every look took a sixth of all time.
+    # to make sure of it at every look takes time.
 
     @intrinsic  # type: ignore[untyped-decorator]
     def record_at(typing: Any, address: Any, place: Any, dtype: Any) -> Any:
@@ -94,7 +94,7 @@ if numba is not None:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def values_at(typing: Any, address: Any, dtype: Any) -> Any:
-        values = types.CPointer(dtype.dtype)
+        values = types.CPointer(dtype.dtype)  # type: ignore[attr-defined]
 
         def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             return builder.inttoptr(given[0], context.get_value_type(values))
@@ -131,7 +131,7 @@ def is_kept() -> bool:
 def cache_folder() -> Path:
     """Return the folder of what has been compiled of this very kernel."""
     here = Path(__file__).parent
-    content = b"".join((here / f"{name}.py").read_bytes() for name in COMPILED)
+    content = b"".join((here / f"{name}.py").read_bytes() for name in (*COMPILED, *COMPILED_FOR))
     digest = hashlib.sha256(content).hexdigest()[:16]
     return _user_cache() / "factory_sim" / f"kernel-{digest}"
 

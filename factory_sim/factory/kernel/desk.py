@@ -311,7 +311,7 @@ class Desk:
         replicas["in_time_s"] = np.inf
         streams = np.zeros(1, STREAM)
         streams["next_s"] = np.inf
-        contest = np.full(2 * size, many, np.int32)  # a place that is empty: somebody who never wins
+        contest = np.full(2 * size, many, np.int32)  # where nobody is: somebody who never wins
         contest[size : size + many] = np.arange(many)
         contest[1:size] = NOBODY
         load = np.zeros(many + 1, np.int64)

@@ -227,7 +227,10 @@ def book(s: Any, r: int, steps: float) -> None:
 
 
 def guide(edges: np.ndarray) -> np.ndarray:
-    """Return int32[n]: the bin of the least gap of each leading part of bits. edges: ends of bins."""
+    """Return int32[n]: the bin of the least gap that begins with the same bits.
+
+    edges: float64[bins - 1], where each bin but the last ends, s.
+    """
     last = int(np.float64(MOST_S).view(np.int64)) >> GUIDE_SHIFT
     least_s = (np.arange(GUIDE_FIRST, last + 1) << GUIDE_SHIFT).view(np.float64)
     return np.searchsorted(edges, least_s, side="right").astype(np.int32)
