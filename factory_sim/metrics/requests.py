@@ -105,6 +105,14 @@ class Terms(NamedTuple):
         return [tier.promise or own for tier in self.tiers] or [own] * len(self.streams)
 
 
+def of_streams(values: Sequence[float] | np.ndarray, streams: np.ndarray) -> np.ndarray:
+    """Return float64[n]: of each request what its stream, by number, has of `values`."""
+    if min(values) == max(values):  # as in most runs
+        return np.full(len(streams), values[0])
+    found: np.ndarray = np.asarray(values)[streams]
+    return found
+
+
 class Seen(NamedTuple):
     """What clients saw of requests: rows (of those who waited too long: timed out), when they sent
     them, and latencies in seconds, NaN for none; ttfo_s where any reason. met: completed, within
@@ -131,17 +139,16 @@ def seen(
 
     first_late_s, last_late_s: from making the first and the last token to its being seen.
     """
-    if len(terms.timeouts_s):
-        waited_s = np.asarray(terms.timeouts_s)[rows["stream"]]
+    if min(terms.timeouts_s, default=np.inf) < np.inf:
+        waited_s = of_streams(terms.timeouts_s, rows["stream"])
         rows = _without_the_late(rows, sent_s + waited_s - last_late_s)
     done = rows["outcome"] == 0
-    ttft, tpot, e2e = _latencies(rows, sent_s, first_late_s, last_late_s)
-    several = done & (rows["emitted"] > 1)
+    ttft, tpot, e2e = _latencies(rows, done, sent_s, first_late_s, last_late_s)
     limits = np.array(terms.promised(deployment))
     alike = (limits == limits[0]).all()
     ttft_s, tpot_s, e2e_s, ttfo_s = limits[0] if alike else limits[rows["stream"]].T
     met = done & (ttft <= ttft_s) & (e2e <= e2e_s)
-    met &= ~several | (np.nan_to_num(tpot) <= tpot_s)
+    met &= ~(tpot > tpot_s)  # who got one token has none, and nothing to wait for
     ttfo = None
     if terms.reasoning:
         ttfo = _seen_to_answer_s(rows, first_late_s, last_late_s) - sent_s
@@ -243,7 +250,7 @@ def _columns(
     """Return the columns of some requests; of what has names, their numbers."""
     rows, own = part.rows, part.own
     if own is None:
-        first_late = last_late = np.asarray(terms.back_s)[rows["stream"]]
+        first_late = last_late = of_streams(terms.back_s, rows["stream"])
         sent_s = rows["arrival_s"]
     else:
         first_late, last_late = own["first_late_s"], own["last_late_s"]
@@ -292,18 +299,25 @@ def _columns(
 
 
 def _latencies(
-    rows: np.ndarray, sent_s: np.ndarray, first_late_s: np.ndarray, last_late_s: np.ndarray
+    rows: np.ndarray,
+    done: np.ndarray,
+    sent_s: np.ndarray,
+    first_late_s: np.ndarray,
+    last_late_s: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return TTFT, TPOT and end-to-end latency in seconds, from sending to seeing; NaN for none.
 
-    first_late_s, last_late_s: from making the first and the last token to its being seen.
+    done: who was completed. first_late_s, last_late_s: from making the first and the last token to
+    its being seen.
     """
-    done = rows["outcome"] == 0
-    ttft = rows["first_token_s"] + first_late_s - sent_s
-    e2e = np.where(done, rows["end_s"] + last_late_s - sent_s, np.nan)
-    several = done & (rows["emitted"] > 1)
+    ttft = rows["first_token_s"] + first_late_s
+    ttft -= sent_s
+    e2e = np.where(done, rows["end_s"], np.nan)
+    e2e += last_late_s
+    e2e -= sent_s
+    more = rows["emitted"] - 1
     tpot = np.full(len(rows), np.nan)
-    tpot[several] = (e2e - ttft)[several] / (rows["emitted"][several] - 1)
+    np.divide(e2e - ttft, more, out=tpot, where=done & (more > 0))
     return ttft, tpot, e2e
 
 
@@ -341,7 +355,8 @@ def _travelled(trips: Trips, rows: np.ndarray, own: np.ndarray) -> dict[str, Any
     if trips.several:
         found |= {"deployments_asked": own["asked"], "earlier_tokens": own["earlier"]}
     if trips.regions:
-        at_server = _latencies(rows, rows["arrival_s"], np.zeros(len(rows)), np.zeros(len(rows)))
+        done, soon = rows["outcome"] == 0, np.zeros(len(rows))
+        at_server = _latencies(rows, done, rows["arrival_s"], soon, soon)
         found["region"] = own["region"]
         for name, values in zip(("ttft", "tpot", "e2e"), at_server, strict=True):
             found[f"server_{name}_ms"] = values * 1e3

@@ -27,14 +27,14 @@ _FRACTION, _ONE = np.int64((1 << 52) - 1), np.int64(1023 << 52)
 Floats = NDArray[np.float64]
 
 
-def new_sketch() -> BaseDDSketch:
-    """Return an empty sketch whose percentiles are within `ERROR` of themselves.
+def sketch_of(bins: DenseStore, zeros: int = 0) -> BaseDDSketch:
+    """Return a sketch, of what its bins hold, whose percentiles are within `ERROR` of themselves.
 
     DDSketch (Masson, Rim and Lee, VLDB 2019): counts by bins whose width grows with the value. It
     draws no random numbers, and sketches merge exactly, in any order. Its bins are cubic in the
     bits of a number and ask for no logarithm, so that they are the same on every machine.
     """
-    return BaseDDSketch(_MAPPING, DenseStore(), DenseStore(), 0.0)
+    return BaseDDSketch(_MAPPING, bins, DenseStore(), float(zeros))
 
 
 def keys_of(values: Floats) -> NDArray[np.int64]:
@@ -54,8 +54,7 @@ def keys_of(values: Floats) -> NDArray[np.int64]:
     exponent -= 1023
     octaves += exponent
     octaves *= _BINS_PER_OCTAVE
-    np.ceil(octaves, out=octaves)
-    keys: NDArray[np.int64] = octaves.astype(np.int64)
+    keys: NDArray[np.int64] = np.ceil(octaves, out=exponent, casting="unsafe")
     return keys
 
 
@@ -109,14 +108,13 @@ class Spread:
     def sketch(self) -> BaseDDSketch:
         """Return the sketch of all values so far."""
         if self._sketch is None:
-            self._sketch = new_sketch()
-            bins = np.flatnonzero(self._counts)
-            keys, counts = (bins + self._first).tolist(), self._counts[bins].tolist()
-            for key, count in zip(keys, counts, strict=True):
-                # The middle of a bin stands for those in it; it lies in no other.
-                self._sketch.add(_MAPPING.value(key), float(count))
-            if self._zeros:
-                self._sketch.add(0.0, float(self._zeros))
+            bins = DenseStore()
+            if len(self._counts):
+                bins.bins = self._counts.astype(np.float64).tolist()
+                bins.count = float(self._counts.sum())
+                bins.offset = bins.min_key = self._first
+                bins.max_key = self._first + len(self._counts) - 1
+            self._sketch = sketch_of(bins, self._zeros)
         return self._sketch
 
     def quantile(self, share: float) -> float:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
-from factory_sim.metrics.requests import OUTCOMES, Seen, Tariff, Terms, seen
+from factory_sim.metrics.requests import OUTCOMES, Seen, Tariff, Terms, of_streams, seen
 from factory_sim.metrics.spread import ERROR, Spread
 from factory_sim.metrics.statistics import BATCHES, Cells, Floats, half_widths
 
@@ -89,8 +89,8 @@ class Tally:
         """Count requests that have left a deployment, by their rows (the gateway's)."""
         for start in range(0, len(rows), AT_ONCE):
             part = rows[start : start + AT_ONCE]
-            late_s = np.asarray(self._terms.back_s)[part["stream"]]
-            told = seen(part, self._terms, deployment, part["arrival_s"], late_s, late_s)
+            late_s = of_streams(self._terms.back_s, part["stream"])
+            told = seen(part, self._terms, deployment, part["arrival_s"].copy(), late_s, late_s)
             self._count(deployment, told)
 
     def merge(self, other: Tally) -> None:
@@ -120,19 +120,15 @@ class Tally:
             (told.met, 2),
             (~np.isnan(rows["admitted_s"]), 2),
         ):
-            code = code * many + part
-        latencies = self._latencies(told)
-        order: np.ndarray | slice = slice(None)
-        codes, starts = code[:1], np.zeros(1, np.int64)
-        if (code != code[0]).any():
-            order = np.argsort(code, kind="stable")
-            codes, starts = np.unique(code[order], return_index=True)
+            code *= many
+            code += part
+        order, codes, starts = _grouped(code)
         ends = [*starts[1:].tolist(), len(rows)]
         sums = {
             name: np.add.reduceat(column[order], starts, dtype=np.int64).tolist()
             for name, column in columns.items()
         }
-        sorted_ms = {name: values[order] for name, values in latencies.items()}
+        sorted_ms = {name: values[order] for name, values in self._latencies(told).items()}
         for place, (number, start, end) in enumerate(
             zip(codes.tolist(), starts.tolist(), ends, strict=True)
         ):
@@ -312,6 +308,18 @@ class Tally:
         return found
 
 
+def _grouped(code: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray]:
+    """Return an order in which equal codes are side by side, else as they were; each of them, and
+    where it begins."""
+    if (code == code[0]).all():
+        return slice(None), code[:1], np.zeros(1, np.int64)
+    # NumPy sorts numbers of 16 bits without comparing any.
+    order = np.argsort(code.astype(np.min_scalar_type(code.max())), kind="stable")
+    ordered = code[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    return order, ordered[starts], starts
+
+
 def _key(deployment: str, pod: int, code: int, tenants: int) -> Key:
     """Return what a number of a cell stands for."""
     parts = []
@@ -324,11 +332,13 @@ def _key(deployment: str, pod: int, code: int, tenants: int) -> Key:
 
 def _spread(cell: Cell, name: str, values: np.ndarray, limit_ms: float | None) -> None:
     """Add latencies in ms, NaN where a request had none, to a cell."""
-    known = values[~np.isnan(values)]
-    if len(known):
-        cell.spreads.setdefault(name, Spread()).add(known)
+    none = np.isnan(values)
+    if none.any():
+        values = values[~none]
+    if len(values):
+        cell.spreads.setdefault(name, Spread()).add(values)
     if limit_ms is not None:
-        cell.in_time[name] = cell.in_time.get(name, 0) + int(np.count_nonzero(known <= limit_ms))
+        cell.in_time[name] = cell.in_time.get(name, 0) + int(np.count_nonzero(values <= limit_ms))
 
 
 def _plus(one: Sums, other: Sums) -> Sums:

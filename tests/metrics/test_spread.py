@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ddsketch.store import DenseStore
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory_sim.metrics.spread import ERROR, Spread, keys_of, new_sketch
+from factory_sim.metrics.spread import ERROR, Spread, keys_of, sketch_of
 from factory_sim.metrics.statistics import describe
 
 SAME = 1e-12
@@ -32,7 +33,7 @@ def bins(sketch: object) -> dict[int, float]:
 
 @given(st.lists(sizes, min_size=1, max_size=50))
 def test_bins_are_those_of_the_library(values: list[float]) -> None:
-    mapping = new_sketch()._mapping
+    mapping = sketch_of(DenseStore())._mapping
     assert keys_of(np.array(values)).tolist() == [mapping.key(value) for value in values]
     for value in values:
         assert mapping.value(mapping.key(value)) == pytest.approx(value, rel=ERROR * (1 + 1e-9))
@@ -40,7 +41,7 @@ def test_bins_are_those_of_the_library(values: list[float]) -> None:
 
 @given(parts)
 def test_it_is_the_sketch_of_the_values_one_by_one(given: list[list[float]]) -> None:
-    ours, plain = Spread(), new_sketch()
+    ours, plain = Spread(), sketch_of(DenseStore())
     for values in given:
         ours.add(np.array(values, dtype=np.float64))
         for value in values:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from factory_sim.metrics.requests import OUTCOMES
+from factory_sim.metrics.requests import OUTCOMES, of_streams
 
 
 class Stays(NamedTuple):
@@ -25,8 +25,11 @@ def stays_of(rows: np.ndarray, lags_s: np.ndarray, now_s: float) -> Stays:
 
     lags_s: of the way in of each stream.
     """
-    ends = np.where(np.isnan(rows["end_s"]), now_s, rows["end_s"])
-    inside_s = ends - rows["arrival_s"] - lags_s[rows["stream"]]
+    inside_s = np.where(np.isnan(rows["end_s"]), now_s, rows["end_s"])
+    inside_s -= rows["arrival_s"]
+    inside_s -= of_streams(lags_s, rows["stream"])
     # Who is refused on arrival was never inside; who was lost with a replica first, was.
-    accepted = inside_s[(rows["outcome"] != OUTCOMES.index("rejected")) | (inside_s > 1e-6)]
-    return Stays(len(accepted), float(accepted.sum()))
+    never = (rows["outcome"] == OUTCOMES.index("rejected")) & (inside_s <= 1e-6)
+    if never.any():
+        inside_s = inside_s[~never]
+    return Stays(len(inside_s), float(inside_s.sum()))
