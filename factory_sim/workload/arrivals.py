@@ -38,10 +38,11 @@ def arrival_times(
     clock = Clock(_rates(process, duration_s, stays), process.shape, duration_s)
     sent, last = 0, 0.0
     for counts in _unit_stream(process, gaps, block):
-        times = clock.when(counts[counts < clock.expected])
+        times = np.maximum(clock.when(counts[: np.searchsorted(counts, clock.expected)]), last)
         # Rounding at the seam of two rates may turn neighbours by a bit; time runs forward only.
-        times = np.maximum.accumulate(np.concatenate(([last], times)))[1:]
-        times = times[times < duration_s]
+        if (times[1:] < times[:-1]).any():
+            times = np.maximum.accumulate(times)
+        times = times[: np.searchsorted(times, duration_s)]
         if process.requests is not None:
             times = times[: process.requests - sent]
         sent += len(times)
@@ -77,12 +78,19 @@ class Clock:
         self.expected = float(counts[-1])
 
     def when(self, counts: Floats) -> Floats:
-        """Return the times, in seconds, at which `counts` < expected are reached."""
-        index = np.searchsorted(self.starts_count, counts, side="right") - 1
-        inside = (counts - self.starts_count[index]) / self.rates[index]
+        """Return the times, in seconds, at which `counts` (rising, < expected) are reached."""
+        if not len(counts):
+            return counts
+        first, last = np.searchsorted(self.starts_count, counts[[0, -1]], side="right") - 1
+        stretches = slice(first, last + 1)
+        seams = np.searchsorted(counts, self.starts_count[first + 1 : last + 1])
+        many = np.diff(seams, prepend=0, append=len(counts))
+        inside: Floats = counts - np.repeat(self.starts_count[stretches], many)
+        inside /= np.repeat(self.rates[stretches], many)
         if isinstance(self.shape, Constant):
-            return np.asarray(self.starts_s[index] + inside)
-        return self._search(self.starts_shape[index] + inside)
+            inside += np.repeat(self.starts_s[stretches], many)
+            return inside
+        return self._search(np.repeat(self.starts_shape[stretches], many) + inside)
 
     def _search(self, integrals: Floats) -> Floats:
         """Return t with shape.integral(t) = integrals, by bisection to the last bit."""
@@ -120,7 +128,8 @@ def _unit_stream(process: OpenArrivals, gaps: Generator, block: int) -> Iterator
         else:
             drawn = gaps.standard_exponential(block)
         # The running count leads the sum, so that the additions are the same for any block.
-        counts = np.cumsum(np.concatenate(([count], drawn)))[1:]
+        drawn[0] += count
+        counts = np.cumsum(drawn)
         count = float(counts[-1])
         yield counts
 

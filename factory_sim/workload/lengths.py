@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,10 @@ from factory_sim.workload.traces import read_trace
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
 
+CELLS = 4096
+"""Of equal width, that a quantile function's points are filed by; a power of two, so that to find
+a share's cell is exact."""
+
 
 def quantile(length: Length, shares: Floats) -> Tokens:
     """Return whole tokens at `shares` in (0, 1) of the distribution; a longer share is no less."""
@@ -39,8 +44,7 @@ def quantile(length: Length, shares: Floats) -> Tokens:
         return np.minimum(drawn, high)
     if isinstance(length, Lognormal):
         return _lognormal(length, shares)
-    known, tokens = np.array(length.quantiles).T
-    return _whole(np.interp(shares, known, tokens))
+    return _whole(_curve(tuple(length.quantiles)).at(shares))
 
 
 def mean(length: Length) -> float:
@@ -53,6 +57,37 @@ def mean(length: Length) -> float:
         return _lognormal_mean(length)
     known, tokens = np.array(length.quantiles).T
     return float(np.trapezoid(tokens, known))
+
+
+class Curve:
+    """Straight lines through points (share, value), of rising shares from 0 to 1.
+
+    The values are those of np.interp, to the last bit. Which line a share is on is looked up in a
+    guide table, and few shares have steps to go from there (Chen and Asau, AIIE Transactions 6,
+    1974): a search, which chance takes another way each time, costs six times as much.
+    """
+
+    def __init__(self, points: tuple[tuple[float, float], ...]) -> None:
+        self._shares, self._values = np.array(points).T
+        self._slopes = np.append(np.diff(self._values) / np.diff(self._shares), 0.0)
+        self._ends = np.append(self._shares[1:], np.inf)
+        cells = np.arange(CELLS + 1) / CELLS
+        self._guide = np.searchsorted(self._shares, cells, side="right") - 1
+
+    def at(self, shares: Floats) -> Floats:
+        """Return the values at shares (1-D, in [0, 1])."""
+        line = self._guide.take((shares * CELLS).astype(np.intp))
+        further = np.flatnonzero(shares >= self._ends.take(line))
+        while len(further):
+            line[further] += 1
+            further = further[shares[further] >= self._ends[line[further]]]
+        values: Floats = shares - self._shares.take(line)
+        values *= self._slopes.take(line)
+        values += self._values.take(line)
+        return values
+
+
+_curve = lru_cache(maxsize=256)(Curve)
 
 
 class Sampler(Protocol):
@@ -153,4 +188,5 @@ def _lognormal_mean(length: Lognormal) -> float:
 
 
 def _whole(tokens: Floats) -> Tokens:
-    return np.floor(tokens + 0.5).astype(np.int64)
+    """Return the nearest whole numbers of tokens; a half goes up."""
+    return (tokens + 0.5).astype(np.int64)

@@ -43,8 +43,8 @@ class HashReader:
 
 
 def no_hashes(n: int) -> Keys:
-    """Return the keys of `n` prompts of which nobody knows what they hold."""
-    return as_column([()] * n)
+    """Return the keys of `n` prompts of which nobody knows what they hold: one, seen n times."""
+    return np.broadcast_to(as_column([()]), n)
 
 
 def as_column(keys: Sequence[tuple[int, ...]]) -> Keys:

@@ -184,6 +184,7 @@ class _Maker:
         self.kinds = kinds_of(spec, catalog, base, where)
         self.lengths = _stream(seed, LENGTHS)
         self.cached = _stream(seed, CACHED)
+        self.caches = not all(isinstance(kind.cached, Fixed) for kind in self.kinds)
         self.archetypes = _stream(seed, KINDS)
         self.reasoning = _stream(seed, REASONING)
         self.reasons = any(kind.reasoning for kind in self.kinds)
@@ -193,14 +194,14 @@ class _Maker:
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
         normals = self.lengths.standard_normal((n, 2))
-        shares = self.cached.random(n)
+        shares = self.cached.random(n) if self.caches else np.zeros(n)
         which = self._which(arrival_s)
         prompt, output, cached = np.empty((3, n), dtype=np.int64)
         reasoning, images, shown = np.zeros((3, n), dtype=np.int64)
         thoughts = self.reasoning.random((n, 2)) if self.reasons else None
         pictures = self.pictures.random((n, 2)) if self.shows else None
         for position, kind in enumerate(self.kinds):
-            mine = which == position
+            mine = which == position if len(self.kinds) > 1 else slice(None)
             prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
             cached[mine] = quantile(kind.cached, shares[mine])
             if kind.reasoning is not None and thoughts is not None:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.random import default_rng
 from scipy import stats
 from scipy.special import ndtr, ndtri
@@ -15,7 +17,7 @@ from scipy.special import ndtr, ndtri
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
 from factory_sim.scenario.lengths import Lengths, Quantiles
-from factory_sim.workload.lengths import Copula, mean, quantile, sampler
+from factory_sim.workload.lengths import Copula, Curve, mean, quantile, sampler
 from tests.workload.making import CATALOG, HERE, TRACES, needs_traces
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -70,6 +72,21 @@ def test_quantiles_run_straight_between_their_points() -> None:
     shares = np.array([1e-12, 0.25, 0.5, 0.75, 1 - 1e-12])
     assert quantile(length(form), shares).tolist() == [10, 15, 20, 60, 100]
     assert mean(length(form)) == 0.5 * 15 + 0.5 * 60
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    inner=st.sets(st.floats(1e-9, 1 - 1e-9), max_size=40),
+    scale=st.sampled_from([1.0, 1e-3, 1e-7]),  # many points close to each other, too
+    seed=st.integers(0, 2**32),
+)
+def test_a_curve_is_numpys_to_the_last_bit(inner: set[float], scale: float, seed: int) -> None:
+    rng = default_rng(seed)
+    known = np.unique([0.0, *(share * scale for share in inner), 1.0])
+    values = np.sort(rng.random(len(known))) * 1e5
+    shares = np.concatenate([rng.random(200), rng.random(200) * scale, known])
+    found = Curve(tuple(zip(known.tolist(), values.tolist(), strict=True))).at(shares)
+    assert found.tobytes() == np.interp(shares, known, values).tobytes()
 
 
 @pytest.mark.parametrize("rank_correlation", [-0.7, 0.0, 0.4, 1.0])
