@@ -259,7 +259,7 @@ def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> Non
     longest = first + growth * last
     place, done = _bin(s, first), 0
     while place < s.many_bins - 1 and longest >= edges[place]:
-        below = min(steps, floor((edges[place] - first) / growth) + 1) if growth > 0.0 else done
+        below = min(steps, max(done, floor((edges[place] - first) / growth) + 1))
         bins[place] += (below - done) * sequences
         done = below
         place += 1
