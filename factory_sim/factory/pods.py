@@ -25,18 +25,18 @@ class Deal:
     """Says to which pod each request of a stream goes. pods: the replicas of each."""
 
     def __init__(self, pods: Sequence[int], seed: np.random.SeedSequence) -> None:
-        self._ends, self._seed = np.cumsum(pods), seed
+        self._seed = seed
+        self._pod_of = np.repeat(np.arange(len(pods), dtype=np.uint16), pods)
         self._streams: dict[int, np.random.Generator] = {}
         self._ahead: dict[int, list[int]] = {}
 
     def next_of(self, stream: int, many: int) -> np.ndarray:
-        """Return the pods (int64[many]) of the next requests of a stream, by its number."""
+        """Return the pods (uint16[many]) of the next requests of a stream, by its number."""
         if stream not in self._streams:
             key = (*self._seed.spawn_key, stream)
             own = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
             self._streams[stream] = np.random.default_rng(own)
-        drawn = self._streams[stream].integers(int(self._ends[-1]), size=many)
-        return np.searchsorted(self._ends, drawn, side="right")
+        return self._pod_of.take(self._streams[stream].integers(len(self._pod_of), size=many))
 
     def one_of(self, stream: int) -> int:
         """Return the pod of the next request of a stream that comes one by one."""
