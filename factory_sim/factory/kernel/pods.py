@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from copy import copy
 from functools import partial
 from threading import Lock
@@ -55,8 +55,8 @@ class CompiledPods(Pods):
     ) -> None:
         super().__init__(env, pods, sizes, seed)
         self._gaps, self._first = gaps, first
-        workers = min(workers, len(pods))
-        self._crew = ThreadPoolExecutor(workers) if workers > 1 else None
+        self._others = min(workers, len(pods)) - 1  # beside the thread that minds the run
+        self._crew = ThreadPoolExecutor(self._others) if self._others else None
         self._fed: list[tuple[Stream, list[Stream]]] = []
         self._dealers: list[Dealer] = []
 
@@ -113,18 +113,25 @@ class CompiledPods(Pods):
 
     def _together(self, acts: Sequence[Callable[[], None]]) -> None:
         """Do all this, in any order and several at a time."""
-        if self._crew is None:
-            for act in acts:
+        left = iter(acts)
+
+        def work() -> None:
+            for act in left:
                 act()
-        else:
-            # Who has served a pod waits for Python's lock to take the next: not long.
-            usual_s = sys.getswitchinterval()
-            sys.setswitchinterval(SWITCH_S)
-            try:
-                for done in [self._crew.submit(act) for act in acts]:
-                    done.result()
-            finally:
-                sys.setswitchinterval(usual_s)
+
+        if self._crew is None:
+            return work()
+        # Who has served a pod waits for Python's lock to take the next: not long.
+        usual_s = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_S)
+        others = [self._crew.submit(work) for _ in range(self._others)]
+        try:
+            work()
+        finally:
+            wait(others)
+            sys.setswitchinterval(usual_s)
+        for other in others:
+            other.result()
 
 
 def compiled_pods(
