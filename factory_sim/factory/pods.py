@@ -26,12 +26,13 @@ class Deal:
 
     def __init__(self, pods: Sequence[int], seed: np.random.SeedSequence) -> None:
         self._seed = seed
-        self._pod_of = np.repeat(np.arange(len(pods), dtype=np.uint16), pods)
+        kind = np.min_scalar_type(len(pods))  # up to 16 bits, NumPy sorts without comparing
+        self._pod_of = np.repeat(np.arange(len(pods), dtype=kind), pods)
         self._streams: dict[int, np.random.Generator] = {}
         self._ahead: dict[int, list[int]] = {}
 
     def next_of(self, stream: int, many: int) -> np.ndarray:
-        """Return the pods (uint16[many]) of the next requests of a stream, by its number."""
+        """Return the pods (unsigned, [many]) of the next requests of a stream, by its number."""
         if stream not in self._streams:
             key = (*self._seed.spawn_key, stream)
             own = np.random.SeedSequence(self._seed.entropy, spawn_key=key)
