@@ -17,7 +17,7 @@ from factory_sim.metrics.spread import ERROR, Spread
 from factory_sim.metrics.statistics import BATCHES, Cells, Floats, half_widths
 
 AT_ONCE = 16_384
-"""Rows taken in one go: so few that what is worked out of them stays in the processor's cache."""
+"""Rows taken in one go, about: what is worked out of so few stays in the processor's cache."""
 
 _DONE = OUTCOMES.index("completed")
 
@@ -87,8 +87,8 @@ class Tally:
 
     def add(self, deployment: str, rows: np.ndarray) -> None:
         """Count requests that have left a deployment, by their rows (the gateway's)."""
-        for start in range(0, len(rows), AT_ONCE):
-            part = rows[start : start + AT_ONCE]
+        pieces = round(len(rows) / AT_ONCE) or min(len(rows), 1)
+        for part in np.array_split(rows, pieces) if pieces else ():
             late_s = of_streams(self._terms.back_s, part["stream"])
             told = seen(part, self._terms, deployment, part["arrival_s"].copy(), late_s, late_s)
             self._count(deployment, told)
