@@ -128,9 +128,8 @@ def test_an_hour_of_conversations_costs_few_timeouts(
 @needs_trace
 @timed
 def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
-    # The hour of 16 such services at once, tables and summary included. Measured with other work on
-    # the cores: 2.3 to 2.6, of which the kernel 1.0; with 64 services 2.4, with 640 an aim of 5 is
-    # still met (about 4), as what is kept of so many replicas leaves the caches.
+    # The hour of 16 such services at once, tables and summary included: 1.4 on a quiet machine. With
+    # 640 it is about 2.5, as what is kept of so many replicas leaves the caches. The aim is 5.
     pytest.importorskip("numba")
     many = ("kernel=compiled", "workload.chat.arrivals.superpose=16", "site.grid_limit=320 kW")
     sixteen = ("deployments.chat.replicas=16", "racks.0.servers_per_rack=16")
@@ -138,22 +137,22 @@ def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> 
     ratio, run = timeouts_per_request(benchmark, scenario, rounds=3)
     assert len(run.requests) == 16 * 19_366
     assert run.record["engine"] == {"chat": "compiled"}
-    assert ratio <= 5
+    assert ratio <= 3
 
 
 @pytest.mark.alone
 @pytest.mark.slow
 @timed
 def test_counting_without_rows_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
-    # A million requests on 640 replicas, drawn, not from a trace. Measured with other work on the
-    # cores: 1.5 to 2.7, of which the kernel two thirds; the aim is 1.
+    # A million requests on 640 replicas, drawn, not from a trace: 1.0 to 1.2, a tenth of which is to
+    # lay out and sum up; the aim is 1.
     pytest.importorskip("numba")
     path = Path(__file__).parents[2] / "configs" / "million_requests.yaml"
     scenario = fs.load(path, ["kernel=compiled"])
     ratio, run = timeouts_per_request(benchmark, scenario, rounds=3)
     assert run.summary["requests_completed"] > 1_000_000
     assert run.rows is None
-    assert ratio <= 4
+    assert ratio <= 2
 
 
 @needs_trace
