@@ -191,6 +191,12 @@ class EngineDefaults(Frozen):
     async_scheduling: bool = False
 
 
+UNSTATED = Fact[Seconds].model_validate(
+    {"value": "0 s", "kind": "estimate", "source": "none: the profile does not state it"}
+)
+"""A time of an engine that profiles written before it was known lack."""
+
+
 class Engine(Frozen):
     """A serving engine: the host time it adds to the kernels, and the memory it keeps.
 
@@ -199,7 +205,8 @@ class Engine(Frozen):
     adds to the family's launch overhead of a layer, and of its routing (0: as the leanest
     engine). quantise_per_layer: seconds of a layer whose weights have 8 bits, to quantise its
     activations in kernels of their own (0: fused with others). eager_per_layer: seconds more
-    of a layer in a step with prompt chunks, which runs outside a CUDA graph. launches_ahead:
+    of a layer in a step with prompt chunks, which runs outside a CUDA graph. scan_per_mamba_layer:
+    seconds of computing that a layer of Mamba-2 adds to such a step. launches_ahead:
     there are no graphs at all; launches are hidden behind the GPU's work where that takes longer.
     graph_and_runtime: bytes per GPU for CUDA graphs, the context and communication buffers.
     start: seconds from weights in memory to the first request: graphs, compilation, warm-up.
@@ -215,6 +222,7 @@ class Engine(Frozen):
     launch_per_moe_layer: Fact[Seconds]
     quantise_per_layer: Fact[Seconds]
     eager_per_layer: Fact[Seconds]
+    scan_per_mamba_layer: Fact[Seconds] = UNSTATED
     graph_and_runtime: Fact[Bytes]
     start: Fact[Seconds]
     launches_ahead: bool = False

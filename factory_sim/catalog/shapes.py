@@ -136,6 +136,11 @@ class Shape(Frozen):
         return self.linear.layers if self.linear else 0
 
     @property
+    def mamba_layers(self) -> int:
+        """Return how many layers are of Mamba-2."""
+        return self.linear.layers if self.linear and self.linear.kind == "mamba-2" else 0
+
+    @property
     def attention_layers(self) -> int:
         """Return how many layers have attention, with a window or without."""
         return self.layers - self.linear_layers

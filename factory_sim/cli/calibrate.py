@@ -123,6 +123,14 @@ def calibrate(
             "FILE",
         ),
     ] = None,
+    only: Annotated[
+        str | None,
+        _text(
+            "With --catalog: the one fit to repeat, all else as it ships: step-times, vllm-0.2, "
+            "mamba-2, vllm or power.",
+            "FIT",
+        ),
+    ] = None,
 ) -> None:
     """Fit an engine profile to your own benchmark, and say how good it is.
 
@@ -139,9 +147,9 @@ def calibrate(
         others |= {"--write-cases": write_cases, "--own-catalog": own_catalog}
         others |= {f"--from-{tool}": paths or None for tool, paths in results.items()}
         _refuse(others, "has no part in --catalog, which refits what ships")
-        _refit(catalog, out, left_out, workers)
+        _refit(catalog, out, left_out, workers, only)
         return
-    _refuse({"--left-out": left_out}, "goes with --catalog")
+    _refuse({"--left-out": left_out, "--only": only}, "goes with --catalog")
     if not made:
         _refuse(told, "says what a result does not; cases say it themselves")
         _refuse({"--write-cases": write_cases}, "saves the cases made of a result, --from-...")
@@ -284,14 +292,23 @@ def _fit(
     print(f"\nengine profile: {out}; in a scenario, engine: {{profile: {out}}}")
 
 
-def _refit(data: Path, out: Path | None, left_out: Path | None, workers: int | None) -> None:
-    """Fit the calibration that ships, and write it and how well it foretells models unseen."""
+def _refit(
+    data: Path, out: Path | None, left_out: Path | None, workers: int | None, only: str | None
+) -> None:
+    """Fit the calibration that ships, and write it and how well it foretells models unseen.
+
+    only: the one fit to repeat. Parameters of others stay as they ship, and so do the errors of
+    models that others have seen.
+    """
+    from factory_sim.catalog.calibration import shipped
     from factory_sim.report.file import check_file, write_file
     from factory_sim.validation import catalog_fit
-    from factory_sim.validation.targets import LEFT_OUT
+    from factory_sim.validation.targets import LEFT_OUT, left_out_by_model
 
     if out is None:
         raise InputError(Problem("-o", "name the file to write, such as -o calibration.yaml"))
+    if only not in (None, *catalog_fit.FITS):
+        raise InputError(Problem("--only", f"must be one of {', '.join(catalog_fit.FITS)}"))
     if left_out is None:
         left_out = out.with_name(LEFT_OUT)
     for path, option in ((out, "-o"), (left_out, "--left-out")):
@@ -300,13 +317,17 @@ def _refit(data: Path, out: Path | None, left_out: Path | None, workers: int | N
         raise InputError(Problem("--left-out", f"{out} is what -o writes; name another file"))
     processes = _count(workers)
     with _watched("fitting") as say:
-        found = catalog_fit.fit_all(data, processes, say or (lambda text: None))
-        write_file(out, catalog_fit.text_of(found), "-o")
-        errors = catalog_fit.left_out(found, data, processes, say or (lambda text: None))
+        tell = say or (lambda text: None)
+        found = catalog_fit.fit_all(data, processes, tell, only)
+        write_file(out, catalog_fit.text_of(found, shipped() if only else None), "-o")
+        errors = catalog_fit.left_out(found, data, processes, tell, only)
+        again = sorted(errors)
+        errors = left_out_by_model() | errors if only else errors
         text = json.dumps(errors, indent=1, ensure_ascii=False, allow_nan=False)
         write_file(left_out, text + "\n", "--left-out")
     print(f"calibration: {out}")
-    print(f"errors of each model left out: {left_out}")
+    told = "each model left out" if not only else f"{', '.join(again) or 'no model'} left out anew"
+    print(f"errors of {told}: {left_out}")
 
 
 def _count(workers: int | None) -> int:

@@ -94,7 +94,10 @@ def _facts_behind(fleet: Fleet, facts: Catalog) -> Iterable[tuple[str, str, str]
             yield from (("families", key, field) for field, _ in _figures(row))
     for key, engine in facts.engines.items():
         if engine == fleet.engine:
-            timed = (field for field, _ in _figures(engine) if field != "graph_and_runtime")
+            idle = {"graph_and_runtime"}
+            if not fleet.model.mamba_layers:
+                idle.add("scan_per_mamba_layer")
+            timed = (field for field, _ in _figures(engine) if field not in idle)
             yield from (("engines", key, field) for field in timed)
     for key, curve in facts.power.items():
         if curve == fleet.power_curve:

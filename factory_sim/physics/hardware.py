@@ -21,6 +21,7 @@ class Chip:
     operand_bytes: of a number as weights are multiplied here, unpacked if need be.
     narrow_draw, expert_draw, cache_draw: what moving a byte draws over one of plain 16-bit weights:
     of narrower weights, of routed experts (times the former), of the KV cache in decoding.
+    scan_per_layer_s: computing that a layer of Mamba-2 adds to a step with prompt chunks.
     domain: GPUs that share the link, where a replica has more; between such domains each sends over
     its NIC (scaleout), and a hop takes hop_s.
     """
@@ -48,6 +49,7 @@ class Chip:
     narrow_draw: float = 1.0
     expert_draw: float = 1.0
     cache_draw: float = 1.0
+    scan_per_layer_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ class StepTables(NamedTuple):
     decode, body, head: float64[size, 7], Cost terms of so many decoding sequences, of so many
     tokens in all layers, and of so many sampled sequences. per_pair_s, per_token_s: of attention
     to prompts (`PrefillAttention`); zero where no layer attends. state_s: of reading and writing
-    one sequence's state, by memory. The rest: see `Roofline.mixed`.
+    one sequence's state, by memory. scan_s: of scanning prompts, by compute. The rest: see
+    `Roofline.mixed`.
     """
 
     clock: float
@@ -109,6 +110,7 @@ class StepTables(NamedTuple):
     per_pair_s: float
     per_token_s: float
     state_s: float
+    scan_s: float
     per_sequence_s: float
     mixed_host_s: float
     ahead_mixed_s: float
@@ -151,6 +153,7 @@ class Roofline:
         if windowed:
             self._attentions.append(self._prefill_attention(windowed, float(self.window)))
         self._state = self._keep_state()
+        self._scan_s = shard.model.mamba_layers * chip.scan_per_layer_s
         eager_s = work.blocks(shard.model) * host.eager_per_layer_s
         self._mixed_host_s = host.per_step_s + eager_s
         # What the host needs to launch a step's kernels one by one, while the GPU works.
@@ -188,6 +191,10 @@ class Roofline:
             duration_s += held_s * self._stall
             memory_s += held_s
             busy_memory_s += held_s
+        if self._scan_s and chunks:
+            duration_s += self._scan_s / self._clock
+            compute_s += self._scan_s
+            busy_compute_s += self._scan_s
         tokens = sequences
         for start, length in chunks:
             tokens += length
@@ -245,6 +252,7 @@ class Roofline:
             attention.per_pair_s,
             attention.per_token_s,
             self._state.busy_memory_s if self._state else 0.0,
+            self._scan_s,
             self._host.per_sequence_s,
             self._mixed_host_s,
             self._ahead_mixed_s,

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import block_diag
 
 from factory_sim.catalog import Catalog, load_catalog
-from factory_sim.catalog.calibration import EVERY, parts, write
+from factory_sim.catalog.calibration import EVERY, Calibration, parts, write
 from factory_sim.catalog.catalog import uncalibrated
 from factory_sim.catalog.parameters import fact_of
 from factory_sim.validation.case import Case
@@ -83,6 +83,7 @@ ENGINES = {
     "launch_per_layer": (0.7, 0.0, math.inf),
     "launch_per_moe_layer": (0.7, 0.0, math.inf),
     "quantise_per_layer": (0.7, 0.0, math.inf),
+    "scan_per_mamba_layer": (0.7, 0.0, math.inf),
 }
 """Fields of an engine that are fitted. One that is zero is so by definition: TensorRT-LLM is
 taken to be the leanest, and only the sum of its launches and the family's shows in data."""
@@ -113,11 +114,20 @@ ALONE = "vllm-0.2"
 others held: its rows are few and precise, and in the joint fit, where they weigh little, the search
 ends before they have come to rest."""
 
+SCAN = "engines.vllm-0.11.scan_per_mamba_layer"
+"""What layers of Mamba-2 add to a step with prompts: of models that are otherwise left out, fitted
+to their rows with all others held."""
+
 POOLED = "vllm"
 """The profile for who does not know the version: fitted to all versions of vLLM V1 at once, each
 source counting the same whatever its rows, by no more than MOST_OF_A_ROW for one."""
 POOLED_FROM = ("vllm-0.11", "vllm-0.15", "vllm-tuned")
 MOST_OF_A_ROW = 3.0
+
+
+FITS = ("step-times", ALONE, "mamba-2", POOLED, "power")
+"""The fits that follow one another: of families and engine versions; of one of these alone; of
+layers of Mamba-2; of the pooled engine; of power."""
 
 
 class Stage(NamedTuple):
@@ -128,57 +138,59 @@ class Stage(NamedTuple):
 
 
 def fit_all(
-    data: Path, workers: int, progress: Callable[[str], None] = lambda text: None
+    data: Path,
+    workers: int,
+    progress: Callable[[str], None] = lambda text: None,
+    only: str | None = None,
 ) -> list[Stage]:
-    """Return the fits: of families and engine versions; of one of these alone; of the pooled
-    engine; of power.
+    """Return the fits of FITS in turn, or that one of them which is called `only`.
 
-    Later ones hold what those before found, and where one fits a parameter again, the last counts.
-    progress: told what is done.
+    Later ones hold what those before found, and where one fits a parameter again, the last counts;
+    all else is as it ships. progress: told what is done.
     """
     facts = load_catalog()
-    targets = targets_of(data, facts)
+    stages: list[Stage] = []
+    found: dict[str, float] = {}
     with ProcessPoolExecutor(workers) as pool:
-        progress(f"step times: {len(targets)} cases")
-        engines = sorted({target.case.engine.profile for target in targets})
-        steps = _stage(targets, knobs_of(targets, facts, engines), facts, pool)
-        found = steps.fit.values
-        progress(f"the engine {ALONE} alone")
-        few, own = alone(targets, steps.fit.knobs, facts)
-        settled = [_stage(few, own, facts, pool, found, found)] if own else []
-        for stage in settled:
-            found = found | stage.fit.values
-        families = {n: v for n, v in found.items() if n.startswith("families.")}
-        progress(f"the engine {POOLED}, of versions {', '.join(POOLED_FROM)}")
-        pooled = pooled_targets(targets)
-        knobs = _knobs(f"engines.{POOLED}", ENGINES)
-        stages = [steps, *settled, _stage(pooled, knobs, facts, pool, families)]
-        progress("power")
-        watched = power_targets(targets)
-        knobs = _knobs("power.*", POWER_OF_BYTES)
-        knobs += [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
-        stages.append(_stage(watched, knobs, facts, pool, found))
+        for name, (targets, knobs) in zip(FITS, _plans(data, facts), strict=True):
+            if not knobs or only not in (None, name):
+                continue
+            progress(f"{name}: {len(targets)} cases")
+            start = {k.name: float(fact_of(facts, k.name).value) for k in knobs} | found
+            stages.append(Stage(fit(targets, knobs, pool, start=start, held=found), targets))
+            found = found | stages[-1].fit.values
     return stages
 
 
-def _stage(
-    targets: list[Target],
-    knobs: list[Knob],
-    facts: Catalog,
-    pool: Executor,
-    held: dict[str, float] | None = None,
-    start: dict[str, float] | None = None,
-) -> Stage:
-    start = start or {knob.name: float(fact_of(facts, knob.name).value) for knob in knobs}
-    return Stage(fit(targets, knobs, pool, start=start, held=held), targets)
+def _plans(data: Path, facts: Catalog) -> Iterator[tuple[list[Target], list[Knob]]]:
+    """Yield what each of FITS is fitted to, and its parameters."""
+    targets = targets_of(data, facts)
+    engines = sorted({target.case.engine.profile for target in targets})
+    knobs = knobs_of(targets, facts, engines)
+    yield targets, knobs
+    yield alone(targets, knobs, facts)
+    yield scanned(data, facts)
+    pooled = pooled_targets(targets)
+    yield pooled, _touching(_knobs(f"engines.{POOLED}", ENGINES), pooled, facts)
+    power = _knobs("power.*", POWER_OF_BYTES)
+    power += [knob for curve in POWERED for knob in _knobs(f"power.{curve}", POWER)]
+    yield power_targets(targets), power
 
 
-def text_of(stages: list[Stage]) -> str:
-    """Return the text of `calibration.yaml`, each parameter as the last stage found it."""
+def text_of(stages: list[Stage], before: Calibration | None = None) -> str:
+    """Return the text of `calibration.yaml`, each parameter as the last stage found it.
+
+    before: a calibration of which those that no stage has fitted stay.
+    """
     last = {name: stage for stage in stages for name in stage.fit.values}
-    values: dict[str, str] = {}
+    values: dict[str, Any] = {}
     errors: dict[str, float] = {}
     blocks = []
+    if before is not None:
+        kept = [n for n, name in enumerate(before.names) if name not in last]
+        values = {before.names[n]: before.values[before.names[n]] for n in kept}
+        errors = {name: before.errors[name] for name in values}
+        blocks.append(before.covariance[np.ix_(kept, kept)])
     for stage in stages:
         fit = stage.fit
         own = [number for number, knob in enumerate(fit.knobs) if last[knob.name] is stage]
@@ -194,14 +206,25 @@ def left_out(
     data: Path,
     workers: int,
     progress: Callable[[str], None] = lambda text: None,
+    only: str | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Return, by model and case, the errors of every row under the fit without that model."""
+    """Return, by model and case, the errors of every row under the fit without that model.
+
+    only: as of `fit_all`; then of those models that no other fit has seen, so that without this one
+    nothing that ships has.
+    """
     cases: defaultdict[str, list[Case]] = defaultdict(list)
     for source in SOURCES:
         for case in source_cases(source, data):
             cases[case.model].append(case)
+    models = set(cases)
+    if only is not None:
+        facts = load_catalog()
+        others = [p for name, p in zip(FITS, _plans(data, facts), strict=True) if name != only]
+        models = {t.group for stage in stages for t in stage.targets}
+        models -= {target.group for targets, _ in others for target in targets}
     errors: dict[str, dict[str, dict[str, float]]] = {}
-    for model in sorted(cases):
+    for model in sorted(models):
         progress(f"without {model}")
         values: dict[str, float] = {}
         for stage in stages:
@@ -215,12 +238,17 @@ def left_out(
     return errors
 
 
-def targets_of(data: Path, facts: Catalog, sources: Iterable[str] = METRICS) -> list[Target]:
-    """Return the cases to fit to, each with the weights of its metrics."""
+def targets_of(
+    data: Path, facts: Catalog, usable: Callable[[Case, Catalog], bool] | None = None
+) -> list[Target]:
+    """Return the cases to fit to, each with the weights of its metrics.
+
+    usable: which cases; by default those that the physics has all mechanisms of.
+    """
     cases: list[tuple[str, Case]] = []
-    for source in sources:
-        usable = [c for c in source_cases(source, data) if _usable(c, facts)]
-        cases += [(source, case) for case in _thinned(_merged(usable))]
+    for source in METRICS:
+        own = [c for c in source_cases(source, data) if (usable or _usable)(c, facts)]
+        cases += [(source, case) for case in _thinned(_merged(own))]
     counts = Counter((source, c.gpu, c.model) for source, c in cases)
     targets = []
     for source, case in cases:
@@ -272,7 +300,23 @@ def knobs_of(targets: list[Target], facts: Catalog, engines: list[str]) -> list[
     knobs += [knob for row in ROWS for knob in _knobs(f"families.{row}", SPREADS)]
     for engine in engines:
         knobs += _knobs(f"engines.{engine}", ENGINES)
+    return _touching(knobs, targets, facts)
+
+
+def _touching(knobs: list[Knob], targets: list[Target], facts: Catalog) -> list[Knob]:
+    """Return those parameters that have a part in some target."""
     return [k for k in knobs if any(touches(t.case, k.name, facts) for t in targets)]
+
+
+def scanned(data: Path, facts: Catalog) -> tuple[list[Target], list[Knob]]:
+    """Return what speaks about the parameter SCAN, and it."""
+
+    def usable(case: Case, facts: Catalog) -> bool:
+        return touches(case, SCAN, facts)
+
+    entry, _, field = SCAN.rpartition(".")
+    targets = targets_of(data, facts, usable)
+    return targets, _touching(_knobs(entry, {field: ENGINES[field]}), targets, facts)
 
 
 def alone(

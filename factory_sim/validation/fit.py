@@ -88,9 +88,12 @@ def touches(case: Case, knob: str, facts: Catalog) -> bool:
     family = facts.accelerator(case.gpu).family
     if section == "engines":
         routed = facts.model(case.model).moe is not None
+        scans = facts.model(case.model).mamba_layers > 0
         narrow = facts.accelerator(case.gpu).arithmetic(case.weights(facts)) in ("fp8", "int8")
         return facts.engine(case.engine.profile).name == entry and (
-            (routed or field not in OF_EXPERTS) and (narrow or field != "quantise_per_layer")
+            (routed or field not in OF_EXPERTS)
+            and (narrow or field != "quantise_per_layer")
+            and (scans or field != "scan_per_mamba_layer")
         )
     if section == "power":
         watched = bool({"gpu_power_w", "server_power_w"} & set(case.measured))

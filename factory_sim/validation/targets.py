@@ -139,8 +139,14 @@ def left_out_errors() -> dict[str, dict[str, float]]:
 
     They are those that `factory-sim calibrate --catalog` wrote; empty where it wrote none.
     """
-    file = resources.files("factory_sim.validation").joinpath(LEFT_OUT)
-    if not file.is_file():
-        return {}
-    by_model: dict[str, dict[str, dict[str, float]]] = json.loads(file.read_text("utf-8"))
+    by_model = left_out_by_model()
     return {case: errors for cases in by_model.values() for case, errors in cases.items()}
+
+
+def left_out_by_model() -> dict[str, dict[str, dict[str, float]]]:
+    """Return the same, by model first."""
+    file = resources.files("factory_sim.validation").joinpath(LEFT_OUT)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    if file.is_file():
+        found = json.loads(file.read_text("utf-8"))
+    return found

@@ -235,6 +235,7 @@ def chip_of(
         allreduce_latency_s=efficiency.allreduce_latency.value,
         network=efficiency.network.value,
         memory_clock=curve.memory_clock.value,
+        scan_per_layer_s=engine.scan_per_mamba_layer.value,
         operand_bytes=work.BYTES_PER_WEIGHT[arithmetic],
         domain=domain if far else maxsize,
         scaleout=accelerator.need("scaleout_bandwidth") if far else inf,

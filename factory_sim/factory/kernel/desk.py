@@ -392,6 +392,7 @@ class Desk:
             "per_pair_s": tables.per_pair_s,
             "per_token_s": tables.per_token_s,
             "state_s": tables.state_s,
+            "scan_s": tables.scan_s,
             "per_sequence_s": tables.per_sequence_s,
             "mixed_host_s": tables.mixed_host_s,
             "ahead_mixed_s": tables.ahead_mixed_s,

@@ -72,7 +72,7 @@ CLOCK = np.dtype(
         for name in (
             *("clock", "stall"),
             *("far_s", "far_compute_s", "far_memory_s", "far_busy_compute_s", "far_busy_memory_s"),
-            *("per_pair_s", "per_token_s", "state_s", "per_sequence_s"),
+            *("per_pair_s", "per_token_s", "state_s", "scan_s", "per_sequence_s"),
             *("mixed_host_s", "ahead_mixed_s"),
             *("idle_w", "span_w", "active_weight", "compute_weight", "memory_weight"),
         )

@@ -37,6 +37,10 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
         duration_s += held_s * c.stall
         memory_s += held_s
         moving += held_s
+    if c.scan_s > 0.0:
+        duration_s += c.scan_s / c.clock
+        compute_s += c.scan_s
+        computing += c.scan_s
     size = n + rep.chunk_tokens
     body, head = at.body(s, rep.prompt_clock, size), at.head(s, rep.prompt_clock, tokens)
     q = at.ends(s, r, PROMPTS).first
