@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from factory_sim.catalog import load_catalog
+from factory_sim.catalog import calibration, load_catalog
 from factory_sim.validation import catalog_fit
+from factory_sim.validation.targets import left_out_by_model
 from tests.cli.test_validate import CASE
 from tests.validation.readers.test_vllm_bench import SUMMARY
 
@@ -70,7 +71,9 @@ def test_results_of_a_tool_become_cases(cases, factory_sim_command):
         (("mine.yaml", "-o", "x.yaml", "--tp", "2"), "cases say it themselves"),
         (("mine.yaml", "-o", "x.yaml", "--engine", "a/b"), "is no name of a profile"),
         (("mine.yaml", "-o", "x.yaml", "--left-out", "l.json"), "goes with --catalog"),
+        (("mine.yaml", "-o", "x.yaml", "--only", "power"), "goes with --catalog"),
         (("mine.yaml", "--catalog", ".", "-o", "x.yaml"), "has no part in --catalog"),
+        (("--catalog", ".", "-o", "x.yaml", "--only", "mamba"), "--only: must be one of step-ti"),
         (("--catalog", ".", "-o", "x.yaml"), "lacks the table"),
     ],
 )
@@ -88,8 +91,8 @@ def test_bad_use_is_one_clear_error(options, said, cases, factory_sim_command):
 def test_the_refit_writes_calibration_and_what_was_left_out(
     options, beside, cases, factory_sim_command, monkeypatch
 ):
-    monkeypatch.setattr(catalog_fit, "fit_all", lambda data, workers, progress: [data, workers])
-    monkeypatch.setattr(catalog_fit, "text_of", lambda stages: f"fitted to {stages[0]}\n")
+    monkeypatch.setattr(catalog_fit, "fit_all", lambda data, *others: [data, *others])
+    monkeypatch.setattr(catalog_fit, "text_of", lambda stages, kept: f"fitted to {stages[0]}\n")
     monkeypatch.setattr(catalog_fit, "left_out", lambda *given: {"model": {"case": {"m": 0.5}}})
     code, out, err = factory_sim_command(
         "calibrate", "--catalog", "tables", "-o", "fits/c.yaml", *options
@@ -98,3 +101,18 @@ def test_the_refit_writes_calibration_and_what_was_left_out(
     assert out == f"calibration: fits/c.yaml\nerrors of each model left out: {beside}\n"
     assert Path("fits/c.yaml").read_text() == "fitted to tables\n"
     assert json.loads(Path(beside).read_text()) == {"model": {"case": {"m": 0.5}}}
+
+
+def test_one_fit_repeated_leaves_what_others_have_seen(cases, factory_sim_command, monkeypatch):
+    told = []
+    monkeypatch.setattr(catalog_fit, "fit_all", lambda data, *others: told.append(others[-1]))
+    monkeypatch.setattr(catalog_fit, "text_of", lambda stages, kept: f"beside {len(kept.names)}\n")
+    anew = {"nemotron-nano-9b-v2": {"case": {"m": 0.5}}}
+    monkeypatch.setattr(catalog_fit, "left_out", lambda *given: anew)
+    code, out, err = factory_sim_command(
+        "calibrate", "--catalog", "tables", "--only", "mamba-2", "-o", "c.yaml"
+    )
+    assert (code, err, told) == (0, "", ["mamba-2"])
+    assert out.endswith("errors of nemotron-nano-9b-v2 left out anew: left_out.json\n")
+    assert Path("c.yaml").read_text() == f"beside {len(calibration.shipped().names)}\n"
+    assert json.loads(Path("left_out.json").read_text()) == left_out_by_model() | anew

@@ -71,3 +71,16 @@ def test_nothing_unsure_no_band() -> None:
     described = scenario()
     low, high = bands(described, fs.simulate(described).summary, 3)["output_tokens_per_s"]
     assert high / low < 1.01
+
+
+def test_a_time_of_layers_that_a_model_lacks_is_not_drawn() -> None:
+    name = "engines.vllm-0.11.scan_per_mamba_layer"
+    (deployment,) = scenario().deployments
+    profile = f"deployments.{deployment}.engine.profile=vllm-0.11"
+    hybrid = (f"deployments.{deployment}.model=nemotron-nano-9b-v2",)
+    hybrid += (f"deployments.{deployment}.precision=bf16",)
+    assert name not in draw_parameters(scenario("dgx-h100", profile), 1)[0]
+    drawn = [draw[name] for draw in draw_parameters(scenario("dgx-h100", profile, *hybrid), 4000)]
+    shipped = calibration.shipped()
+    value = float(fs.load().facts.engines["vllm-0.11"].scan_per_mamba_layer.value)
+    assert np.std(np.log(np.array(drawn) / value)) == pytest.approx(shipped.errors[name], rel=0.05)

@@ -210,6 +210,19 @@ def small(**changes: Any) -> Scenario:
 
 
 @compiles
+def test_layers_that_keep_a_state_and_scan_prompts_cost_the_same() -> None:
+    """At a lower clock too: of Mamba-2, whose scan is computing."""
+    given = small().model_dump(exclude_none=True)
+    engine = {"profile": "vllm-0.11", "max_num_seqs": 6}
+    racks = [{"system": "dgx-h100", "count": 1, "servers_per_rack": 1, "gpu_clock": 0.8}]
+    spec = {"model": "nemotron-nano-9b-v2", "replicas": 2, "engine": engine}
+    scenario = validate(Scenario, given | {"racks": racks, "deployments": {"d": spec}})
+    run = assert_same(scenario)
+    scanned_s = run.timeseries["clock"].max() < 1.0
+    assert scanned_s and run.summary["time_lost"]["power_throttled"] > 0.0
+
+
+@compiles
 def test_all_replicas_away_strand_requests_until_one_is_back() -> None:
     everything = {"at": "3.001 s", "what": "rack-0/server-0", "lasts": "2 s"}
     run = assert_same(small(duration="130 s", failures={"schedule": [everything]}, drain="5 s"))

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from factory_sim.catalog import load_catalog
 from factory_sim.physics.arithmetic import Experts
 from factory_sim.physics.hardware import Host, Shard
+from factory_sim.physics.pipeline import stages_of
 from factory_sim.physics.step_time import Chunk, Cost, Roofline
-from tests.physics.machines import NO_HOST, roofline
+from tests.physics.machines import NO_HOST, roofline, shard
 
 SEVENTY = load_catalog().model("llama-3.1-70b")
 
@@ -93,6 +94,29 @@ def test_a_state_is_read_and_written_once_a_step_whatever_the_context() -> None:
     found = [step.mixed(7, 7 * 5000, 0, chunks, 9) for step in steps]
     assert found[1].duration_s - found[0].duration_s == pytest.approx(9 * more)
     assert found[1].compute_s == found[0].compute_s
+
+
+@pytest.mark.parametrize(
+    ("model", "layers"), [("nemotron-nano-9b-v2", 27), ("qwen3.5-35b-a3b", 0), ("llama-3.1-8b", 0)]
+)
+def test_a_layer_of_mamba_adds_computing_to_a_step_with_prompts(model: str, layers: int) -> None:
+    """Once a step, whatever its chunks; as slow as the clock; a decode step has none."""
+    chip, part = roofline(model)._chip, shard(model)
+    scanning = replace(chip, scan_per_layer_s=1e-3)
+    for clock in (1.0, 0.5):
+        without, given = (Roofline(c, part, NO_HOST, clock, 8, 512) for c in (chip, scanning))
+        assert without.decode(5) == given.decode(5)
+        for chunks in ([Chunk(0, 1)], [Chunk(0, 100), Chunk(400, 300)]):
+            one, other = (step.mixed(3, 3000, 0, chunks, 4) for step in (without, given))
+            more = [b - a for a, b in zip(one, other, strict=True)]
+            scan_s = layers * 1e-3
+            assert more == pytest.approx([scan_s / clock, scan_s, 0, 0, 0, scan_s, 0], abs=1e-12)
+
+
+def test_stages_scan_what_the_whole_model_scans() -> None:
+    model = load_catalog().model("nemotron-nano-12b-v2")
+    dealt = [stage.model.mamba_layers for stage in stages_of(model, 3)]
+    assert sum(dealt) == model.mamba_layers == 28 and min(dealt) > 0
 
 
 def test_experts_touched_by_tokens_that_choose_alike() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from factory_sim.validation.catalog_fit import (
     fit_all,
     knobs_of,
     left_out,
+    scanned,
     targets_of,
     text_of,
 )
-from factory_sim.validation.fit import Fit, Knob, Target, fit
+from factory_sim.validation.fit import Fit, Knob, Target, fit, without
 from factory_sim.validation.sources import SOURCES, source_cases
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -59,7 +61,7 @@ def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
     before = uncalibrated()
     for knob in knobs:
         assert knob.low < knob.value <= knob.high, knob.name
-    later = ("engines.vllm.", "power.")  # fitted after these
+    later = ("engines.vllm.", "power.", catalog_fit.SCAN)  # fitted after these
     shipped = {n for n in calibration.shipped().names if not n.startswith(later)}
     assert shipped == {knob.name for knob in knobs}
     assert before.engines["ideal"].per_step.value == 0.0
@@ -70,7 +72,7 @@ def test_parameters_belong_to_families_and_engines_and_are_few() -> None:
 def test_the_prior_alone_is_where_a_fit_to_nothing_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """With residuals of weight zero the fit is the prior, and its text reads back."""
 
-    def weightless(data: Path, facts: object) -> list[Target]:
+    def weightless(data: Path, facts: object, usable: object = None) -> list[Target]:
         cases = [
             next(c for c in source_cases("openloop", data)),
             next(c for c in source_cases("mlenergy", data) if c.engine.max_num_seqs == 8),
@@ -110,6 +112,41 @@ def test_what_is_fitted_again_counts_once_and_last() -> None:
     assert read.values == {names[0]: 0.8, names[1]: 0.6}
     assert read.errors == {names[0]: 0.1, names[1]: 0.05}
     assert read.covariance == pytest.approx(np.diag([0.01, 0.0025]))
+
+
+def test_what_no_fit_has_touched_again_stays_to_the_letter() -> None:
+    """Of one fit repeated the text has its parameter anew, and all others as they ship."""
+    shipped = calibration.shipped()
+    text = text_of([_found({catalog_fit.SCAN: 0.002}, [0.3])], shipped)
+    read = calibration.read(text)
+    others = [name for name in shipped.names if name != catalog_fit.SCAN]
+    assert read.names == [*others, catalog_fit.SCAN]
+    assert read.values == shipped.values | {catalog_fit.SCAN: "2000 us"}
+    assert read.errors == shipped.errors | {catalog_fit.SCAN: 0.3}
+    places = [shipped.names.index(name) for name in others]
+    kept = shipped.covariance[np.ix_(places, places)]
+    np.testing.assert_allclose(read.covariance[:-1, :-1], kept, rtol=1e-12)
+    assert not read.covariance[-1, :-1].any()
+    lines = resources.files("factory_sim.catalog").joinpath("data/calibration.yaml").read_text()
+    changed = set(text.splitlines()) ^ set(lines.splitlines())
+    assert all(catalog_fit.SCAN in line for line in changed) and len(changed) == 2
+
+
+@pytest.mark.slow
+@needs_data
+def test_what_ships_of_mamba_is_at_rest_and_of_two_models() -> None:
+    """Fitted from where it is, with all others as they ship, it stays; and so without its prior."""
+    facts = load_catalog()
+    targets, (knob,) = scanned(DATA, facts)
+    assert {t.group for t in targets} == {"nemotron-nano-9b-v2", "nemotron-nano-12b-v2"}
+    assert all("ml-energy" in t.case.source for t in targets)
+    start = {knob.name: float(fact_of(facts, knob.name).value)}
+    with ProcessPoolExecutor(2) as pool:
+        found = fit(targets, [knob], pool, start=start)
+    assert found.values[knob.name] == pytest.approx(start[knob.name], rel=0.01)
+    assert found.errors[knob.name] == pytest.approx(calibration.shipped().errors[knob.name], 0.05)
+    each = [without(found, targets, model)[knob.name] for model in {t.group for t in targets}]
+    assert max(each) / min(each) < 1.3  # each of the two tells the other's
 
 
 @pytest.mark.slow

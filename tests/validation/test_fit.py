@@ -116,6 +116,10 @@ def test_a_parameter_touches_only_the_cases_it_is_part_of() -> None:
     narrow = case.model_copy(update={"precision": "fp8"})
     assert touches(narrow, "engines.vllm.quantise_per_layer", facts)
     assert not touches(case, "engines.vllm.quantise_per_layer", facts)
+    hybrid = case.model_copy(update={"model": "nemotron-nano-9b-v2"})
+    assert touches(hybrid, "engines.vllm.scan_per_mamba_layer", facts)
+    for other in (case, case.model_copy(update={"model": "qwen3.5-35b-a3b"})):
+        assert not touches(other, "engines.vllm.scan_per_mamba_layer", facts)
 
 
 def test_what_touches_a_case_changes_it_and_what_does_not_does_not() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from factory_sim.catalog import load_catalog
 from factory_sim.errors import InputError
@@ -91,6 +92,15 @@ def test_its_file_is_an_engine_profile(profile: Profile, tmp_path: Path) -> None
     assert (engine.per_sequence.kind, engine.per_sequence.source) == ("calibrated", "our benchmark")
     assert engine.per_sequence.error == pytest.approx(per_sequence.error, rel=1e-2)
     assert engine.defaults == load_catalog().engine("vllm").defaults
+
+
+def test_a_file_from_before_a_time_was_known_has_none_of_it(profile: Profile, tmp_path) -> None:
+    (name, entry), *_ = yaml.safe_load(to_yaml(profile, load_catalog())).items()
+    assert entry.pop("scan_per_mamba_layer")["value"] == "0.001 s"
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump({name: entry}), encoding="utf-8")
+    fact = load_catalog().engine(str(path)).scan_per_mamba_layer
+    assert (fact.value, fact.kind) == (0.0, "estimate") and "does not state it" in fact.source
 
 
 def test_where_to_set_out_from() -> None:
