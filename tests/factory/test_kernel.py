@@ -218,8 +218,7 @@ def test_layers_that_keep_a_state_and_scan_prompts_cost_the_same() -> None:
     spec = {"model": "nemotron-nano-9b-v2", "replicas": 2, "engine": engine}
     scenario = validate(Scenario, given | {"racks": racks, "deployments": {"d": spec}})
     run = assert_same(scenario)
-    scanned_s = run.timeseries["clock"].max() < 1.0
-    assert scanned_s and run.summary["time_lost"]["power_throttled"] > 0.0
+    assert run.timeseries["clock"].max() < 1.0
 
 
 @compiles
