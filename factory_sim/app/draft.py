@@ -172,8 +172,11 @@ def written(value: Any) -> str:
         return ""
     if isinstance(value, str) and _reads_back(value):
         return value
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1e9)
-    return text.removesuffix("\n").removesuffix("\n...")
+    style = {"default_flow_style": True, "sort_keys": False, "width": 1e9}
+    text = yaml.safe_dump(value, **style).removesuffix("\n").removesuffix("\n...")
+    if "\n" in text and not isinstance(value, str):  # a name in it has a line of its own
+        text = yaml.safe_dump(value, **style, default_style='"').removesuffix("\n")
+    return text
 
 
 def _reads_back(value: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from factory_sim.app.draft import MOST_TEXT, STARTS, linked, sent, shipped, written
@@ -100,6 +100,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=40)
 @given(VALUES)
+@example({"\n": None})
 def test_a_value_is_written_so_that_it_is_read_again(value: object) -> None:
     text = written(value)
     assert "\n" not in text or isinstance(value, str)

@@ -128,8 +128,8 @@ def test_an_hour_of_conversations_costs_few_timeouts(
 @needs_trace
 @timed
 def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
-    # The hour of 16 such services at once, tables and summary included: 1.4 on a quiet machine. With
-    # 640 it is about 2.5, as what is kept of so many replicas leaves the caches. The aim is 5.
+    # The hour of 16 such services at once, tables and summary included: 1.4 on a quiet machine.
+    # With 640 it is about 2.5, as what is kept of so many leaves the caches. The aim is 5.
     pytest.importorskip("numba")
     many = ("kernel=compiled", "workload.chat.arrivals.superpose=16", "site.grid_limit=320 kW")
     sixteen = ("deployments.chat.replicas=16", "racks.0.servers_per_rack=16")
@@ -144,8 +144,8 @@ def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> 
 @pytest.mark.slow
 @timed
 def test_counting_without_rows_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
-    # A million requests on 640 replicas, drawn, not from a trace: 1.0 to 1.2, a tenth of which is to
-    # lay out and sum up; the aim is 1.
+    # A million requests on 640 replicas, drawn, not from a trace: 1.0 to 1.2, a tenth of it to
+    # lay out and sum up. The aim is 1.
     pytest.importorskip("numba")
     path = Path(__file__).parents[2] / "configs" / "million_requests.yaml"
     scenario = fs.load(path, ["kernel=compiled"])
