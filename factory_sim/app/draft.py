@@ -172,11 +172,17 @@ def written(value: Any) -> str:
         return ""
     if isinstance(value, str) and _reads_back(value):
         return value
-    style = {"default_flow_style": True, "sort_keys": False, "width": 1e9}
-    text = yaml.safe_dump(value, **style).removesuffix("\n").removesuffix("\n...")
-    if "\n" in text and not isinstance(value, str):  # a name in it has a line of its own
-        text = yaml.safe_dump(value, **style, default_style='"').removesuffix("\n")
+    text = _in_line(value)
+    if "\n" in text and not isinstance(value, str):  # a name in it is of several lines
+        text = _in_line(value, style='"')
     return text
+
+
+def _in_line(value: Any, style: str | None = None) -> str:
+    text: str = yaml.safe_dump(
+        value, default_flow_style=True, default_style=style, sort_keys=False, width=1e9
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _reads_back(value: str) -> bool:
