@@ -7,16 +7,19 @@ parking, curtailment and failures at random times.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+import factory_sim.catalog
 from factory_sim.errors import InputError
 from factory_sim.factory.check import check
 from factory_sim.factory.kernel import compiled
@@ -31,6 +34,7 @@ from factory_sim.scenario.workload import WorkloadSpec
 from tests.factory.facility.sites import building
 
 SAME = 1e-9
+ENGINES = Path(factory_sim.catalog.__file__).parent / "data" / "engines.yaml"
 POLICIES = ("none", "clock", "decode-first", "admit", "park")
 compiles = pytest.mark.slow
 """Marks what has the kernel compiled, which takes half a minute once."""
@@ -219,6 +223,21 @@ def test_layers_that_keep_a_state_and_scan_prompts_cost_the_same() -> None:
     scenario = validate(Scenario, given | {"racks": racks, "deployments": {"d": spec}})
     run = assert_same(scenario)
     assert run.timeseries["clock"].max() < 1.0
+
+
+@compiles
+@pytest.mark.parametrize("block_tokens", [1, 24, 32])
+def test_blocks_of_any_size_are_counted_alike(block_tokens: int, tmp_path: Path) -> None:
+    """Of a power of two they are told by shifts."""
+    profiles = yaml.safe_load(ENGINES.read_text(encoding="utf-8"))
+    own = profiles["vllm"]
+    own["defaults"]["block_tokens"] = block_tokens
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump({"own": own}), encoding="utf-8")
+    engine = {"profile": str(path), "max_num_seqs": 6, "gpu_memory_utilization": 0.221}
+    spec = {"model": "llama-3.1-8b", "replicas": 2, "engine": engine}
+    run = assert_same(small(deployments={"d": spec}))
+    assert run.requests["preemptions"].sum() > 0
 
 
 @compiles
