@@ -42,6 +42,8 @@ REPLICA = np.dtype(
     ],
     align=True,
 )
+"""Six lines of a processor's cache. The short ones hold up to 2,147,483,647: KV blocks, and
+the steps of a stretch, no more than the tokens of an answer."""
 
 REQUEST = np.dtype(
     [

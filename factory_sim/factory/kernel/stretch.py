@@ -17,7 +17,7 @@ INSTANT = 1e-9
 
 GUIDE_SHIFT = 44
 """Bits of a gap that do not matter for where among the bins it is looked for: all but the exponent
-and eight of the fraction, which leave two bins or three."""
+and eight of the fraction, which leave a bin or two."""
 
 GUIDE_FIRST = int(np.float64(SMALLEST_S).view(np.int64)) >> GUIDE_SHIFT
 
