@@ -122,22 +122,40 @@ def _blocks(s: Any, tokens: int) -> int:
 
 
 @compiled
-def need(s: Any, r: int, steps: int, growing: int) -> int:
-    """Return the blocks that `growing` sequences take in so many steps: `KvBlocks.need`."""
-    size, due = s.block_tokens, at.due(s, r)
-    first, rest = _in_block(s, at.replica(s, r).step), _in_block(s, steps)
-    total = _full_blocks(s, steps) * growing
-    for place in range(size):  # all of them: how many there are to be is not to be guessed
+def free_at_least(s: Any, r: int) -> int:
+    """Return blocks that are free however full the last block of each sequence is."""
+    rep = at.replica(s, r)
+    most = rep.context + rep.decoding * (s.block_tokens - 1)
+    return int(s.blocks - rep.kept - _full_blocks(s, most))
+
+
+@compiled
+def free(s: Any, r: int) -> int:
+    """Return the free blocks: `KvBlocks.free`.
+
+    The blocks of those who decode are not counted as they take them, but from their tokens, and
+    the room left in the last block of each. To ask is rare: mostly `free_at_least` are enough.
+    """
+    rep, size, due = at.replica(s, r), s.block_tokens, at.due(s, r)
+    first, room = _in_block(s, rep.step), 0
+    for place in range(size):
         ahead = place - first
-        total += due[place] if (ahead + size if ahead < 0 else ahead) < rest else 0
-    return int(total)
+        room += due[place] * (ahead + size if ahead < 0 else ahead)
+    return int(s.blocks - rep.kept - _full_blocks(s, rep.context + room))
+
+
+@compiled
+def _need(s: Any, r: int) -> int:
+    """Return the blocks that those who decode take in the next step: `KvBlocks.need`."""
+    return int(at.due(s, r)[_in_block(s, at.replica(s, r).step)])
 
 
 @compiled
 def steps_that_fit(s: Any, r: int, growing: int) -> int:
     """Return how many steps the free blocks allow: `KvBlocks.steps_that_fit`."""
     size, rep = s.block_tokens, at.replica(s, r)
-    cycles, left = rep.free // growing, rep.free % growing
+    blocks = free(s, r)
+    cycles, left = blocks // growing, blocks % growing
     steps = cycles * size
     while True:
         left -= at.due(s, r)[_in_block(s, rep.step + steps)]
@@ -209,7 +227,7 @@ def leave(s: Any, r: int, q: int) -> int:
     if request.left > 0:
         remove(s, r, PROMPTS, q)
         rep.prefilling -= 1
-        rep.free += request.blocks
+        rep.kept -= request.blocks
         request.left = 0
         return int(request.stored)
     tokens = stored(rep, request, 0)
@@ -220,7 +238,6 @@ def leave(s: Any, r: int, q: int) -> int:
     if rep.stalls > 0:
         unstall(s, r, request.last_token_s)
     at.due(s, r)[_in_block(s, rep.step - tokens)] -= 1
-    rep.free += _blocks(s, tokens)
     rep.decoding -= 1
     rep.context -= tokens
     request.finish_step = -1
@@ -258,12 +275,13 @@ def admit(s: Any, r: int, most: int) -> int:
         return NOBODY
     blocks = _blocks(s, target)
     growing = rep.growing
-    if blocks > rep.free - growing and (growing == 0 or blocks > rep.free - need(s, r, 1, growing)):
-        rep.kv_blocked = 1
-        return NOBODY
+    if blocks > free_at_least(s, r) - growing:
+        if blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
+            rep.kv_blocked = 1
+            return NOBODY
     remove(s, r, WAITING, q)
     rep.waiting -= 1
-    rep.free -= blocks
+    rep.kept += blocks
     request.blocks = blocks
     request.hit = hit
     request.stored = hit
@@ -298,7 +316,7 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
 def make_room(s: Any, r: int) -> None:
     """Preempt, last come first, until everybody has a block: `Batch.make_room`."""
     rep = at.replica(s, r)
-    while rep.decoding > rep.free and need(s, r, 1, rep.decoding) > rep.free:
+    while rep.decoding > free_at_least(s, r) and _need(s, r) > free(s, r):
         q = at.ends(s, r, RUNNING).last
         stop_running(s, r, q)
         tokens = leave(s, r, q)
@@ -375,7 +393,7 @@ def plan(s: Any, r: int, now: float) -> bool:
         mixed_step(s, r, taking, context, taking + rep.completing)
     elif n > 0:
         steps = at.ending(at.heap(s, r), 0).step - rep.step
-        if n * (steps + s.block_tokens) > rep.free * s.block_tokens:  # they might not fit
+        if n * (steps + s.block_tokens) > free_at_least(s, r) * s.block_tokens:  # they might not
             steps = min(steps, steps_that_fit(s, r, n))
         decode_steps(s, r, steps, n, rep.context + n)
         due = at.ends(s, r, DUE).first
@@ -407,7 +425,6 @@ def advance(s: Any, r: int) -> int:
             release(s, r, n)
         else:
             gaps(s, n, steps, rep.first_s, rep.growth_s)
-        rep.free -= need(s, r, steps, n)
         rep.step += steps
         rep.context += n * steps
         while rep.finishing > 0:
@@ -447,9 +464,9 @@ def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
         rep.input_tokens += request.prompt
     request.last_token_s = now
     request.emitted += 1
+    rep.kept -= request.blocks
     if request.emitted == request.output:
         stop_running(s, r, q)
-        rep.free += request.blocks
         return True
     request.finish_step = rep.step + request.output - request.emitted
     _push(s, r, q)
@@ -504,7 +521,7 @@ def abandon(s: Any, r: int, now: float) -> int:
     rep.chunks = rep.completing = rep.growing = rep.decoding = 0
     rep.context = 0
     rep.decodes = 1
-    rep.free = s.blocks
+    rep.kept = 0
     due = at.due(s, r)
     for place in range(s.block_tokens):
         due[place] = 0

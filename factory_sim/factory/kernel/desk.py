@@ -267,7 +267,7 @@ class Desk:
             int(replicas["waiting"].sum()),
             int(replicas["running"].sum()),
             int(replicas["running"].max()),
-            int(replicas["free"].sum()),
+            int(self._free().sum()),
             int(replicas["input_tokens"].sum()),
         )
 
@@ -306,7 +306,7 @@ class Desk:
         desk["held"] = held = slots + 2 if fleet.batching == "continuous" else 1
         desk["size"] = size = 1 << (many - 1).bit_length()
         replicas = _in_lines(many, REPLICA)
-        replicas["free"], replicas["decodes"] = memory.blocks, 1
+        replicas["decodes"] = 1
         replicas["max_running"] = replicas["want_running"] = slots
         replicas["in_time_s"] = np.inf
         streams = np.zeros(1, STREAM)
@@ -362,6 +362,14 @@ class Desk:
                 desk[SIZES[name]] = len(array)
         if "feed" in arrays:
             desk["block"] = arrays["feed"].shape[1]
+
+    def _free(self) -> np.ndarray:
+        """Return int64[replicas]: the free KV blocks of each, as `batch.free` counts them."""
+        state, size = self._arrays, int(self._record["block_tokens"])
+        replicas, due = state["replicas"], state["due"]
+        ahead = (np.arange(size) - replicas["step"][:, None]) % size
+        used = (replicas["context"] + (due * ahead).sum(axis=1)) // size
+        return np.asarray(int(self._record["blocks"]) - replicas["kept"] - used)
 
     def _most(self) -> int:
         """Return the most tokens that a step can carry."""

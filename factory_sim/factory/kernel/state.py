@@ -32,7 +32,7 @@ REPLICA = np.dtype(
     + [
         (name, "<i4")
         for name in (
-            *("steps", "free", "stepping", "mixed", "kv_blocked", "sequences", "tokens"),
+            *("steps", "kept", "stepping", "mixed", "kv_blocked", "sequences", "tokens"),
             *("waiting", "running", "prefilling", "decoding", "finishing", "stalls"),
             *("chunks", "chunk_tokens", "completing", "decodes", "growing"),
             *("clock", "prompt_clock", "max_running", "hot"),
