@@ -117,6 +117,11 @@ def when(s: Any) -> Any:
 
 
 @compiled
+def when_bits(s: Any) -> Any:
+    return values_at(s.when_at, INTEGER)
+
+
+@compiled
 def rank(s: Any) -> Any:
     return values_at(s.rank_at, SHORT)
 
@@ -143,7 +148,12 @@ def open(s: Any) -> Any:
 
 @compiled
 def least(s: Any) -> Any:
-    return values_at(s.least_at, SHORT)
+    return values_at(s.least_at, INTEGER)
+
+
+@compiled
+def queue(s: Any) -> Any:
+    return values_at(s.queue_at, INTEGER)
 
 
 @compiled

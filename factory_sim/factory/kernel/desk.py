@@ -17,7 +17,7 @@ from factory_sim.factory.gateway import ROW, AtOnce, Counter
 from factory_sim.factory.kernel import floor
 from factory_sim.factory.kernel.arrays import LINE
 from factory_sim.factory.kernel.batch import POLICY_NUMBER, STATIC
-from factory_sim.factory.kernel.lists import NOBODY
+from factory_sim.factory.kernel.lists import GROUP, NOBODY, SHUT
 from factory_sim.factory.kernel.state import (
     ARRAYS,
     ARRIVAL_ROW,
@@ -117,7 +117,7 @@ class Desk:
     def loads(self) -> list[int]:
         """Return the requests outstanding at each replica."""
         self.catch_up()
-        loads: list[int] = self._arrays["load"][:-1].tolist()
+        loads: list[int] = self._arrays["load"].tolist()
         return loads
 
     def rests(self, number: int) -> bool:
@@ -241,9 +241,6 @@ class Desk:
         state = self._arrays
         state["open"][: len(numbers)] = numbers
         self._record["open"] = len(numbers)
-        size = len(state["least"]) // 2
-        state["least"][size:] = int(self._record["many"])
-        state["least"][[size + number for number in numbers]] = numbers
         self.do(floor.OPENED)
 
     # -- what is seen of it ------------------------------------------------------------
@@ -314,8 +311,9 @@ class Desk:
         contest = np.full(2 * size, many, np.int32)  # where nobody is: somebody who never wins
         contest[size : size + many] = np.arange(many)
         contest[1:size] = NOBODY
-        load = np.zeros(many + 1, np.int64)
-        load[many] = np.iinfo(np.int64).max
+        groups = -(-many // GROUP)
+        desk["groups"] = -(-groups // GROUP)
+        load = np.zeros(many, np.int64)
         rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
         bins, edges = self.gaps.bins(), bin_ends()
@@ -334,7 +332,8 @@ class Desk:
             load=load,
             seen=load.copy(),
             open=np.arange(many),
-            least=contest.copy(),
+            queue=np.full(groups * GROUP, SHUT),
+            least=np.full(int(desk["groups"]) * GROUP, SHUT),
             clocks=np.zeros(0, CLOCK),
             decode=np.zeros(0, COST),
             body=np.zeros(0, COST),

@@ -32,11 +32,12 @@ from factory_sim.factory.kernel.lists import (
     after,
     append,
     clear,
+    least_loaded,
+    load_all,
     play_events,
-    play_loads,
+    reload,
     remove,
     replay_events,
-    replay_loads,
 )
 from factory_sim.factory.kernel.stretch import (
     INSTANT,
@@ -122,7 +123,7 @@ def _advance_to(s: Any, until: float) -> int:
     replicas = s.many
     if at.first(s)[1] == NOBODY:
         play_events(s)
-        play_loads(s)
+        _load_all(s)
     while True:
         if s.room - s.rows <= s.inside + 1:
             return ROWS
@@ -279,7 +280,7 @@ def _choose(s: Any) -> int:
         one, other = at.open(s)[first], at.open(s)[second]
         return int(one if load[one] <= load[other] else other)
     if s.staleness_s == 0.0:
-        return int(at.least(s)[1])
+        return least_loaded(s)
     best = at.open(s)[0]
     for place in range(1, n):
         if load[at.open(s)[place]] < load[best]:
@@ -308,8 +309,13 @@ def _draw(s: Any, n: int) -> int:
 def _weigh(s: Any, r: int, change: int) -> None:
     """Count requests outstanding at a replica."""
     at.load(s)[r] += change
-    if at.least(s)[s.size + r] == r:
-        replay_loads(s, r)
+    reload(s, r, change)
+
+
+@compiled
+def _load_all(s: Any) -> None:
+    """Get ready to find the least load, if the router asks for it as it is now."""
+    load_all(s, s.router == LEAST_OUTSTANDING and s.staleness_s == 0.0)
 
 
 @compiled
@@ -330,7 +336,7 @@ def _resend(s: Any, r: int) -> None:
 def _opened(s: Any) -> None:
     """Replicas have opened or closed; let the stranded go to one: `Gateway._opened`."""
     row = s.many
-    play_loads(s)
+    _load_all(s)
     if s.open == 0 or s.stranded == 0:
         return
     q = at.ends(s, row, WAITING).first

@@ -99,9 +99,10 @@ def clear(s: Any, row: int, kind: int) -> None:
 
 # -- the contests of all replicas ------------------------------------------------------------
 #
-# Whose value has changed plays again, from its own place to the final, against who has won on the
-# other side. It meets these one after the other whoever wins, so that a processor fetches all of
-# them at once; an end as soon as nothing changes any more would have to be guessed.
+# The next event: whose time has changed plays again, from its own place to the final, against who
+# has won on the other side. It meets these one after the other whoever wins, so that a processor
+# fetches all of them at once; an end as soon as nothing changes would have to be guessed. Times are
+# compared by their bits, whose order is that of the numbers: none is below zero.
 
 
 @compiled
@@ -116,16 +117,16 @@ def _first_of_two(s: Any, a: int, b: int) -> int:
 @compiled
 def replay_events(s: Any, r: int) -> None:
     """Play again the rounds for the next event that `r` is in."""
-    tree, when = at.first(s), at.when(s)
+    tree, when = at.first(s), at.when_bits(s)
     winner, time = r, when[r]
     node = s.size + r
     while node > 1:
         other = tree[node ^ 1]
-        other_s = when[other]
-        if other_s == time:
+        others = when[other]
+        if others == time:
             winner = _first_of_two(s, winner, other)
-        winner = other if other_s < time else winner
-        time = other_s if other_s < time else time
+        winner = other if others < time else winner
+        time = min(others, time)
         node >>= 1
         tree[node] = winner
 
@@ -140,26 +141,52 @@ def play_events(s: Any) -> None:
         tree[node] = _first_of_two(s, a, b) if when[a] == when[b] else winner
 
 
-@compiled
-def replay_loads(s: Any, r: int) -> None:
-    """Play again the rounds for the least load that `r` is in; of two alike the first wins."""
-    tree, load = at.least(s), at.load(s)
-    winner, own = r, load[r]
-    node = s.size + r
-    while node > 1:
-        other = tree[node ^ 1]
-        less = load[other]
-        wins = less < own + (node & 1)  # who comes from an odd place is the second of the two
-        winner = other if wins else winner
-        own = less if wins else own
-        node >>= 1
-        tree[node] = winner
+# The least load: `queue` has load and number of each replica in one word, so that the least word
+# is that of the first who has the least load. Of each group of sixteen the least is at hand: a
+# processor compares eight at once. Who takes no requests, or is not there, never has the least.
+
+GROUP = 16
+SHUT = (1 << 63) - 1
+LOAD_BITS = 32
 
 
 @compiled
-def play_loads(s: Any) -> None:
-    """Play all rounds of the contest for the least load."""
-    tree, load = at.least(s), at.load(s)
-    for node in range(s.size - 1, 0, -1):
-        a, b = tree[2 * node], tree[2 * node + 1]
-        tree[node] = b if load[b] < load[a] else a
+def _least_of(words: Any, group: int) -> int:
+    """Return the least word of a group."""
+    least = words[group * GROUP]
+    for place in range(1, GROUP):
+        least = min(least, words[group * GROUP + place])
+    return int(least)
+
+
+@compiled
+def reload(s: Any, r: int, change: int) -> None:
+    """Count more or fewer requests in the word of `r`, and find the least of its group again."""
+    words, group = at.queue(s), r // GROUP
+    if words[r] != SHUT:
+        words[r] += change << LOAD_BITS
+        at.least(s)[group] = _least_of(words, group)
+
+
+@compiled
+def least_loaded(s: Any) -> int:
+    """Return the first of those with the least load."""
+    words = at.least(s)
+    least = _least_of(words, 0)
+    for group in range(1, s.groups):
+        least = min(least, _least_of(words, group))
+    return int(least & ((1 << LOAD_BITS) - 1))
+
+
+@compiled
+def load_all(s: Any, known: bool) -> None:
+    """Let the words say the loads of all who take requests; nobody's if they are not `known`."""
+    words, least = at.queue(s), at.least(s)
+    for r in range(s.many):
+        words[r] = SHUT
+    if known:
+        for place in range(s.open):
+            r = at.open(s)[place]
+            words[r] = (at.load(s)[r] << LOAD_BITS) + r
+    for group in range((s.many - 1) // GROUP + 1):
+        least[group] = _least_of(words, group)

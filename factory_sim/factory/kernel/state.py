@@ -122,7 +122,7 @@ ARRIVAL_ROW = np.dtype(
 
 ARRAYS = (
     *("replicas", "requests", "due", "endings", "stalls", "ends", "links"),
-    *("when", "rank", "first", "load", "seen", "open", "least"),
+    *("when", "rank", "first", "load", "seen", "open", "queue", "least"),
     *("clocks", "decode", "body", "head", "streams", "feed", "words"),
     *("edges", "guide", "bins", "finished", "changed", "rows"),
 )
@@ -130,9 +130,9 @@ ARRAYS = (
 
 due: sequences by their place in the KV block. endings: a heap of who finishes when, of each
 replica. stalls: groups held back. ends, links: of lists.
-when, rank, first: the next event of each replica and the contest of them all. load, least: requests
-outstanding, and the contest for the fewest; seen: load as the router last saw it. In all of these
-but open, one who never wins comes after the replicas. decode, body,
+when, rank, first: the next event of each replica and the contest of them all; one who never wins
+comes after the replicas. load: requests outstanding; seen: as the router last saw them. queue,
+least: words for the fewest, see `lists`. decode, body,
 head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
 edges: where each of `bins` ends, s; guide: where to look for a gap among them.
 """
@@ -158,7 +158,7 @@ DESK = np.dtype(
             *("inside", "stranded", "unused", "next_number", "turn", "open"),
             *("rows", "words", "order", "stream", "gaps", "answer", "is_pod", "first_replica"),
             # sizes of arrays
-            *("many", "size", "slots", "held", "most", "pool", "room", "block"),
+            *("many", "size", "groups", "slots", "held", "most", "pool", "room", "block"),
             *("many_clocks", "many_streams", "many_words", "many_bins"),
             # and their addresses
             *(f"{name}_at" for name in ARRAYS),
