@@ -122,11 +122,10 @@ def _blocks(s: Any, tokens: int) -> int:
 
 
 @compiled
-def free_at_least(s: Any, r: int) -> int:
-    """Return blocks that are free however full the last block of each sequence is."""
+def room_at_least(s: Any, r: int) -> int:
+    """Return the tokens that free blocks can take, however empty the last one of each sequence."""
     rep = at.replica(s, r)
-    most = rep.context + rep.decoding * (s.block_tokens - 1)
-    return int(s.blocks - rep.kept - _full_blocks(s, most))
+    return int(s.kv_tokens - rep.kept - rep.context - rep.decoding * (s.block_tokens - 1))
 
 
 @compiled
@@ -134,14 +133,14 @@ def free(s: Any, r: int) -> int:
     """Return the free blocks: `KvBlocks.free`.
 
     The blocks of those who decode are not counted as they take them, but from their tokens, and
-    the room left in the last block of each. To ask is rare: mostly `free_at_least` are enough.
+    the room left in the last block of each. To ask is rare: mostly `room_at_least` is enough.
     """
     rep, size, due = at.replica(s, r), s.block_tokens, at.due(s, r)
     first, room = _in_block(s, rep.step), 0
     for place in range(size):
         ahead = place - first
         room += due[place] * (ahead + size if ahead < 0 else ahead)
-    return int(s.blocks - rep.kept - _full_blocks(s, rep.context + room))
+    return _full_blocks(s, s.kv_tokens - rep.kept - rep.context - room)
 
 
 @compiled
@@ -227,7 +226,7 @@ def leave(s: Any, r: int, q: int) -> int:
     if request.left > 0:
         remove(s, r, PROMPTS, q)
         rep.prefilling -= 1
-        rep.kept -= request.blocks
+        rep.kept -= request.kept
         request.left = 0
         return int(request.stored)
     tokens = stored(rep, request, 0)
@@ -273,16 +272,16 @@ def admit(s: Any, r: int, most: int) -> int:
         hit = _full_blocks(s, min(request.cached, target - 1)) * s.block_tokens
     if most >= 0 and target - hit > most:
         return NOBODY
-    blocks = _blocks(s, target)
-    growing = rep.growing
-    if blocks > free_at_least(s, r) - growing:
+    blocks, growing = _blocks(s, target), rep.growing
+    kept = blocks * s.block_tokens
+    if kept > room_at_least(s, r) - growing * s.block_tokens:
         if blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
             rep.kv_blocked = 1
             return NOBODY
     remove(s, r, WAITING, q)
     rep.waiting -= 1
-    rep.kept += blocks
-    request.blocks = blocks
+    rep.kept += kept
+    request.kept = kept
     request.hit = hit
     request.stored = hit
     request.left = target - hit
@@ -316,7 +315,7 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
 def make_room(s: Any, r: int) -> None:
     """Preempt, last come first, until everybody has a block: `Batch.make_room`."""
     rep = at.replica(s, r)
-    while rep.decoding > free_at_least(s, r) and _need(s, r) > free(s, r):
+    while rep.decoding * s.block_tokens > room_at_least(s, r) and _need(s, r) > free(s, r):
         q = at.ends(s, r, RUNNING).last
         stop_running(s, r, q)
         tokens = leave(s, r, q)
@@ -393,7 +392,7 @@ def plan(s: Any, r: int, now: float) -> bool:
         mixed_step(s, r, taking, context, taking + rep.completing)
     elif n > 0:
         steps = at.ending(at.heap(s, r), 0).step - rep.step
-        if n * (steps + s.block_tokens) > free_at_least(s, r) * s.block_tokens:  # they might not
+        if n * (steps + s.block_tokens) > room_at_least(s, r):  # they might not fit
             steps = min(steps, steps_that_fit(s, r, n))
         decode_steps(s, r, steps, n, rep.context + n)
         due = at.ends(s, r, DUE).first
@@ -464,7 +463,7 @@ def _prefilled(s: Any, r: int, q: int, now: float) -> bool:
         rep.input_tokens += request.prompt
     request.last_token_s = now
     request.emitted += 1
-    rep.kept -= request.blocks
+    rep.kept -= request.kept
     if request.emitted == request.output:
         stop_running(s, r, q)
         return True
@@ -535,7 +534,7 @@ def _lose(s: Any, r: int, q: int) -> None:
     request.admitted_s = nan
     request.first_token_s = nan
     request.last_token_s = nan
-    request.emitted = request.stored = request.left = request.hit = request.blocks = 0
+    request.emitted = request.stored = request.left = request.hit = request.kept = 0
     request.finish_step = -1
     request.runs = 0
     request.retries += 1

@@ -16,6 +16,9 @@ COMPILED = ("arrays", "batch", "compiled", "floor", "lists", "state", "stretch")
 COMPILED_FOR = ("../gateway", "../../metrics/gaps")
 """The files whose functions are compiled, and others whose layouts and numbers go into these."""
 
+LEAST_OF = 16
+"""Integers that `least_of` looks at."""
+
 try:
     import numba
     from llvmlite import ir
@@ -74,6 +77,12 @@ def bits_of(value: float) -> int:
     raise RuntimeError("only compiled functions look at bits")
 
 
+def least_of(address: int, place: int) -> int:
+    """Return the least of `LEAST_OF` integers of 64 bits, from a place of an array at an address
+    on; for compiled functions only, where a processor compares several at once."""
+    raise RuntimeError("only compiled functions know addresses")
+
+
 def fetch(address: int) -> None:
     """Have the memory at an address come near, to be written; for compiled functions only."""
     raise RuntimeError("only compiled functions know addresses")
@@ -107,6 +116,19 @@ if numba is not None:
             return builder.bitcast(given[0], ir.IntType(64))
 
         return types.int64(types.float64), make
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def least_of(typing: Any, address: Any, place: Any) -> Any:
+        def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            word = ir.IntType(64)
+            words = ir.VectorType(word, LEAST_OF)
+            start = builder.add(given[0], builder.mul(given[1], ir.Constant(word, 8)))
+            all_of_them = builder.load(builder.inttoptr(start, words.as_pointer()), align=8)
+            kind = ir.FunctionType(word, [words])
+            name = f"llvm.vector.reduce.smin.v{LEAST_OF}i64"
+            return builder.call(builder.module.declare_intrinsic(name, (), kind), [all_of_them])
+
+        return types.int64(types.int64, types.int64), make
 
     @intrinsic  # type: ignore[untyped-decorator]
     def fetch(typing: Any, address: Any) -> Any:

@@ -295,6 +295,7 @@ class Desk:
         desk["ahead"], desk["max_tokens"] = fleet.plans_ahead, fleet.max_step_tokens
         size = memory.block_tokens
         desk["block_tokens"], desk["blocks"] = size, memory.blocks
+        desk["kv_tokens"] = memory.blocks * size
         desk["block_bits"] = size.bit_length() - 1 if size & (size - 1) == 0 else -1
         desk["router"] = floor.ROUTER_NUMBER[fleet.spec.router.policy]
         desk["unused"], desk["open"] = NOBODY, many
@@ -311,8 +312,7 @@ class Desk:
         contest = np.full(2 * size, many, np.int32)  # where nobody is: somebody who never wins
         contest[size : size + many] = np.arange(many)
         contest[1:size] = NOBODY
-        groups = -(-many // GROUP)
-        desk["groups"] = -(-groups // GROUP)
+        desk["groups"] = groups = -(-many // GROUP)
         load = np.zeros(many, np.int64)
         rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
@@ -333,7 +333,7 @@ class Desk:
             seen=load.copy(),
             open=np.arange(many),
             queue=np.full(groups * GROUP, SHUT),
-            least=np.full(int(desk["groups"]) * GROUP, SHUT),
+            least=np.full(-(-groups // GROUP) * GROUP, SHUT),
             clocks=np.zeros(0, CLOCK),
             decode=np.zeros(0, COST),
             body=np.zeros(0, COST),
@@ -367,8 +367,8 @@ class Desk:
         state, size = self._arrays, int(self._record["block_tokens"])
         replicas, due = state["replicas"], state["due"]
         ahead = (np.arange(size) - replicas["step"][:, None]) % size
-        used = (replicas["context"] + (due * ahead).sum(axis=1)) // size
-        return np.asarray(int(self._record["blocks"]) - replicas["kept"] - used)
+        taken = replicas["kept"] + replicas["context"] + (due * ahead).sum(axis=1)
+        return np.asarray((int(self._record["kv_tokens"]) - taken) // size)
 
     def _most(self) -> int:
         """Return the most tokens that a step can carry."""

@@ -124,25 +124,30 @@ def _advance_to(s: Any, until: float) -> int:
     if at.first(s)[1] == NOBODY:
         play_events(s)
         _load_all(s)
+    limit = -inf  # until which nobody comes or gives up; it is not known yet
+    i, giving_up, coming_s, due_s = 0, NOBODY, inf, inf
     while True:
-        if s.room - s.rows <= s.inside + 1:
-            return ROWS
-        i = s.stream
-        if at.stream(s, i).at >= at.stream(s, i).size and at.stream(s, i).next_s != inf:
-            return FEED
+        if limit == -inf:
+            if s.room - s.rows <= s.inside + 1:
+                return ROWS
+            i = s.stream
+            coming_s = at.stream(s, i).next_s
+            if at.stream(s, i).at >= at.stream(s, i).size and coming_s != inf:
+                return FEED
+            giving_up = at.ends(s, replicas, DUE).first
+            due_s = inf if giving_up == NOBODY else max(at.request(s, giving_up).due_s, s.now)
+            limit = min(coming_s, due_s, until)
         r = at.first(s)[1]
         time, rank, kind = at.when(s)[r], at.rank(s)[r], 0
-        coming_s = at.stream(s, i).next_s
-        if coming_s < time or (coming_s == time and rank > ARRIVAL):
-            time, rank, kind = coming_s, ARRIVAL, 1
-        giving_up = at.ends(s, replicas, DUE).first
-        if giving_up != NOBODY:
-            due_s = max(at.request(s, giving_up).due_s, s.now)
-            if due_s < time or (due_s == time and rank > CONTROL):
+        if time >= limit:  # of those at once, who is first?
+            if coming_s < time or (coming_s == time and rank > ARRIVAL):
+                time, rank, kind = coming_s, ARRIVAL, 1
+            if due_s < time or (due_s == time and rank > CONTROL and due_s != inf):
                 time, rank, kind = due_s, CONTROL, 2
-        # Of a client's giving up and somebody's control at once, the first was set long before.
-        if time > until or (time == until and rank > COMPLETION and kind != 2):
-            return DONE
+            # Of a client's giving up and somebody's control, the first was set long before.
+            if time > until or (time == until and rank > COMPLETION and kind != 2):
+                return DONE
+        s.now = time
         if kind == 1:
             if s.unused == NOBODY:
                 return REQUESTS
@@ -150,24 +155,22 @@ def _advance_to(s: Any, until: float) -> int:
                 s.router == RANDOM or s.router == POWER_OF_TWO
             ):
                 return WORDS
-            s.now = time
             _arrival(s, i)
+            limit = -inf
         elif kind == 2:
-            s.now = time
             remove(s, replicas, WAITING, giving_up)
             s.stranded -= 1
             _gone(s, giving_up, time, TIMED_OUT)
-        else:
-            s.now = time
-            if rank == COMPLETION:
-                plan_s = _end_stretch(s, r) + INSTANT
-                if plan_s < coming_s and plan_s < until:  # nobody can come between
-                    s.now = plan_s
-                    _plan(s, r)
-                else:
-                    _set(s, r, plan_s, PLAN)
-            else:
+            limit = -inf
+        elif rank == COMPLETION:
+            plan_s = _end_stretch(s, r) + INSTANT
+            if plan_s < limit:  # nobody can come between
+                s.now = plan_s
                 _plan(s, r)
+            else:
+                _set(s, r, plan_s, PLAN)
+        else:
+            _plan(s, r)
 
 
 @compiled
@@ -219,7 +222,7 @@ def _arrival(s: Any, i: int) -> None:
     request.first_token_s = nan
     request.last_token_s = nan
     request.replica = -1
-    request.emitted = request.stored = request.left = request.hit = request.blocks = 0
+    request.emitted = request.stored = request.left = request.hit = request.kept = 0
     request.preemptions = request.retries = request.runs = 0
     request.finish_step = -1
     if _sent(s, q):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from factory_sim.factory.kernel import arrays as at
-from factory_sim.factory.kernel.compiled import compiled
+from factory_sim.factory.kernel.compiled import LEAST_OF, compiled, least_of
 
 NOBODY = -1
 
@@ -145,36 +145,30 @@ def play_events(s: Any) -> None:
 # is that of the first who has the least load. Of each group of sixteen the least is at hand: a
 # processor compares eight at once. Who takes no requests, or is not there, never has the least.
 
-GROUP = 16
+GROUP = LEAST_OF
 SHUT = (1 << 63) - 1
 LOAD_BITS = 32
 
 
 @compiled
-def _least_of(words: Any, group: int) -> int:
-    """Return the least word of a group."""
-    least = words[group * GROUP]
-    for place in range(1, GROUP):
-        least = min(least, words[group * GROUP + place])
-    return int(least)
-
-
-@compiled
 def reload(s: Any, r: int, change: int) -> None:
     """Count more or fewer requests in the word of `r`, and find the least of its group again."""
-    words, group = at.queue(s), r // GROUP
-    if words[r] != SHUT:
-        words[r] += change << LOAD_BITS
-        at.least(s)[group] = _least_of(words, group)
+    words, least, group = at.queue(s), at.least(s), r // GROUP
+    if words[r] == SHUT:
+        return
+    words[r] += change << LOAD_BITS
+    if change < 0:
+        least[group] = min(least[group], words[r])
+    else:
+        least[group] = least_of(s.queue_at, group * GROUP)
 
 
 @compiled
 def least_loaded(s: Any) -> int:
     """Return the first of those with the least load."""
-    words = at.least(s)
-    least = _least_of(words, 0)
-    for group in range(1, s.groups):
-        least = min(least, _least_of(words, group))
+    least = SHUT
+    for place in range(0, s.groups, GROUP):
+        least = min(least, least_of(s.least_at, place))
     return int(least & ((1 << LOAD_BITS) - 1))
 
 
@@ -189,4 +183,4 @@ def load_all(s: Any, known: bool) -> None:
             r = at.open(s)[place]
             words[r] = (at.load(s)[r] << LOAD_BITS) + r
     for group in range((s.many - 1) // GROUP + 1):
-        least[group] = _least_of(words, group)
+        least[group] = least_of(s.queue_at, group * GROUP)

@@ -58,7 +58,7 @@ REQUEST = np.dtype(
         (name, "<i4")
         for name in (
             *("tenant", "prompt", "output", "cached"),
-            *("replica", "emitted", "stored", "left", "hit", "blocks"),
+            *("replica", "emitted", "stored", "left", "hit", "kept"),
             *("preemptions", "chunk"),
         )
     ]
@@ -154,7 +154,7 @@ DESK = np.dtype(
     + [
         (name, "<i8")
         for name in (
-            *("batching", "ahead", "max_tokens", "block_tokens", "block_bits", "blocks", "router"),
+            *("batching", "ahead", "max_tokens", "block_tokens", "block_bits", "blocks", "kv_tokens", "router"),
             *("inside", "stranded", "unused", "next_number", "turn", "open"),
             *("rows", "words", "order", "stream", "gaps", "answer", "is_pod", "first_replica"),
             # sizes of arrays
