@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from factory_sim.factory.gateway import ROW
-from factory_sim.factory.kernel.compiled import compiled, fetch, record_at, values_at
+from factory_sim.factory.kernel.compiled import compiled, fetch, fixed, record_at, values_at
 from factory_sim.factory.kernel.state import (
     ARRIVAL_ROW,
     CLOCK,
@@ -34,68 +34,68 @@ INTEGER, SHORT, REAL, WORD = np.int64, np.int32, np.float64, np.uint32
 
 @compiled
 def replica(s: Any, r: int) -> Any:
-    return record_at(s.replicas_at, r, REPLICA)
+    return record_at(fixed(s, "replicas_at"), r, REPLICA)
 
 
 @compiled
 def request(s: Any, q: int) -> Any:
-    return record_at(s.requests_at, q, REQUEST)
+    return record_at(fixed(s, "requests_at"), q, REQUEST)
 
 
 @compiled
 def ends(s: Any, row: int, kind: int) -> Any:
-    return record_at(s.ends_at, row * KINDS + kind, LIST)
+    return record_at(fixed(s, "ends_at"), row * KINDS + kind, LIST)
 
 
 @compiled
 def link(s: Any, q: int, which: int) -> Any:
-    return record_at(s.links_at, q * LINKS + which, LINK)
+    return record_at(fixed(s, "links_at"), q * LINKS + which, LINK)
 
 
 @compiled
 def stall(s: Any, r: int, group: int) -> Any:
-    return record_at(s.stalls_at, r * s.held + group, STALL)
+    return record_at(fixed(s, "stalls_at"), r * fixed(s, "held") + group, STALL)
 
 
 @compiled
 def clock(s: Any, number: int) -> Any:
-    return record_at(s.clocks_at, number, CLOCK)
+    return record_at(fixed(s, "clocks_at"), number, CLOCK)
 
 
 @compiled
 def decode(s: Any, clock: int, sequences: int) -> Any:
-    return record_at(s.decode_at, clock * (s.slots + 1) + sequences, COST)
+    return record_at(fixed(s, "decode_at"), clock * (fixed(s, "slots") + 1) + sequences, COST)
 
 
 @compiled
 def body(s: Any, clock: int, tokens: int) -> Any:
-    return record_at(s.body_at, clock * (s.most + 1) + tokens, COST)
+    return record_at(fixed(s, "body_at"), clock * (fixed(s, "most") + 1) + tokens, COST)
 
 
 @compiled
 def head(s: Any, clock: int, tokens: int) -> Any:
-    return record_at(s.head_at, clock * (s.slots + 1) + tokens, COST)
+    return record_at(fixed(s, "head_at"), clock * (fixed(s, "slots") + 1) + tokens, COST)
 
 
 @compiled
 def stream(s: Any, i: int) -> Any:
-    return record_at(s.streams_at, i, STREAM)
+    return record_at(fixed(s, "streams_at"), i, STREAM)
 
 
 @compiled
 def coming(s: Any, i: int, place: int) -> Any:
-    return record_at(s.feed_at, i * s.block + place, ARRIVAL_ROW)
+    return record_at(fixed(s, "feed_at"), i * s.block + place, ARRIVAL_ROW)
 
 
 @compiled
 def row(s: Any, place: int) -> Any:
-    return record_at(s.rows_at, place, ROW)
+    return record_at(fixed(s, "rows_at"), place, ROW)
 
 
 @compiled
 def heap(s: Any, r: int) -> int:
     """Return the address of the heap of who finishes when at a replica."""
-    return int(s.endings_at + r * s.slots * ENDING_BYTES)
+    return int(fixed(s, "endings_at") + r * fixed(s, "slots") * ENDING_BYTES)
 
 
 @compiled
@@ -108,82 +108,82 @@ def ending(heap: int, place: int) -> Any:
 
 @compiled
 def due(s: Any, r: int) -> Any:
-    return values_at(s.due_at + r * s.block_tokens * SHORT_BYTES, SHORT)
+    return values_at(fixed(s, "due_at") + r * fixed(s, "block_tokens") * SHORT_BYTES, SHORT)
 
 
 @compiled
 def when(s: Any) -> Any:
-    return values_at(s.when_at, REAL)
+    return values_at(fixed(s, "when_at"), REAL)
 
 
 @compiled
 def when_bits(s: Any) -> Any:
-    return values_at(s.when_at, INTEGER)
+    return values_at(fixed(s, "when_at"), INTEGER)
 
 
 @compiled
 def rank(s: Any) -> Any:
-    return values_at(s.rank_at, SHORT)
+    return values_at(fixed(s, "rank_at"), SHORT)
 
 
 @compiled
 def first(s: Any) -> Any:
-    return values_at(s.first_at, SHORT)
+    return values_at(fixed(s, "first_at"), SHORT)
 
 
 @compiled
 def load(s: Any) -> Any:
-    return values_at(s.load_at, INTEGER)
+    return values_at(fixed(s, "load_at"), INTEGER)
 
 
 @compiled
 def seen(s: Any) -> Any:
-    return values_at(s.seen_at, INTEGER)
+    return values_at(fixed(s, "seen_at"), INTEGER)
 
 
 @compiled
 def open(s: Any) -> Any:
-    return values_at(s.open_at, INTEGER)
+    return values_at(fixed(s, "open_at"), INTEGER)
 
 
 @compiled
 def least(s: Any) -> Any:
-    return values_at(s.least_at, INTEGER)
+    return values_at(fixed(s, "least_at"), INTEGER)
 
 
 @compiled
 def queue(s: Any) -> Any:
-    return values_at(s.queue_at, INTEGER)
+    return values_at(fixed(s, "queue_at"), INTEGER)
 
 
 @compiled
 def words(s: Any) -> Any:
-    return values_at(s.words_at, WORD)
+    return values_at(fixed(s, "words_at"), WORD)
 
 
 @compiled
 def edges(s: Any) -> Any:
-    return values_at(s.edges_at, REAL)
+    return values_at(fixed(s, "edges_at"), REAL)
 
 
 @compiled
 def guide(s: Any) -> Any:
-    return values_at(s.guide_at, SHORT)
+    return values_at(fixed(s, "guide_at"), SHORT)
 
 
 @compiled
 def bins(s: Any) -> Any:
-    return values_at(s.bins_at, INTEGER)
+    return values_at(fixed(s, "bins_at"), INTEGER)
 
 
 @compiled
 def finished(s: Any) -> Any:
-    return values_at(s.finished_at, INTEGER)
+    return values_at(fixed(s, "finished_at"), INTEGER)
 
 
 @compiled
 def changed(s: Any) -> Any:
-    return values_at(s.changed_at, INTEGER)
+    return values_at(fixed(s, "changed_at"), INTEGER)
 
 
 ENDING_BYTES = ENDING.itemsize
@@ -204,7 +204,7 @@ def fetch_request(s: Any, q: int) -> None:
     Requests lie far from each other, so that waiting for who finishes took a fifth of all time with
     640 replicas.
     """
-    start = s.requests_at + q * REQUEST_BYTES
+    start = fixed(s, "requests_at") + q * REQUEST_BYTES
     for place in range(0, REQUEST_BYTES, LINE):
         fetch(start + place)
-    fetch(s.links_at + q * LINKS_BYTES)
+    fetch(fixed(s, "links_at") + q * LINKS_BYTES)

@@ -77,6 +77,14 @@ def bits_of(value: float) -> int:
     raise RuntimeError("only compiled functions look at bits")
 
 
+def fixed(record: Any, name: str) -> Any:
+    """Return a field of a record that nobody changes meanwhile; for compiled functions only.
+
+    A processor's registers may keep it, whatever else is written.
+    """
+    raise RuntimeError("only compiled functions know what is fixed")
+
+
 def least_of(address: int, place: int) -> int:
     """Return the least of `LEAST_OF` integers of 64 bits, from a place of an array at an address
     on; for compiled functions only, where a processor compares several at once."""
@@ -116,6 +124,20 @@ if numba is not None:
             return builder.bitcast(given[0], ir.IntType(64))
 
         return types.int64(types.float64), make
+
+    @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+    def fixed(typing: Any, record: Any, name: Any) -> Any:
+        field, start = name.literal_value, record.offset(name.literal_value)
+
+        def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            byte = builder.bitcast(given[0], ir.IntType(8).as_pointer())
+            place = builder.gep(byte, [ir.Constant(ir.IntType(64), start)])
+            kind = context.get_value_type(record.typeof(field))
+            value = builder.load(builder.bitcast(place, kind.as_pointer()))
+            value.set_metadata("invariant.load", builder.module.add_metadata([]))
+            return value
+
+        return record.typeof(field)(record, name), make
 
     @intrinsic  # type: ignore[untyped-decorator]
     def least_of(typing: Any, address: Any, place: Any) -> Any:
