@@ -23,9 +23,11 @@ import factory_sim.catalog
 from factory_sim.errors import InputError
 from factory_sim.factory.check import check
 from factory_sim.factory.kernel import compiled
+from factory_sim.factory.kernel.stretch import guide
 from factory_sim.factory.layout import lay_out
 from factory_sim.factory.run import Run, simulate
 from factory_sim.frozen import Frozen, validate
+from factory_sim.metrics.gaps import bin_ends
 from factory_sim.scenario.deployment import Deployment
 from factory_sim.scenario.engine import EngineSpec
 from factory_sim.scenario.parallelism import Parallelism
@@ -238,6 +240,27 @@ def test_blocks_of_any_size_are_counted_alike(block_tokens: int, tmp_path: Path)
     spec = {"model": "llama-3.1-8b", "replicas": 2, "engine": engine}
     run = assert_same(small(deployments={"d": spec}))
     assert run.requests["preemptions"].sum() > 0
+
+
+@compiles
+def test_the_first_of_the_least_loaded_is_found_among_many() -> None:
+    """Loads are compared by the sixteen, and the least of these by the sixteen again."""
+    racks = [{"system": "dgx-h100", "count": 35, "servers_per_rack": 4}]
+    spec = {"model": "llama-3.1-8b", "replicas": 273}
+    stream = {
+        "deployment": "d",
+        "arrivals": {"process": "poisson", "rate": "120 /s"},
+        "lengths": {"prompt": {"fixed": 40}, "output": {"uniform": {"low": 1, "high": 900}}},
+    }
+    place = {"site": {"grid_limit": "9 MW", "pue": 1.25}, "racks": racks}
+    given = place | {"deployments": {"d": spec}, "workload": {"w": stream}}
+    run = assert_same(small(duration="20 s", **given))
+    assert run.requests["replica"].nunique() == 273
+
+
+def test_a_gap_is_in_the_bin_where_its_guide_begins_or_in_the_next() -> None:
+    starts = guide(np.append(bin_ends(), np.inf))
+    assert set(np.diff(starts)) == {0, 1}
 
 
 @compiles

@@ -95,7 +95,7 @@ def row(s: Any, place: int) -> Any:
 @compiled
 def heap(s: Any, r: int) -> int:
     """Return the address of the heap of who finishes when at a replica."""
-    return int(fixed(s, "endings_at") + r * fixed(s, "slots") * ENDING_BYTES)
+    return int(fixed(s, "endings_at") + r * fixed(s, "heap") * ENDING_BYTES)
 
 
 @compiled
@@ -152,8 +152,8 @@ def least(s: Any) -> Any:
 
 
 @compiled
-def queue(s: Any) -> Any:
-    return values_at(fixed(s, "queue_at"), INTEGER)
+def weights(s: Any) -> Any:
+    return values_at(fixed(s, "weights_at"), INTEGER)
 
 
 @compiled
@@ -194,6 +194,7 @@ SHORT_BYTES = np.dtype(SHORT).itemsize
 LINE = 64
 """Bytes that a processor brings near at once."""
 
+COST_BYTES = COST.itemsize
 REQUEST_BYTES, LINKS_BYTES = REQUEST.itemsize, LINKS * LINK.itemsize
 
 
@@ -208,3 +209,10 @@ def fetch_request(s: Any, q: int) -> None:
     for place in range(0, REQUEST_BYTES, LINE):
         fetch(start + place)
     fetch(fixed(s, "links_at") + q * LINKS_BYTES)
+
+
+@compiled
+def fetch_body(s: Any, clock: int, tokens: int) -> None:
+    """Have the cost of a step of so many tokens come near, which is likely to be asked for soon."""
+    place = clock * (fixed(s, "most") + 1) + min(tokens, fixed(s, "most"))
+    fetch(fixed(s, "body_at") + place * COST_BYTES)

@@ -45,7 +45,8 @@ POLICY_NUMBER = {"static": STATIC, "continuous": CONTINUOUS, "chunked": CHUNKED}
 @compiled
 def _before(one: Any, step: int, number: int) -> bool:
     """Tell whether one finishes before whoever finishes at `step`."""
-    return bool(one.step < step or (one.step == step and one.number < number))
+    # No more than numbers are compared: a processor could not guess whether to look at the second.
+    return bool((one.step < step) | ((one.step == step) & (one.number < number)))
 
 
 @compiled
@@ -85,9 +86,8 @@ def _drop(s: Any, r: int, q: int) -> None:
         if child >= size:
             break
         below, other = at.ending(heap, child), at.ending(heap, child + 1)
-        if child + 1 < size and _before(other, below.step, below.number):
-            child += 1
-            below = other
+        child += (child + 1 < size) & _before(other, below.step, below.number)
+        below = at.ending(heap, child)
         if not _before(below, last.step, last.number):
             break
         own = at.ending(heap, place)
@@ -274,10 +274,10 @@ def admit(s: Any, r: int, most: int) -> int:
         return NOBODY
     blocks, growing = _blocks(s, target), rep.growing
     kept = blocks * s.block_tokens
-    if kept > room_at_least(s, r) - growing * s.block_tokens:
-        if blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
-            rep.kv_blocked = 1
-            return NOBODY
+    spare = room_at_least(s, r) - growing * s.block_tokens
+    if kept > spare and blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
+        rep.kv_blocked = 1
+        return NOBODY
     remove(s, r, WAITING, q)
     rep.waiting -= 1
     rep.kept += kept

@@ -85,9 +85,10 @@ def fixed(record: Any, name: str) -> Any:
     raise RuntimeError("only compiled functions know what is fixed")
 
 
-def least_of(address: int, place: int) -> int:
+def least_of(address: int, place: int, but: int) -> int:
     """Return the least of `LEAST_OF` integers of 64 bits, from a place of an array at an address
-    on; for compiled functions only, where a processor compares several at once."""
+    on, that are not `but`; for compiled functions only, where a processor compares several at
+    once."""
     raise RuntimeError("only compiled functions know addresses")
 
 
@@ -140,17 +141,22 @@ if numba is not None:
         return record.typeof(field)(record, name), make
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def least_of(typing: Any, address: Any, place: Any) -> Any:
+    def least_of(typing: Any, address: Any, place: Any, but: Any) -> Any:
         def make(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             word = ir.IntType(64)
             words = ir.VectorType(word, LEAST_OF)
             start = builder.add(given[0], builder.mul(given[1], ir.Constant(word, 8)))
-            all_of_them = builder.load(builder.inttoptr(start, words.as_pointer()), align=8)
+            found = builder.load(builder.inttoptr(start, words.as_pointer()), align=8)
+            left_out = ir.Constant(words, ir.Undefined)
+            for lane in range(LEAST_OF):
+                left_out = builder.insert_element(left_out, given[2], ir.Constant(word, lane))
+            most = ir.Constant(words, [(1 << 63) - 1] * LEAST_OF)
+            found = builder.select(builder.icmp_signed("==", found, left_out), most, found)
             kind = ir.FunctionType(word, [words])
             name = f"llvm.vector.reduce.smin.v{LEAST_OF}i64"
-            return builder.call(builder.module.declare_intrinsic(name, (), kind), [all_of_them])
+            return builder.call(builder.module.declare_intrinsic(name, (), kind), [found])
 
-        return types.int64(types.int64, types.int64), make
+        return types.int64(types.int64, types.int64, types.int64), make
 
     @intrinsic  # type: ignore[untyped-decorator]
     def fetch(typing: Any, address: Any) -> Any:

@@ -301,6 +301,9 @@ class Desk:
         desk["unused"], desk["open"] = NOBODY, many
         desk["is_pod"], desk["first_replica"] = first is not None, first or 0
         desk["many"], desk["slots"], desk["most"] = many, slots, self._most()
+        # Who finishes first at each replica: an odd number of lines apart, or they would be in each
+        # other's way in a processor's cache.
+        desk["heap"] = heap = 8 * (-(-slots // 8) | 1)
         desk["held"] = held = slots + 2 if fleet.batching == "continuous" else 1
         desk["size"] = size = 1 << (many - 1).bit_length()
         replicas = _in_lines(many, REPLICA)
@@ -316,13 +319,13 @@ class Desk:
         load = np.zeros(many, np.int64)
         rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
-        bins, edges = self.gaps.bins(), bin_ends()
+        bins, edges = self.gaps.bins(), np.append(bin_ends(), np.inf)
         self._drawn = np.zeros((many, 3))
         self._put(
             replicas=replicas,
             requests=np.zeros(0, REQUEST),
             due=np.zeros((many, memory.block_tokens), np.int32),
-            endings=np.zeros((many, slots), ENDING),
+            endings=np.zeros((many, heap), ENDING),
             stalls=np.zeros((many, held), STALL),
             ends=np.full((many + 1, KINDS), NOBODY, LIST),
             links=np.zeros((0, LINKS), LINK),
@@ -332,7 +335,7 @@ class Desk:
             load=load,
             seen=load.copy(),
             open=np.arange(many),
-            queue=np.full(groups * GROUP, SHUT),
+            weights=np.full(groups * GROUP, SHUT),
             least=np.full(-(-groups // GROUP) * GROUP, SHUT),
             clocks=np.zeros(0, CLOCK),
             decode=np.zeros(0, COST),
@@ -348,7 +351,7 @@ class Desk:
             changed=np.zeros(many + 1, np.int64),
             rows=np.zeros(0, ROW),
         )
-        desk["many_bins"] = len(bins)
+        floor.act(desk, floor.OPENED, 0, 0.0)
 
     def _put(self, **arrays: np.ndarray) -> None:
         """Put arrays where the kernel finds them, in the place of others."""

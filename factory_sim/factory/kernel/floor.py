@@ -31,13 +31,13 @@ from factory_sim.factory.kernel.lists import (
     WAITING,
     after,
     append,
+    change_load,
     clear,
     least_loaded,
-    load_all,
     play_events,
-    reload,
     remove,
     replay_events,
+    weigh_all,
 )
 from factory_sim.factory.kernel.stretch import (
     INSTANT,
@@ -123,7 +123,6 @@ def _advance_to(s: Any, until: float) -> int:
     replicas = s.many
     if at.first(s)[1] == NOBODY:
         play_events(s)
-        _load_all(s)
     limit = -inf  # until which nobody comes or gives up; it is not known yet
     i, giving_up, coming_s, due_s = 0, NOBODY, inf, inf
     while True:
@@ -312,13 +311,7 @@ def _draw(s: Any, n: int) -> int:
 def _weigh(s: Any, r: int, change: int) -> None:
     """Count requests outstanding at a replica."""
     at.load(s)[r] += change
-    reload(s, r, change)
-
-
-@compiled
-def _load_all(s: Any) -> None:
-    """Get ready to find the least load, if the router asks for it as it is now."""
-    load_all(s, s.router == LEAST_OUTSTANDING and s.staleness_s == 0.0)
+    change_load(s, r, change)
 
 
 @compiled
@@ -339,7 +332,8 @@ def _resend(s: Any, r: int) -> None:
 def _opened(s: Any) -> None:
     """Replicas have opened or closed; let the stranded go to one: `Gateway._opened`."""
     row = s.many
-    _load_all(s)
+    # To look for the least load takes time, so only where the router asks for it as it is now.
+    weigh_all(s, s.router == LEAST_OUTSTANDING and s.staleness_s == 0.0)
     if s.open == 0 or s.stranded == 0:
         return
     q = at.ends(s, row, WAITING).first
@@ -444,6 +438,7 @@ def _submit(s: Any, r: int, q: int) -> bool:
     request.queued_s = now
     if not enqueue(s, r, q):
         return False
+    at.fetch_body(s, rep.prompt_clock, rep.decoding + request.prompt)
     if at.when(s)[r] == inf:
         rep.boundary_s = now
         _set(s, r, now + INSTANT, PLAN)

@@ -141,7 +141,7 @@ def play_events(s: Any) -> None:
         tree[node] = _first_of_two(s, a, b) if when[a] == when[b] else winner
 
 
-# The least load: `queue` has load and number of each replica in one word, so that the least word
+# The least load: `weights` has load and number of each replica in one word, so that the least word
 # is that of the first who has the least load. Of each group of sixteen the least is at hand: a
 # processor compares eight at once. Who takes no requests, or is not there, never has the least.
 
@@ -151,16 +151,16 @@ LOAD_BITS = 32
 
 
 @compiled
-def reload(s: Any, r: int, change: int) -> None:
+def change_load(s: Any, r: int, change: int) -> None:
     """Count more or fewer requests in the word of `r`, and find the least of its group again."""
-    words, least, group = at.queue(s), at.least(s), r // GROUP
-    if words[r] == SHUT:
+    words, least, group = at.weights(s), at.least(s), r // GROUP
+    before, others = words[r], least[group]
+    if before == SHUT:
         return
-    words[r] += change << LOAD_BITS
-    if change < 0:
-        least[group] = min(least[group], words[r])
-    else:
-        least[group] = least_of(s.queue_at, group * GROUP)
+    if others == before:  # of the others, before the new word is written: to read it would wait
+        others = least_of(s.weights_at, group * GROUP, before)
+    words[r] = before + (change << LOAD_BITS)
+    least[group] = min(others, words[r])
 
 
 @compiled
@@ -168,19 +168,19 @@ def least_loaded(s: Any) -> int:
     """Return the first of those with the least load."""
     least = SHUT
     for place in range(0, s.groups, GROUP):
-        least = min(least, least_of(s.least_at, place))
+        least = min(least, least_of(s.least_at, place, SHUT))
     return int(least & ((1 << LOAD_BITS) - 1))
 
 
 @compiled
-def load_all(s: Any, known: bool) -> None:
+def weigh_all(s: Any, known: bool) -> None:
     """Let the words say the loads of all who take requests; nobody's if they are not `known`."""
-    words, least = at.queue(s), at.least(s)
+    words, least = at.weights(s), at.least(s)
     for r in range(s.many):
         words[r] = SHUT
     if known:
         for place in range(s.open):
             r = at.open(s)[place]
             words[r] = (at.load(s)[r] << LOAD_BITS) + r
-    for group in range((s.many - 1) // GROUP + 1):
-        least[group] = least_of(s.queue_at, group * GROUP)
+    for group in range(s.groups):
+        least[group] = least_of(s.weights_at, group * GROUP, SHUT)

@@ -42,8 +42,9 @@ REPLICA = np.dtype(
     ],
     align=True,
 )
-"""Six lines of a processor's cache. The short ones hold up to 2,147,483,647: KV blocks, and
-the steps of a stretch, no more than the tokens of an answer."""
+"""Six lines of a processor's cache. The short ones hold up to 2,147,483,647: the tokens that KV
+blocks kept for prompts can take, and the steps of a stretch, no more than the tokens of an answer.
+"""
 
 REQUEST = np.dtype(
     [
@@ -122,7 +123,7 @@ ARRIVAL_ROW = np.dtype(
 
 ARRAYS = (
     *("replicas", "requests", "due", "endings", "stalls", "ends", "links"),
-    *("when", "rank", "first", "load", "seen", "open", "queue", "least"),
+    *("when", "rank", "first", "load", "seen", "open", "weights", "least"),
     *("clocks", "decode", "body", "head", "streams", "feed", "words"),
     *("edges", "guide", "bins", "finished", "changed", "rows"),
 )
@@ -131,10 +132,10 @@ ARRAYS = (
 due: sequences by their place in the KV block. endings: a heap of who finishes when, of each
 replica. stalls: groups held back. ends, links: of lists.
 when, rank, first: the next event of each replica and the contest of them all; one who never wins
-comes after the replicas. load: requests outstanding; seen: as the router last saw them. queue,
-least: words for the fewest, see `lists`. decode, body,
-head: costs by clock and size, as in a `Roofline`. feed: the next arrivals of each of `streams`.
-edges: where each of `bins` ends, s; guide: where to look for a gap among them.
+comes after the replicas. load: requests outstanding; seen: as the router last saw them. weights,
+least: words for the fewest, see `lists`. decode, body, head: costs by clock and size, as in a
+`Roofline`. feed: the next arrivals of each of `streams`. edges: where each of `bins` ends, s;
+guide: where to look for a gap among them.
 """
 
 KINDS = 5
@@ -154,12 +155,13 @@ DESK = np.dtype(
     + [
         (name, "<i8")
         for name in (
-            *("batching", "ahead", "max_tokens", "block_tokens", "block_bits", "blocks", "kv_tokens", "router"),
+            *("batching", "ahead", "max_tokens", "router"),
+            *("block_tokens", "block_bits", "blocks", "kv_tokens"),
             *("inside", "stranded", "unused", "next_number", "turn", "open"),
             *("rows", "words", "order", "stream", "gaps", "answer", "is_pod", "first_replica"),
             # sizes of arrays
-            *("many", "size", "groups", "slots", "held", "most", "pool", "room", "block"),
-            *("many_clocks", "many_streams", "many_words", "many_bins"),
+            *("many", "size", "groups", "slots", "heap", "held", "most", "pool", "room", "block"),
+            *("many_clocks", "many_streams", "many_words"),
             # and their addresses
             *(f"{name}_at" for name in ARRAYS),
         )

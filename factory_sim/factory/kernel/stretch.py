@@ -17,7 +17,10 @@ INSTANT = 1e-9
 
 GUIDE_SHIFT = 44
 """Bits of a gap that do not matter for where among the bins it is looked for: all but the exponent
-and eight of the fraction, which leave a bin or two."""
+and eight of the fraction. Gaps alike in these differ by less than a bin is wide, so that they are
+in one bin or the next."""
+
+SIXTH = 1.0 / 6.0
 
 GUIDE_FIRST = int(np.float64(SMALLEST_S).view(np.int64)) >> GUIDE_SHIFT
 
@@ -73,7 +76,8 @@ def mixed_step(s: Any, r: int, n: int, context: float, tokens: int) -> None:
     rep.busy_compute_s = computing + body.busy_compute_s + head.busy_compute_s
     rep.busy_memory_s = moving + body.busy_memory_s + head.busy_memory_s
     rep.mixed, rep.steps = 1, 1
-    rep.prompts = (1.0 - context * c.far_s / rep.duration_s) * (size - n) / size
+    own_s = rep.duration_s - context * c.far_s
+    rep.prompts = own_s * (size - n) / (rep.duration_s * size)
     rep.first_s, rep.growth_s = rep.duration_s, 0.0
     rep.end_s = rep.start_s + rep.duration_s
     rep.sequences, rep.tokens = taking, tokens
@@ -233,7 +237,7 @@ def book(s: Any, r: int, steps: float) -> None:
 def guide(edges: np.ndarray) -> np.ndarray:
     """Return int32[n]: the bin of the least gap that begins with the same bits.
 
-    edges: float64[bins - 1], where each bin but the last ends, s.
+    edges: float64[bins], where each bin ends, s; the last, never.
     """
     last = int(np.float64(MOST_S).view(np.int64)) >> GUIDE_SHIFT
     least_s = (np.arange(GUIDE_FIRST, last + 1) << GUIDE_SHIFT).view(np.float64)
@@ -242,13 +246,10 @@ def guide(edges: np.ndarray) -> np.ndarray:
 
 @compiled
 def _bin(s: Any, gap_s: float) -> int:
-    """Return the bin of a gap: the guide says where to begin, and hardly a step is left."""
+    """Return the bin of a gap: that of the guide, or the next."""
     gap_s = min(max(gap_s, SMALLEST_S), MOST_S)
-    edges = at.edges(s)
     place = at.guide(s)[(bits_of(gap_s) >> GUIDE_SHIFT) - GUIDE_FIRST]
-    while place < s.many_bins - 1 and gap_s >= edges[place]:
-        place += 1
-    return int(place)
+    return int(place + (gap_s >= at.edges(s)[place]))
 
 
 @compiled
@@ -257,12 +258,12 @@ def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> Non
     last = steps - 1
     s.gaps += sequences * steps
     s.gap_sum_s += sequences * steps * (first + growth * last / 2)
-    squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) / 6
+    squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) * SIXTH
     s.gap_squares += sequences * steps * squares
     bins, edges = at.bins(s), at.edges(s)
     longest = first + growth * last
     place, done = _bin(s, first), 0
-    while place < s.many_bins - 1 and longest >= edges[place]:
+    while longest >= edges[place]:
         below = min(steps, max(done, floor((edges[place] - first) / growth) + 1))
         bins[place] += (below - done) * sequences
         done = below
