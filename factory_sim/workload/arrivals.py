@@ -82,15 +82,17 @@ class Clock:
         if not len(counts):
             return counts
         first, last = np.searchsorted(self.starts_count, counts[[0, -1]], side="right") - 1
-        stretches = slice(first, last + 1)
-        seams = np.searchsorted(counts, self.starts_count[first + 1 : last + 1])
-        many = np.diff(seams, prepend=0, append=len(counts))
-        inside: Floats = counts - np.repeat(self.starts_count[stretches], many)
-        inside /= np.repeat(self.rates[stretches], many)
+        stretches: slice | np.ndarray = slice(first, last + 1)
+        if first < last:
+            seams = np.searchsorted(counts, self.starts_count[first + 1 : last + 1])
+            many = np.diff(seams, prepend=0, append=len(counts))
+            stretches = np.repeat(np.arange(first, last + 1), many)
+        inside: Floats = counts - self.starts_count[stretches]
+        inside /= self.rates[stretches]
         if isinstance(self.shape, Constant):
-            inside += np.repeat(self.starts_s[stretches], many)
+            inside += self.starts_s[stretches]
             return inside
-        return self._search(np.repeat(self.starts_shape[stretches], many) + inside)
+        return self._search(self.starts_shape[stretches] + inside)
 
     def _search(self, integrals: Floats) -> Floats:
         """Return t with shape.integral(t) = integrals, by bisection to the last bit."""

@@ -16,7 +16,7 @@ from factory_sim.scenario.lengths import Fixed, Length
 from factory_sim.scenario.reasoning import Reasoning
 from factory_sim.scenario.workload import ARCHETYPES, Archetype, WorkloadSpec
 from factory_sim.workload.lengths import Sampler, quantile, sampler
-from factory_sim.workload.sometimes import mean_image_tokens, mean_reasoning
+from factory_sim.workload.sometimes import mean_image_tokens, mean_reasoning, with_extras
 
 Floats = NDArray[np.float64]
 Tokens = NDArray[np.int64]
@@ -32,6 +32,20 @@ class Kind(NamedTuple):
     cached: Length
     reasoning: Reasoning | None
     images: Images | None
+
+    def draw(
+        self, normals: Floats, shares: Floats, thoughts: Floats, pictures: Floats
+    ) -> tuple[Tokens, Tokens, Tokens, Tokens, Tokens]:
+        """Return prompt, output, cached and reasoning tokens, and images, of n requests.
+
+        normals: float64[n, 2]. shares, in [0, 1): [n] for what is cached, [n, 2] for the others.
+        """
+        prompt, output = self.lengths.draw(normals)
+        cached = np.minimum(quantile(self.cached, shares), prompt - 1)
+        prompt, output, reasoning, images = with_extras(
+            prompt, output, self.reasoning, self.images, thoughts, pictures
+        )
+        return prompt, output, cached, reasoning, images
 
     def means(self) -> tuple[float, float, float, float]:
         """Return the mean tokens of prompt, answer, what is cached, and reasoning."""

@@ -33,11 +33,18 @@ CELLS = 4096
 """Of equal width, that a quantile function's points are filed by; a power of two, so that to find
 a share's cell is exact."""
 
+REACH, PER_UNIT = 4, 2048
+"""Cells by which lengths are looked up by a standard normal: how far from 0, and how many in 1; a
+power of two, so that to find a normal's cell is exact."""
+
 
 def quantile(length: Length, shares: Floats) -> Tokens:
-    """Return whole tokens at `shares` in (0, 1) of the distribution; a longer share is no less."""
+    """Return whole tokens at `shares` in (0, 1) of the distribution; a longer share is no less.
+
+    To be read only: of a fixed length there is one number, seen as often as there are shares.
+    """
     if isinstance(length, Fixed):
-        return np.full(shares.shape, length.fixed, dtype=np.int64)
+        return always(length.fixed, len(shares))
     if isinstance(length, Uniform):
         low, high = length.uniform.low, length.uniform.high
         drawn = low + np.floor(shares * (high - low + 1)).astype(np.int64)
@@ -45,6 +52,11 @@ def quantile(length: Length, shares: Floats) -> Tokens:
     if isinstance(length, Lognormal):
         return _lognormal(length, shares)
     return _whole(_curve(tuple(length.quantiles)).at(shares))
+
+
+def always(tokens: int, n: int) -> Tokens:
+    """Return `n` times the same number, as int64[n] to be read only."""
+    return np.broadcast_to(np.int64(tokens), n)
 
 
 def mean(length: Length) -> float:
@@ -90,6 +102,36 @@ class Curve:
 _curve = lru_cache(maxsize=256)(Curve)
 
 
+class ByNormal:
+    """A distribution in whole tokens, at the shares of standard normals.
+
+    Tokens never fall as the normal rises: where they are the same at both ends of a cell, they are
+    so all over it, and known without working out a share.
+    """
+
+    def __init__(self, length: Length) -> None:
+        self._length = length
+        self._known: Tokens | None = None  # by cell; -1 where a cell holds several numbers
+
+    def at(self, normals: Floats) -> Tokens:
+        """Return the tokens at normals (1-D)."""
+        if self._known is None:
+            if len(normals) < PER_UNIT:  # of so few a table does not pay
+                return self._worked_out(normals)
+            ends = self._worked_out(np.arange(-REACH * PER_UNIT, REACH * PER_UNIT + 1) / PER_UNIT)
+            self._known = np.where(ends[1:] == ends[:-1], ends[1:], -1)
+            self._known[[0, -1]] = -1  # where all that are further out are sent to
+        cells = np.floor(normals * PER_UNIT).astype(np.intp)
+        cells += REACH * PER_UNIT
+        tokens = self._known.take(cells, mode="clip")
+        unknown = np.flatnonzero(tokens < 0)
+        tokens[unknown] = self._worked_out(normals[unknown])
+        return tokens
+
+    def _worked_out(self, normals: Floats) -> Tokens:
+        return quantile(self._length, ndtr(normals))
+
+
 class Sampler(Protocol):
     """Draws prompt and output together."""
 
@@ -109,16 +151,14 @@ class Copula:
 
     def __init__(self, lengths: Lengths) -> None:
         self.lengths = lengths
+        self._prompt, self._output = ByNormal(lengths.prompt), ByNormal(lengths.output)
         self.normal_correlation = 2.0 * np.sin(np.pi * lengths.rank_correlation / 6.0)
 
     def draw(self, normals: Floats) -> tuple[Tokens, Tokens]:
         r = self.normal_correlation
         first, second = normals[:, 0], normals[:, 1]
         joined = r * first + np.sqrt(1.0 - r * r) * second
-        return (
-            quantile(self.lengths.prompt, ndtr(first)),
-            quantile(self.lengths.output, ndtr(joined)),
-        )
+        return self._prompt.at(first), self._output.at(joined)
 
     def means(self) -> tuple[float, float]:
         return mean(self.lengths.prompt), mean(self.lengths.output)

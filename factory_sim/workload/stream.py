@@ -16,19 +16,17 @@ from numpy.random import Generator, SeedSequence
 from factory_sim.catalog.catalog import Catalog
 from factory_sim.errors import InputError, Problem
 from factory_sim.scenario.arrivals import ClosedArrivals, OfflineArrivals, TraceArrivals
-from factory_sim.scenario.lengths import MOST_TOKENS, Fixed
+from factory_sim.scenario.lengths import Fixed
 from factory_sim.scenario.trace_file import TraceFile
 from factory_sim.scenario.workload import LengthsFromTrace, WorkloadSpec
 from factory_sim.workload.arrivals import BLOCK, arrival_times
 from factory_sim.workload.kinds import Floats, Tokens, kinds_of, shares_at
-from factory_sim.workload.lengths import quantile, sampler
+from factory_sim.workload.lengths import always, quantile, sampler
 from factory_sim.workload.prefixes import Keys, no_hashes
 from factory_sim.workload.rows import TraceReport
 from factory_sim.workload.scaling import period, replay
 from factory_sim.workload.sessions import Script, draw_scripts
-from factory_sim.workload.sometimes import (
-    sometimes,
-)
+from factory_sim.workload.sometimes import with_extras
 from factory_sim.workload.traces import read_trace
 
 (
@@ -55,7 +53,7 @@ class Block(NamedTuple):
     cached: int64, below prompt. session: int64, -1 where there is none. archetype: int64, the
     position in the mix, 0 where there is none. hashes: object[n], tuples of keys, equal where
     prompts begin alike, empty where nobody knows. reasoning: int64, of the output, below it.
-    images: int64, whose tokens are in the prompt.
+    images: int64, whose tokens are in the prompt. To be read only.
     """
 
     arrival_s: Floats
@@ -183,44 +181,37 @@ class _Maker:
         self.spec, self.where = spec, where
         self.kinds = kinds_of(spec, catalog, base, where)
         self.lengths = _stream(seed, LENGTHS)
-        self.cached = _stream(seed, CACHED)
-        self.caches = not all(isinstance(kind.cached, Fixed) for kind in self.kinds)
         self.archetypes = _stream(seed, KINDS)
-        self.reasoning = _stream(seed, REASONING)
-        self.reasons = any(kind.reasoning for kind in self.kinds)
-        self.pictures = _stream(seed, IMAGES)
-        self.shows = any(kind.images for kind in self.kinds)
+        caches = not all(isinstance(kind.cached, Fixed) for kind in self.kinds)
+        reasons = any(kind.reasoning for kind in self.kinds)
+        shows = any(kind.images for kind in self.kinds)
+        self.cached = _stream(seed, CACHED) if caches else None
+        self.reasoning = _stream(seed, REASONING) if reasons else None
+        self.pictures = _stream(seed, IMAGES) if shows else None
 
     def make(self, arrival_s: Floats) -> Block:
         n = len(arrival_s)
-        normals = self.lengths.standard_normal((n, 2))
-        shares = self.cached.random(n) if self.caches else np.zeros(n)
-        which = self._which(arrival_s)
-        prompt, output, cached = np.empty((3, n), dtype=np.int64)
-        reasoning, images, shown = np.zeros((3, n), dtype=np.int64)
-        thoughts = self.reasoning.random((n, 2)) if self.reasons else None
-        pictures = self.pictures.random((n, 2)) if self.shows else None
-        for position, kind in enumerate(self.kinds):
-            mine = which == position if len(self.kinds) > 1 else slice(None)
-            prompt[mine], output[mine] = kind.lengths.draw(normals[mine])
-            cached[mine] = quantile(kind.cached, shares[mine])
-            if kind.reasoning is not None and thoughts is not None:
-                spec = kind.reasoning
-                reasoning[mine] = sometimes(spec.share, spec.tokens, thoughts[mine])
-            if kind.images is not None and pictures is not None:
-                images[mine] = sometimes(kind.images.share, kind.images.count, pictures[mine])
-                shown[mine] = images[mine] * kind.images.tokens
-        session = np.full(n, -1, dtype=np.int64)
-        hits = np.minimum(cached, prompt - 1)
-        output += reasoning
-        prompt = np.minimum(prompt + shown, MOST_TOKENS)
-        return Block(
-            arrival_s, prompt, output, hits, session, which, no_hashes(n), reasoning, images
+        drawn = (
+            self.lengths.standard_normal((n, 2)),
+            _shares(self.cached, n),
+            _shares(self.reasoning, n, 2),
+            _shares(self.pictures, n, 2),
         )
+        which = self._which(arrival_s)
+        if len(self.kinds) == 1:
+            prompt, output, cached, reasoning, images = self.kinds[0].draw(*drawn)
+        else:
+            mixed = np.empty((5, n), dtype=np.int64)
+            for position, kind in enumerate(self.kinds):
+                mine = which == position
+                mixed[:, mine] = kind.draw(*(draws[mine] for draws in drawn))
+            prompt, output, cached, reasoning, images = mixed
+        session, hashes = always(-1, n), no_hashes(n)
+        return Block(arrival_s, prompt, output, cached, session, which, hashes, reasoning, images)
 
     def _which(self, arrival_s: Floats) -> Tokens:
         if self.spec.mix is None:
-            return np.zeros(len(arrival_s), dtype=np.int64)
+            return always(0, len(arrival_s))
         upper = np.cumsum(shares_at(self.spec, arrival_s, self.where), axis=0)
         drawn = self.archetypes.random(len(arrival_s))
         passed = np.count_nonzero(drawn >= upper, axis=0)
@@ -246,7 +237,8 @@ def _recorded(
             Problem(f"{where}.arrivals.loop", "the trace lasts no time at all; it cannot loop")
         )
     length, stream = spec.cached or Fixed(fixed=0), _stream(seed, CACHED)
-    thoughts, pictures = _stream(seed, REASONING), _stream(seed, IMAGES)
+    thoughts = _stream(seed, REASONING) if spec.reasoning is not None else None
+    pictures = _stream(seed, IMAGES) if spec.images is not None else None
 
     def blocks() -> Iterator[Block]:
         for part in replay(trace, arrivals, duration_s, _stream(seed, REPLAY), block):
@@ -254,18 +246,16 @@ def _recorded(
             hits = part.cached
             if hits is None:
                 hits = np.minimum(quantile(length, stream.random(n)), part.prompt - 1)
-            kind = np.zeros(n, dtype=np.int64)
             keys = no_hashes(n) if part.hashes is None else part.hashes
-            reasoning = np.zeros(n, dtype=np.int64)
-            if spec.reasoning is not None:
-                own, shares = spec.reasoning, thoughts.random((n, 2))
-                reasoning = sometimes(own.share, own.tokens, shares)
-            output = part.output + reasoning
-            images, prompt = np.zeros(n, dtype=np.int64), part.prompt
-            if spec.images is not None:
-                seen = spec.images
-                images = sometimes(seen.share, seen.count, pictures.random((n, 2)))
-                prompt = np.minimum(prompt + images * seen.tokens, MOST_TOKENS)
+            prompt, output, reasoning, images = with_extras(
+                part.prompt,
+                part.output,
+                spec.reasoning,
+                spec.images,
+                _shares(thoughts, n, 2),
+                _shares(pictures, n, 2),
+            )
+            kind = always(0, n)
             yield Block(
                 part.arrival_s, prompt, output, hits, part.session, kind, keys, reasoning, images
             )
@@ -284,3 +274,8 @@ def _stream(seed: SeedSequence, purpose: int) -> Generator:
         seed.entropy, spawn_key=(*seed.spawn_key, purpose), pool_size=seed.pool_size
     )
     return np.random.default_rng(child)
+
+
+def _shares(stream: Generator | None, *shape: int) -> Floats:
+    """Return draws from [0, 1); zeros, to be read only, where nothing draws any."""
+    return np.broadcast_to(0.0, shape) if stream is None else stream.random(shape)

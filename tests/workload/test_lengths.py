@@ -17,7 +17,16 @@ from scipy.special import ndtr, ndtri
 from factory_sim.errors import InputError
 from factory_sim.frozen import validate
 from factory_sim.scenario.lengths import Lengths, Quantiles
-from factory_sim.workload.lengths import Copula, Curve, mean, quantile, sampler
+from factory_sim.workload.lengths import (
+    PER_UNIT,
+    REACH,
+    ByNormal,
+    Copula,
+    Curve,
+    mean,
+    quantile,
+    sampler,
+)
 from tests.workload.making import CATALOG, HERE, TRACES, needs_traces
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -87,6 +96,26 @@ def test_a_curve_is_numpys_to_the_last_bit(inner: set[float], scale: float, seed
     shares = np.concatenate([rng.random(200), rng.random(200) * scale, known])
     found = Curve(tuple(zip(known.tolist(), values.tolist(), strict=True))).at(shares)
     assert found.tobytes() == np.interp(shares, known, values).tobytes()
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        7,
+        {"uniform": {"low": 1, "high": 10}},  # one number ends where a cell does
+        {"uniform": {"low": 1, "high": 1_000_000}},
+        {"lognormal": {"median": 300, "sigma": 0.8}},
+        {"lognormal": {"median": 300, "sigma": 0}},
+        {"quantiles": [[0, 2], [0.4, 456], [0.5, 456], [0.5001, 703], [0.9, 862.5], [1, 14050]]},
+    ],
+)
+def test_tokens_that_are_looked_up_are_those_worked_out(form: Any) -> None:
+    ends = np.arange(-REACH * PER_UNIT, REACH * PER_UNIT + 1) / PER_UNIT
+    beside = [np.nextafter(ends, far) for far in (-np.inf, np.inf)]
+    far = [-37.0, -4.5, 4.5, 7.0]
+    normals = np.concatenate([ends, *beside, far, default_rng(3).standard_normal(50_000)])
+    looked_up = ByNormal(length(form)).at(normals)
+    assert looked_up.tolist() == quantile(length(form), ndtr(normals)).tolist()
 
 
 @pytest.mark.parametrize("rank_correlation", [-0.7, 0.0, 0.4, 1.0])
