@@ -89,9 +89,12 @@ class Terms(NamedTuple):
 
     def batch_of(self, sent_s: np.ndarray) -> np.ndarray:
         """Return the batch of time of each request; -1 for those that are not measured."""
-        share = (sent_s - self.warmup_s) / (self.end_s - self.warmup_s)
-        within = np.clip(share * BATCHES, 0, BATCHES - 1).astype(np.int64)
-        batches: np.ndarray = np.where(sent_s >= self.warmup_s, within, -1)
+        share = sent_s - self.warmup_s
+        early = share < 0.0
+        share /= self.end_s - self.warmup_s
+        share *= BATCHES
+        batches: np.ndarray = np.minimum(share, BATCHES - 1, out=share).astype(np.int64)
+        batches[early] = -1
         return batches
 
     @property
@@ -106,9 +109,9 @@ class Terms(NamedTuple):
 
 
 def of_streams(values: Sequence[float] | np.ndarray, streams: np.ndarray) -> np.ndarray:
-    """Return float64[n]: of each request what its stream, by number, has of `values`."""
+    """Return float64[n], to be read only: of each request what its stream has of `values`."""
     if min(values) == max(values):  # as in most runs
-        return np.full(len(streams), values[0])
+        return np.broadcast_to(np.float64(values[0]), len(streams))
     found: np.ndarray = np.asarray(values)[streams]
     return found
 
@@ -312,12 +315,13 @@ def _latencies(
     """
     ttft = rows["first_token_s"] + first_late_s
     ttft -= sent_s
-    e2e = np.where(done, rows["end_s"], np.nan)
-    e2e += last_late_s
+    e2e = rows["end_s"] + last_late_s
     e2e -= sent_s
-    more = rows["emitted"] - 1
-    tpot = np.full(len(rows), np.nan)
-    np.divide(e2e - ttft, more, out=tpot, where=done & (more > 0))
+    e2e[~done] = np.nan
+    more = rows["emitted"] - 1.0
+    more[more <= 0.0] = np.nan
+    tpot = e2e - ttft
+    tpot /= more
     return ttft, tpot, e2e
 
 

@@ -6,6 +6,7 @@ A tally at the door: a stroke for every guest in the column that fits, and no gu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from operator import methodcaller
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from factory_sim.metrics.answers import Found, Kept, Sums, Which
 from factory_sim.metrics.requests import OUTCOMES, Seen, Tariff, Terms, of_streams, seen
-from factory_sim.metrics.spread import ERROR, Spread
+from factory_sim.metrics.spread import ERROR, Spread, keys_of
 from factory_sim.metrics.statistics import BATCHES, Cells, Floats, half_widths
 
 AT_ONCE = 16_384
@@ -112,23 +113,22 @@ class Tally:
             columns["images"] = rows["images"]
             columns["pictured"] = rows["images"] > 0
         tenants = max(1, len(terms.tenants))
-        code = rows["stream"].astype(np.int64)
-        for part, many in (
-            (rows["tenant"] if terms.tenants else 0, tenants),
+        code = _coded(
+            (rows["stream"], len(terms.streams)),
+            (rows["tenant"] if terms.tenants else None, tenants),
             (rows["outcome"], len(OUTCOMES)),
             (terms.batch_of(told.sent_s) + 1, BATCHES + 1),
             (told.met, 2),
             (~np.isnan(rows["admitted_s"]), 2),
-        ):
-            code *= many
-            code += part
+        )
         order, codes, starts = _grouped(code)
         ends = [*starts[1:].tolist(), len(rows)]
         sums = {
-            name: np.add.reduceat(column[order], starts, dtype=np.int64).tolist()
+            name: np.add.reduceat(column[order].astype(np.int64), starts).tolist()
             for name, column in columns.items()
         }
         sorted_ms = {name: values[order] for name, values in self._latencies(told).items()}
+        bins = {name: keys_of(values) for name, values in sorted_ms.items()}
         for place, (number, start, end) in enumerate(
             zip(codes.tolist(), starts.tolist(), ends, strict=True)
         ):
@@ -139,7 +139,8 @@ class Tally:
             if key.measured:
                 limits = self._limits_ms(key)
                 for name, values in sorted_ms.items():
-                    _spread(cell, name, values[start:end], limits.get(name))
+                    own_ms, keys = values[start:end], bins[name][start:end]
+                    _spread(cell, name, own_ms, keys, limits.get(name))
 
     def _latencies(self, told: Seen) -> dict[str, np.ndarray]:
         """Return the latencies, in ms, that any request of the run may have."""
@@ -308,13 +309,27 @@ class Tally:
         return found
 
 
+def _coded(*parts: tuple[np.ndarray | None, int]) -> np.ndarray:
+    """Return one number for several, of which each is below so many; None for 0 of all.
+
+    In as few bits as hold them all: NumPy sorts numbers of up to 16 without comparing any.
+    """
+    kind = np.min_scalar_type(prod(many for _, many in parts) - 1)
+    code = np.zeros(1, kind)
+    for part, many in parts:
+        if many > 1:
+            code = code * kind.type(many)
+            if part is not None:
+                code = code + part.astype(kind)
+    return code
+
+
 def _grouped(code: np.ndarray) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray]:
     """Return an order in which equal codes are side by side, else as they were; each of them, and
     where it begins."""
     if (code == code[0]).all():
         return slice(None), code[:1], np.zeros(1, np.int64)
-    # NumPy sorts numbers of 16 bits without comparing any.
-    order = np.argsort(code.astype(np.min_scalar_type(code.max())), kind="stable")
+    order = np.argsort(code, kind="stable")
     ordered = code[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     return order, ordered[starts], starts
@@ -330,13 +345,15 @@ def _key(deployment: str, pod: int, code: int, tenants: int) -> Key:
     return Key(deployment, pod, code, tenant, outcome, batch - 1, bool(met), bool(admitted))
 
 
-def _spread(cell: Cell, name: str, values: np.ndarray, limit_ms: float | None) -> None:
-    """Add latencies in ms, NaN where a request had none, to a cell."""
+def _spread(
+    cell: Cell, name: str, values: np.ndarray, keys: np.ndarray, limit_ms: float | None
+) -> None:
+    """Add latencies in ms, NaN where a request had none, to a cell. keys: their bins."""
     none = np.isnan(values)
     if none.any():
-        values = values[~none]
+        values, keys = values[~none], keys[~none]
     if len(values):
-        cell.spreads.setdefault(name, Spread()).add(values)
+        cell.spreads.setdefault(name, Spread()).add(values, keys)
     if limit_ms is not None:
         cell.in_time[name] = cell.in_time.get(name, 0) + int(np.count_nonzero(values <= limit_ms))
 

@@ -25,11 +25,14 @@ def stays_of(rows: np.ndarray, lags_s: np.ndarray, now_s: float) -> Stays:
 
     lags_s: of the way in of each stream.
     """
-    inside_s = np.where(np.isnan(rows["end_s"]), now_s, rows["end_s"])
-    inside_s -= rows["arrival_s"]
+    inside_s = rows["end_s"] - rows["arrival_s"]
+    still = np.isnan(inside_s)
+    if still.any():
+        inside_s[still] = now_s - rows["arrival_s"][still]
     inside_s -= of_streams(lags_s, rows["stream"])
     # Who is refused on arrival was never inside; who was lost with a replica first, was.
-    never = (rows["outcome"] == OUTCOMES.index("rejected")) & (inside_s <= 1e-6)
+    never = inside_s <= 1e-6
     if never.any():
+        never &= rows["outcome"] == OUTCOMES.index("rejected")
         inside_s = inside_s[~never]
     return Stays(len(inside_s), float(inside_s.sum()))
