@@ -249,7 +249,7 @@ class Desk:
         """Return float64[replicas, 3]: busy seconds, joules of each GPU and tokens until now."""
         self.catch_up()
         if self._drawn_s != self._env.now:
-            floor.drawn(self._record, float(self._env.now), self._drawn)
+            self._free = floor.drawn(self._record, float(self._env.now), self._drawn)
             self._drawn_s = self._env.now
         return self._drawn
 
@@ -264,7 +264,7 @@ class Desk:
             int(replicas["waiting"].sum()),
             int(replicas["running"].sum()),
             int(replicas["running"].max()),
-            int(self._free().sum()),
+            self._free,
             int(replicas["input_tokens"].sum()),
         )
 
@@ -320,7 +320,7 @@ class Desk:
         rank = np.full(many + 1, floor.PLAN, np.int32)
         rank[many] += 1
         bins, edges = self.gaps.bins(), np.append(bin_ends(), np.inf)
-        self._drawn = np.zeros((many, 3))
+        self._drawn, self._free = np.zeros((many, 3)), many * memory.blocks
         self._put(
             replicas=replicas,
             requests=np.zeros(0, REQUEST),
@@ -364,14 +364,6 @@ class Desk:
                 desk[SIZES[name]] = len(array)
         if "feed" in arrays:
             desk["block"] = arrays["feed"].shape[1]
-
-    def _free(self) -> np.ndarray:
-        """Return int64[replicas]: the free KV blocks of each, as `batch.free` counts them."""
-        state, size = self._arrays, int(self._record["block_tokens"])
-        replicas, due = state["replicas"], state["due"]
-        ahead = (np.arange(size) - replicas["step"][:, None]) % size
-        taken = replicas["kept"] + replicas["context"] + (due * ahead).sum(axis=1)
-        return np.asarray((int(self._record["kv_tokens"]) - taken) // size)
 
     def _most(self) -> int:
         """Return the most tokens that a step can carry."""

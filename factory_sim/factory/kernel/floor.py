@@ -17,6 +17,7 @@ from factory_sim.factory.kernel.batch import (
     advance,
     enqueue,
     enter_due,
+    free,
     joins,
     leave,
     plan,
@@ -522,16 +523,22 @@ def _attribute(s: Any, r: int) -> None:
 
 
 @entry
-def drawn(s: Any, now: float, found: Any) -> None:
-    """Write busy seconds, joules of a GPU and tokens of each replica: `Replica.drawn`."""
+def drawn(s: Any, now: float, found: Any) -> int:
+    """Write busy seconds, joules of a GPU and tokens of each replica: `Replica.drawn`.
+
+    Return the KV blocks that are free at all of them.
+    """
+    blocks = 0
     for r in range(s.many):
         rep = at.replica(s, r)
+        blocks += free(s, r)
         found[r, 0], found[r, 1], found[r, 2] = rep.spent_s, rep.energy_j, rep.made
         if rep.stepping:
             steps = steps_by(rep, now)
             found[r, 0] += min(now, rep.end_s) - rep.start_s
             found[r, 1] += energy_j(s, r, steps)
             found[r, 2] += rep.tokens * steps
+    return blocks
 
 
 @entry
