@@ -122,10 +122,15 @@ def _blocks(s: Any, tokens: int) -> int:
 
 
 @compiled
-def room_at_least(s: Any, r: int) -> int:
-    """Return the tokens that free blocks can take, however empty the last one of each sequence."""
+def spare(s: Any, r: int) -> int:
+    """Return tokens that free blocks can take, at least, when all who decode have taken one more.
+
+    Below zero it says nothing. A sequence that needs no block yet has room for fewer tokens than a
+    block in its last one: to count this room as free, and a block for each sequence as taken, never
+    promises too much.
+    """
     rep = at.replica(s, r)
-    return int(s.kv_tokens - rep.kept - rep.context - rep.decoding * (s.block_tokens - 1))
+    return int(s.kv_tokens - rep.kept - rep.context - rep.decoding * s.block_tokens)
 
 
 @compiled
@@ -133,7 +138,7 @@ def free(s: Any, r: int) -> int:
     """Return the free blocks: `KvBlocks.free`.
 
     The blocks of those who decode are not counted as they take them, but from their tokens, and
-    the room left in the last block of each. To ask is rare: mostly `room_at_least` is enough.
+    the room left in the last block of each. To ask is rare: mostly `spare` is enough.
     """
     rep, size, due = at.replica(s, r), s.block_tokens, at.due(s, r)
     first, room = _in_block(s, rep.step), 0
@@ -274,8 +279,7 @@ def admit(s: Any, r: int, most: int) -> int:
         return NOBODY
     blocks, growing = _blocks(s, target), rep.growing
     kept = blocks * s.block_tokens
-    spare = room_at_least(s, r) - growing * s.block_tokens
-    if kept > spare and blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
+    if kept > spare(s, r) and blocks > free(s, r) - (_need(s, r) if growing > 0 else 0):
         rep.kv_blocked = 1
         return NOBODY
     remove(s, r, WAITING, q)
@@ -315,7 +319,7 @@ def prefill(s: Any, r: int, q: int, budget: int) -> int:
 def make_room(s: Any, r: int) -> None:
     """Preempt, last come first, until everybody has a block: `Batch.make_room`."""
     rep = at.replica(s, r)
-    while rep.decoding * s.block_tokens > room_at_least(s, r) and _need(s, r) > free(s, r):
+    while spare(s, r) < 0 and _need(s, r) > free(s, r):
         q = at.ends(s, r, RUNNING).last
         stop_running(s, r, q)
         tokens = leave(s, r, q)
@@ -392,7 +396,7 @@ def plan(s: Any, r: int, now: float) -> bool:
         mixed_step(s, r, taking, context, taking + rep.completing)
     elif n > 0:
         steps = at.ending(at.heap(s, r), 0).step - rep.step
-        if n * (steps + s.block_tokens) > room_at_least(s, r):  # they might not fit
+        if n * steps > spare(s, r):  # they might not fit
             steps = min(steps, steps_that_fit(s, r, n))
         decode_steps(s, r, steps, n, rep.context + n)
         due = at.ends(s, r, DUE).first
