@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from factory_sim.factory.gateway import ROW
-from factory_sim.factory.kernel.compiled import compiled, fetch, fixed, record_at, values_at
+from factory_sim.factory.kernel.compiled import (
+    compiled,
+    fetch,
+    fixed,
+    least_of,
+    record_at,
+    values_at,
+)
 from factory_sim.factory.kernel.state import (
     ARRIVAL_ROW,
     CLOCK,
@@ -154,6 +161,18 @@ def least(s: Any) -> Any:
 @compiled
 def weights(s: Any) -> Any:
     return values_at(fixed(s, "weights_at"), INTEGER)
+
+
+@compiled
+def least_weight(s: Any, place: int, but: int) -> int:
+    """Return the least of the weights from a place on: see `least_of`."""
+    return int(least_of(fixed(s, "weights_at"), place, but))
+
+
+@compiled
+def least_of_groups(s: Any, place: int, but: int) -> int:
+    """Return the least of the least weights of groups, from a place on: see `least_of`."""
+    return int(least_of(fixed(s, "least_at"), place, but))
 
 
 @compiled

@@ -45,7 +45,7 @@ POLICY_NUMBER = {"static": STATIC, "continuous": CONTINUOUS, "chunked": CHUNKED}
 @compiled
 def _before(one: Any, step: int, number: int) -> bool:
     """Tell whether one finishes before whoever finishes at `step`."""
-    # No more than numbers are compared: a processor could not guess whether to look at the second.
+    # Both numbers are compared whatever the first says: a processor could not guess what it says.
     return bool((one.step < step) | ((one.step == step) & (one.number < number)))
 
 

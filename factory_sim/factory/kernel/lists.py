@@ -1,4 +1,4 @@
-"""Queues, heaps and contests in plain arrays: who waits, who finishes first, who is next.
+"""Queues and contests in plain arrays: who waits, who is next, who has the least to do.
 
 A list is its two ends and the links of its members, who are known by number; -1 is nobody. A list
 of one kind belongs to each replica, and some to the deployment, whose row comes after theirs.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from factory_sim.factory.kernel import arrays as at
-from factory_sim.factory.kernel.compiled import LEAST_OF, compiled, least_of
+from factory_sim.factory.kernel.compiled import LEAST_OF, compiled
 
 NOBODY = -1
 
@@ -97,7 +97,7 @@ def clear(s: Any, row: int, kind: int) -> None:
     ends.first = ends.last = NOBODY
 
 
-# -- the contests of all replicas ------------------------------------------------------------
+# -- who is the first of all replicas ------------------------------------------------------------
 #
 # The next event: whose time has changed plays again, from its own place to the final, against who
 # has won on the other side. It meets these one after the other whoever wins, so that a processor
@@ -158,7 +158,7 @@ def change_load(s: Any, r: int, change: int) -> None:
     if before == SHUT:
         return
     if others == before:  # of the others, before the new word is written: to read it would wait
-        others = least_of(s.weights_at, group * GROUP, before)
+        others = at.least_weight(s, group * GROUP, before)
     words[r] = before + (change << LOAD_BITS)
     least[group] = min(others, words[r])
 
@@ -168,7 +168,7 @@ def least_loaded(s: Any) -> int:
     """Return the first of those with the least load."""
     least = SHUT
     for place in range(0, s.groups, GROUP):
-        least = min(least, least_of(s.least_at, place, SHUT))
+        least = min(least, at.least_of_groups(s, place, SHUT))
     return int(least & ((1 << LOAD_BITS) - 1))
 
 
@@ -183,4 +183,4 @@ def weigh_all(s: Any, known: bool) -> None:
             r = at.open(s)[place]
             words[r] = (at.load(s)[r] << LOAD_BITS) + r
     for group in range(s.groups):
-        least[group] = least_of(s.weights_at, group * GROUP, SHUT)
+        least[group] = at.least_weight(s, group * GROUP, SHUT)

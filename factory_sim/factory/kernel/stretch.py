@@ -20,8 +20,6 @@ GUIDE_SHIFT = 44
 and eight of the fraction. Gaps alike in these differ by less than a bin is wide, so that they are
 in one bin or the next."""
 
-SIXTH = 1.0 / 6.0
-
 GUIDE_FIRST = int(np.float64(SMALLEST_S).view(np.int64)) >> GUIDE_SHIFT
 
 
@@ -258,7 +256,7 @@ def gaps(s: Any, sequences: int, steps: int, first: float, growth: float) -> Non
     last = steps - 1
     s.gaps += sequences * steps
     s.gap_sum_s += sequences * steps * (first + growth * last / 2)
-    squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) * SIXTH
+    squares = first * (first + growth * last) + growth * growth * last * (2 * steps - 1) / 6
     s.gap_squares += sequences * steps * squares
     bins, edges = at.bins(s), at.edges(s)
     longest = first + growth * last
