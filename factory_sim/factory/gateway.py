@@ -18,6 +18,7 @@ from factory_sim.factory.replica import Replica
 from factory_sim.factory.routing import Router
 from factory_sim.factory.timetable import CONTROL, Timetable
 from factory_sim.metrics.totals import Totals
+from factory_sim.workload.arrivals import BLOCK
 from factory_sim.workload.stream import Block
 
 ROW = np.dtype(
@@ -86,7 +87,10 @@ class Gateway:
     staleness_s: how old the load figures may be that the router looks at.
     Keeps one packed row per request that has left (`ROW`), and the integral of requests in
     the deployment over time (for Little's law).
+    at_a_time: requests of all streams that are drawn before they come.
     """
+
+    at_a_time = BLOCK
 
     def __init__(self, env: Timetable, router: Router, staleness_s: float) -> None:
         self.env, self.router = env, router

@@ -32,6 +32,7 @@ from factory_sim.scenario.arrivals import ClosedArrivals
 from factory_sim.scenario.scenario import Scenario
 from factory_sim.scenario.service import tenants_of
 from factory_sim.scenario.workload import WorkloadSpec
+from factory_sim.workload.arrivals import BLOCK
 from factory_sim.workload.scaling import thinned
 from factory_sim.workload.sessions import Script
 from factory_sim.workload.stream import (
@@ -53,10 +54,10 @@ class Source(NamedTuple):
     seed: np.random.SeedSequence
     where: str
 
-    def blocks(self) -> Iterator[Block]:
-        """Return its requests, which come at times of their own."""
+    def blocks(self, many: int) -> Iterator[Block]:
+        """Return its requests, which come at times of their own, at most so many at a time."""
         spec, facts, end_s, seed, where = self
-        return open_blocks(spec, facts, end_s, seed, Path(), where)
+        return open_blocks(spec, facts, end_s, seed, Path(), where, many)
 
     def lengths(self, seed: np.random.SeedSequence) -> Iterator[tuple[int, int, int, int, int]]:
         """Return what one request after another of a closed loop asks."""
@@ -118,7 +119,10 @@ def open_streams(
 
 def _open(stream: Stream, source: Source, sessions: Sessions | None) -> None:
     """Let requests, or sessions, come at times of their own."""
-    blocks, entry = source.blocks(), stream.gateway
+    entry, at_a_time = stream.gateway, BLOCK
+    if isinstance(entry, Gateway):
+        at_a_time = max(BLOCK, entry.at_a_time // stream.many)
+    blocks = source.blocks(at_a_time)
     if sessions is not None:
         starts = (start_s for block in blocks for start_s in block.arrival_s.tolist())
         stream.env.process(open_sessions(sessions, starts))

@@ -50,8 +50,8 @@ SIZES = {
 }
 """Of arrays that grow: where their length is kept."""
 
-ROWS = 16_384
-"""Rows written before they are put aside, or handed over while a processor's cache has them."""
+ROWS = 32_768
+"""Rows written before they are put aside, or handed over to be counted in one go."""
 
 WORDS = 16_384
 """Random words drawn at a time."""

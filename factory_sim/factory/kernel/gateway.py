@@ -19,6 +19,9 @@ from factory_sim.factory.timetable import Timetable
 from factory_sim.metrics.totals import Totals
 from factory_sim.workload.stream import Block
 
+AT_A_TIME = 65_536
+"""Requests drawn at a time, of all streams: of many, each has less of what NumPy and threads cost."""
+
 
 def arrivals(blocks: Iterator[Block], stream: Stream) -> Iterator[np.ndarray]:
     """Yield the requests of a stream as a desk takes them in (dtype `ARRIVAL_ROW`).
@@ -51,6 +54,8 @@ class CompiledGateway(Gateway):
 
     first: the number of the first of them.
     """
+
+    at_a_time = AT_A_TIME
 
     def __init__(
         self, env: Timetable, desk: Desk, gpus: Sequence[Sequence[int]], first: int = 0

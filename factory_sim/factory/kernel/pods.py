@@ -17,7 +17,7 @@ from factory_sim.factory.clients import Stream
 from factory_sim.factory.fleets.fleet import Fleet
 from factory_sim.factory.gateway import AtOnce
 from factory_sim.factory.kernel.desk import Desk
-from factory_sim.factory.kernel.gateway import CompiledGateway, arrivals
+from factory_sim.factory.kernel.gateway import AT_A_TIME, CompiledGateway, arrivals
 from factory_sim.factory.pods import Deal, Pods
 from factory_sim.factory.replica import Speed
 from factory_sim.factory.timetable import Timetable
@@ -42,6 +42,7 @@ class CompiledPods(Pods):
     """
 
     pods: Sequence[CompiledGateway]
+    at_a_time = AT_A_TIME
 
     def __init__(
         self,
