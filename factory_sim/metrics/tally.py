@@ -18,8 +18,8 @@ from factory_sim.metrics.spread import ERROR, Spread, keys_of
 from factory_sim.metrics.statistics import BATCHES, Cells, Floats, half_widths
 
 AT_ONCE = 32_768
-"""Rows taken in one go, about: of fewer, NumPy's calls would cost each more; of more, what is worked
-out of them would be in no processor's cache."""
+"""Rows taken in one go, about: of fewer, NumPy's calls would cost each more; of more, what is
+worked out of them would be in no processor's cache."""
 
 _DONE = OUTCOMES.index("completed")
 

@@ -20,7 +20,7 @@ from factory_sim.metrics.totals import Totals
 from factory_sim.workload.stream import Block
 
 AT_A_TIME = 65_536
-"""Requests drawn at a time, of all streams: of many, each has less of what NumPy and threads cost."""
+"""Requests drawn at a time, of all streams: of many, each costs less of NumPy and threads."""
 
 
 def arrivals(blocks: Iterator[Block], stream: Stream) -> Iterator[np.ndarray]:
