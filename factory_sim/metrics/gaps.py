@@ -34,6 +34,7 @@ class GapHistogram:
     def __init__(self) -> None:
         self._pending = bytearray()
         self._parts: list[GapHistogram] = []
+        self._bins = np.zeros(_bin(np.array([MOST_S]))[0] + 1, dtype=np.int64)
         self.clear()
 
     def clear(self) -> None:
@@ -41,7 +42,7 @@ class GapHistogram:
         self._pending.clear()
         self._count = 0
         self._sum_s = self._sum_squares = 0.0
-        self._bins = np.zeros(_bin(np.array([MOST_S]))[0] + 1, dtype=np.int64)
+        self._bins[:] = 0
         for part in self._parts:
             part.clear()
 
@@ -59,7 +60,8 @@ class GapHistogram:
 
     def take(self, other: GapHistogram) -> None:
         """Take over the gaps that another has counted."""
-        self.add(other.count, other._sum_s, other._sum_squares, other._bins)
+        self.add(other.count, other._sum_s, other._sum_squares)
+        self._bins += other._bins
 
     def steps(self, sequences: int, steps: int, first_s: float, growth_s: float) -> None:
         """Count the gaps of `sequences` sequences over `steps` steps.
@@ -75,16 +77,14 @@ class GapHistogram:
         self.steps(1, 1, gap_s, 0.0)
 
     def bins(self) -> NDArray[np.int64]:
-        """Return empty bins like its own, for who counts elsewhere and adds it here."""
-        return np.zeros_like(self._bins)
+        """Return its bins, for who counts in them without it and tells it the rest by `add`."""
+        return self._bins
 
-    def add(self, count: int, sum_s: float, sum_squares: float, bins: NDArray[np.int64]) -> None:
-        """Add gaps counted elsewhere, and empty the bins that they were counted in."""
+    def add(self, count: int, sum_s: float, sum_squares: float) -> None:
+        """Take note of gaps that somebody else has counted in the bins."""
         self._count += count
         self._sum_s += sum_s
         self._sum_squares += sum_squares
-        self._bins += bins
-        bins[:] = 0
 
     @property
     def count(self) -> int:

@@ -38,10 +38,10 @@ def arrival_times(
     clock = Clock(_rates(process, duration_s, stays), process.shape, duration_s)
     sent, last = 0, 0.0
     for counts in _unit_stream(process, gaps, block):
-        times = np.maximum(clock.when(counts[: np.searchsorted(counts, clock.expected)]), last)
+        times = clock.when(counts[: np.searchsorted(counts, clock.expected)])
         # Rounding at the seam of two rates may turn neighbours by a bit; time runs forward only.
-        if (times[1:] < times[:-1]).any():
-            times = np.maximum.accumulate(times)
+        if len(times) and (times[0] < last or (times[1:] < times[:-1]).any()):
+            times = np.maximum.accumulate(np.maximum(times, last))
         times = times[: np.searchsorted(times, duration_s)]
         if process.requests is not None:
             times = times[: process.requests - sent]

@@ -472,12 +472,7 @@ class Desk:
         self._settled = True
         desk = self._record
         if desk["gaps"]:
-            self.gaps.add(
-                int(desk["gaps"]),
-                float(desk["gap_sum_s"]),
-                float(desk["gap_squares"]),
-                self._arrays["bins"],
-            )
+            self.gaps.add(int(desk["gaps"]), float(desk["gap_sum_s"]), float(desk["gap_squares"]))
             desk["gaps"] = 0
             desk["gap_sum_s"] = desk["gap_squares"] = 0.0
         for number, stream in enumerate(self._streams):
