@@ -144,8 +144,8 @@ def test_the_compiled_kernel_costs_few_timeouts(benchmark: BenchmarkFixture) -> 
 @pytest.mark.slow
 @timed
 def test_counting_without_rows_costs_few_timeouts(benchmark: BenchmarkFixture) -> None:
-    # A million requests on 640 replicas, drawn, not from a trace: 1.0 to 1.2, a tenth of it to
-    # lay out and sum up. The aim is 1.
+    # A million requests on 640 replicas, drawn, not from a trace: 0.9, a tenth of it to lay out and
+    # sum up. The aim is 1.
     pytest.importorskip("numba")
     path = Path(__file__).parents[2] / "configs" / "million_requests.yaml"
     scenario = fs.load(path, ["kernel=compiled"])
